@@ -1,0 +1,88 @@
+# A machine with Python 3.11+ and make is enough: each target makes its own .venv first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
+
+# One thread per process: two pytest workers on two cores, and timings that can be compared.
+export OMP_NUM_THREADS ?= 1
+
+# nbclient's own command cannot leave out the clock times that make every run differ from the last.
+define EXECUTE_NOTEBOOK
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], as_version=4)
+nbclient.NotebookClient(notebook, kernel_name="python3", record_timing=False).execute()
+nbformat.write(notebook, sys.argv[1])
+endef
+export EXECUTE_NOTEBOOK
+
+PYTEST_ARGS ?= -n 2
+BENCHMARKS  ?= $(filter-out benchmarks/protocol.py benchmarks/_%,$(wildcard benchmarks/*.py))
+
+# Stamps live in the environment, so they go when it goes, and are written last, so a failed install leaves none.
+CREATED := $(VENV)/.created
+RUN     := $(VENV)/.installed-run
+DEV     := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Two pips must not write to one environment.
+.NOTPARALLEL:
+.PHONY: help demo test lint format bench docs notebook clean distclean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(RUN) ## train a fair model on real mortgage decisions and write a report
+	$(BIN)/fairtrain demo
+
+test: lint ## lint, type-check, then run every test and doctest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV) ## let ruff fix and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV) ## run the benchmarks
+	@test -n "$(strip $(BENCHMARKS))" || { echo "no benchmarks/*.py to run"; exit 1; }
+	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; PYTHONPATH=. $(BIN)/python $$file; done
+
+docs: $(DEV) ## build the documentation into docs/_build/html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html
+
+notebook: $(DEV) ## rebuild demo.ipynb from demo.py and execute it
+	$(BIN)/jupytext --quiet --update --to notebook --output demo.ipynb demo.py
+	$(BIN)/python -c "$$EXECUTE_NOTEBOOK" demo.ipynb
+
+clean: ## remove caches and builds
+	rm -rf build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## remove the environment too
+	rm -rf $(VENV)
+
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "fairtrain needs Python 3.11 or later: name one with 'make PYTHON=python3.11 ...'"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Enough to run the command: the library, its example data and the CPU builds of the boosters. No torch.
+$(RUN): $(CREATED) pyproject.toml requirements.txt
+	@echo "installing fairtrain into $(VENV) (about a minute, once)"
+	@grep -E '^(xgboost|lightgbm)' requirements.txt > $(VENV)/boosters.txt
+	@$(PIP) install --constraint requirements.txt --requirement $(VENV)/boosters.txt --editable '.[examples]'
+	@touch $@
+
+# Everything that requirements.txt pins; pip check compares the pins with the bounds in pyproject.toml.
+$(DEV): $(CREATED) pyproject.toml requirements.txt
+	@echo "installing fairtrain and its tools into $(VENV) (a few minutes, once)"
+	@$(PIP) install --requirement requirements.txt
+	@$(PIP) install --no-deps --editable .
+	@$(BIN)/python -m pip check
+	@touch $(RUN) $@

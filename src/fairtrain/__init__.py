@@ -1,0 +1,29 @@
+"""Fair training as a drop-in for people who know scikit-learn and PyTorch."""
+
+from __future__ import annotations
+
+from fairtrain._imports import lazy_exports as _lazy_exports
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "BoundedGroupLoss": "fairtrain.constraints",
+    "DemographicParity": "fairtrain.constraints",
+    "EqualOpportunity": "fairtrain.constraints",
+    "EqualizedOdds": "fairtrain.constraints",
+    "ErrorRateParity": "fairtrain.constraints",
+    "PredictiveEquality": "fairtrain.constraints",
+    "RateParity": "fairtrain.constraints",
+    "Groups": "fairtrain.groups",
+    "FairnessReport": "fairtrain.metrics",
+    "Verdict": "fairtrain.metrics",
+    "fairness_report": "fairtrain.metrics",
+    "gap": "fairtrain.metrics",
+    "group_rates": "fairtrain.metrics",
+    "ratio": "fairtrain.metrics",
+    "ReductionsWrapper": "fairtrain.reductions",
+}
+
+__all__ = [*_MODULES, "__version__"]
+
+__getattr__, __dir__ = _lazy_exports(__name__, _MODULES, globals())

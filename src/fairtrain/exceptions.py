@@ -1,0 +1,77 @@
+"""Errors and warnings: what was expected, what came, what to do about it."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConstraintNotMetWarning",
+    "FairtrainError",
+    "FairtrainWarning",
+    "InvalidDataError",
+    "InvalidParameterError",
+    "MemorisationWarning",
+    "MissingDependencyError",
+    "NearConstantWarning",
+    "StoredRowsWarning",
+    "UnseenGroupError",
+]
+
+
+class FairtrainError(Exception):
+    """Base of every error raised by fairtrain."""
+
+
+class InvalidParameterError(FairtrainError, ValueError):
+    """A setting has a value that cannot be used."""
+
+
+class InvalidDataError(FairtrainError, ValueError):
+    """The rows handed in cannot be used as they are."""
+
+
+class UnseenGroupError(InvalidDataError):
+    """A row carries a sensitive value, or a combination, that ``fit`` never saw."""
+
+
+class MissingDependencyError(FairtrainError, ImportError):
+    """An optional package is not installed.
+
+    Parameters
+    ----------
+    package : str
+        The package that could not be imported.
+    extra : str
+        The extra of fairtrain that brings it.
+    """
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'fairtrain[{extra}]' brings it.")
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default rebuilds from ``args`` (the message) and would lose the keyword.
+        return _rebuild_missing, (self.package, self.extra)
+
+
+def _rebuild_missing(package: str, extra: str) -> MissingDependencyError:
+    return MissingDependencyError(package, extra=extra)
+
+
+class FairtrainWarning(UserWarning):
+    """Base of every warning issued by fairtrain."""
+
+
+class ConstraintNotMetWarning(FairtrainWarning):
+    """Training ended with a gap above the bound it was asked to keep."""
+
+
+class MemorisationWarning(FairtrainWarning):
+    """The base estimator reproduces its training labels, so training gaps say nothing."""
+
+
+class NearConstantWarning(FairtrainWarning):
+    """A bound is kept only by predicting (almost) one class."""
+
+
+class StoredRowsWarning(FairtrainWarning):
+    """The base estimator keeps training rows inside the fitted model."""
