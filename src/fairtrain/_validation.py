@@ -1,0 +1,340 @@
+"""What comes in: the only file that knows data frames.
+
+Everything below this room sees NumPy arrays; ``X`` alone is passed on as it came, because a base
+estimator (a ``ColumnTransformer``, a booster with categories) may need the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.utils import _safe_indexing
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, column_or_1d, validate_data
+
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+
+__all__ = [
+    "align_to",
+    "as_features",
+    "as_sample_weight",
+    "as_vector",
+    "binary_target",
+    "drop_columns",
+    "factorize",
+    "feature_columns",
+    "number_of_rows",
+    "sensitive_columns",
+    "take_rows",
+]
+
+Columns = dict[str, NDArray[Any]]
+
+
+def number_of_rows(data: Any) -> int:
+    """Rows of an array, list, sparse matrix, frame, series or table."""
+    shape = getattr(data, "shape", None)
+    if shape is not None and len(shape) > 0:
+        return int(shape[0])
+    try:
+        return len(data if hasattr(data, "__len__") else np.asarray(data))
+    except TypeError:
+        raise InvalidDataError(
+            f"expected rows (array, list, series or frame), got {type(data).__name__}."
+        ) from None
+
+
+def as_features(X: Any) -> Any:
+    """Pass ``X`` on as it came; lists become arrays, Arrow tables pandas frames, sparse ones CSR."""
+    if sparse.issparse(X):
+        return X if X.format == "csr" else X.tocsr()  # type: ignore[attr-defined]
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        return frame.to_pandas() if frame.implementation.is_pyarrow() else X
+    return X if hasattr(X, "shape") else np.asarray(X)
+
+
+def as_vector(values: Any, name: str) -> NDArray[Any]:
+    """Read one column as an array of shape (n,); (n, 1) is flattened, anything else raises."""
+    native = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
+    array = native.to_numpy() if isinstance(native, nw.Series | nw.DataFrame) else values
+    array = np.asarray(array)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise InvalidDataError(f"{name} must have one column, got shape {array.shape}.")
+    return array
+
+
+def as_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
+    """Check weights: one a row, finite, not negative, not all 0. None stays None."""
+    if sample_weight is None:
+        return None
+    try:
+        weights = as_vector(sample_weight, "sample_weight").astype(np.float64)
+    except (TypeError, ValueError):
+        raise InvalidDataError("sample_weight must hold numbers.") from None
+    check_lengths(n_rows, sample_weight=weights)
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise InvalidDataError("sample_weight must be finite and not negative.")
+    if n_rows and weights.sum() == 0:
+        raise InvalidDataError("sample_weight is zero in every row.")
+    return weights
+
+
+def check_lengths(n_rows: int, **columns: Any) -> None:
+    """Raise unless every named column has ``n_rows`` rows."""
+    for name, column in columns.items():
+        if (rows := number_of_rows(column)) != n_rows:
+            raise InvalidDataError(f"{name} has {rows} rows, expected {n_rows} as in X or y.")
+
+
+def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8], NDArray[Any]]:
+    """Turn two labels into 0 and 1.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Exactly two distinct labels.
+    positive_label : label, optional
+        The favourable one. Default: the larger of {0, 1}, {-1, 1} or {False, True}; otherwise the
+        label that sorts last, which only notions that treat both labels alike may rely on
+        (see :func:`needs_positive_label`).
+
+    Returns
+    -------
+    y01 : ndarray of int8, shape (n,)
+        1 where the label is the favourable one.
+    classes : ndarray of shape (2,)
+        (unfavourable, favourable) label.
+    """
+    if y is None:
+        raise InvalidDataError("requires y to be passed, but the target y is None.")
+    array = column_or_1d(as_vector(y, "y") if _is_frame(y) else y, warn=True)
+    if array.dtype.kind == "O" and pd.isna(array).any():
+        raise InvalidDataError("y contains missing labels; drop those rows.")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise InvalidDataError("Input y contains NaN; drop the rows without a label.")
+    check_classification_targets(array)
+    classes = np.unique(array)
+    if len(classes) != 2:
+        found = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+        raise InvalidDataError(
+            f"Only binary classification is supported: y must hold two classes, found {found}."
+        )
+    if positive_label is not None:
+        matches = np.flatnonzero([bool(label == positive_label) for label in classes])
+        if len(matches) != 1:
+            raise InvalidParameterError(
+                f"positive_label={positive_label!r} is not a label of y: {classes.tolist()}."
+            )
+        classes = classes[[1 - matches[0], matches[0]]]
+    return (array == classes[1]).astype(np.int8), classes
+
+
+def _is_frame(values: Any) -> bool:
+    native = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
+    return isinstance(native, nw.DataFrame | nw.Series)
+
+
+def needs_positive_label(classes: NDArray[Any]) -> bool:
+    """Whether the favourable label must be named: only {0, 1}, {-1, 1} and booleans go without."""
+    labels = set(np.asarray(classes).tolist())
+    return labels not in ({0, 1}, {-1, 1})
+
+
+def align_to(reference: Any, values: Any, name: str) -> Any:
+    """Bring pandas ``values`` into the row order of a pandas ``reference``.
+
+    Rows are matched by index where both have one; matching by position would pair a person with
+    somebody else's sensitive attribute.
+
+    Raises
+    ------
+    InvalidDataError
+        If the two indexes hold different rows.
+    """
+    own, other = getattr(values, "index", None), getattr(reference, "index", None)
+    if not isinstance(own, pd.Index) or not isinstance(other, pd.Index):
+        return values
+    if len(own) != len(other) or own.equals(other):
+        return values  # unequal lengths are reported by check_lengths
+    if own.is_unique and other.is_unique and own.isin(other).all():
+        return values.loc[other]
+    raise InvalidDataError(
+        f"the index of {name} does not match that of X; reset both indexes "
+        "(reset_index(drop=True)) if their rows are already in the same order."
+    )
+
+
+def sensitive_columns(sensitive_features: Any, default_name: str = "group") -> Columns:
+    """Read sensitive features as named columns.
+
+    Parameters
+    ----------
+    sensitive_features : frame, table, series, mapping, array of shape (n,) or (n, k), or list
+        A column, or several. Unnamed columns are called ``group``, or ``group_0``, ``group_1``...
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n,)
+    """
+    if sensitive_features is None:
+        raise InvalidDataError(
+            "sensitive_features is missing; pass one column or several, one row a person."
+        )
+    if isinstance(sensitive_features, Mapping):
+        columns = {str(k): as_vector(v, str(k)) for k, v in sensitive_features.items()}
+        if columns:
+            check_lengths(len(next(iter(columns.values()))), **columns)
+        return columns
+    data = nw.from_native(sensitive_features, eager_only=True, allow_series=True, pass_through=True)
+    if isinstance(data, nw.DataFrame):
+        return {str(column.name): column.to_numpy() for column in data.iter_columns()}
+    if isinstance(data, nw.Series):
+        return {default_name if data.name in (None, "") else str(data.name): data.to_numpy()}
+    array = _as_object_safe_array(sensitive_features)
+    if array.ndim == 1:
+        return {default_name: array}
+    if array.ndim == 2 and array.shape[1] == 1:
+        return {default_name: array[:, 0]}
+    if array.ndim == 2 and array.shape[1] > 1:
+        return {f"{default_name}_{i}": array[:, i] for i in range(array.shape[1])}
+    raise InvalidDataError(
+        f"sensitive_features must be one column or several, got shape {array.shape}."
+    )
+
+
+def _as_object_safe_array(values: Any) -> NDArray[Any]:
+    # np.asarray(["a", None]) is fine, np.asarray([1, "a"]) would turn 1 into "1".
+    if not isinstance(values, list | tuple):
+        return np.asarray(values)
+    array = np.asarray(values, dtype=object)
+    inferred = np.asarray(values) if array.ndim else array
+    return inferred if inferred.dtype.kind in "biuf" else array
+
+
+def drop_columns(X: Any, names: str | Sequence[str]) -> tuple[Any, Columns]:
+    """Take named columns out of a frame.
+
+    Returns
+    -------
+    rest, columns
+        The frame without them, of the same kind, and the columns.
+
+    Raises
+    ------
+    InvalidDataError
+        If ``X`` is no frame or lacks a column.
+    """
+    wanted = [names] if isinstance(names, str) else list(names)
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        raise InvalidDataError(
+            f"sensitive_features={wanted} names columns, so X must be a data frame; "
+            "with an array pass the values to fit(..., sensitive_features=...)."
+        )
+    if missing := [name for name in wanted if name not in frame.columns]:
+        raise InvalidDataError(f"X has no column {missing[0]!r}; columns: {frame.columns}.")
+    columns = {name: frame.get_column(name).to_numpy() for name in wanted}
+    return frame.drop(wanted).to_native(), columns
+
+
+def factorize(column: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
+    """Distinct values of a column in sorted order, and each row's place among them.
+
+    Missing values (None, NaN, NaT, NA) get code -1. Whole floats count as integers, so that 1 and
+    1.0 are one level.
+
+    Returns
+    -------
+    levels : list
+        Python scalars, sorted; mixed types are sorted by type, then as text.
+    codes : ndarray of int64, shape (n,)
+    """
+    codes, uniques = pd.factorize(column, use_na_sentinel=True)
+    levels = [_plain(value) for value in np.asarray(uniques).tolist()]
+    try:
+        order = sorted(range(len(levels)), key=levels.__getitem__)
+    except TypeError:
+        order = sorted(range(len(levels)), key=lambda i: (type(levels[i]).__name__, str(levels[i])))
+    rank = np.full(len(levels) + 1, -1, dtype=np.int64)
+    rank[order] = np.arange(len(levels))
+    return [levels[i] for i in order], rank[codes]
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def as_float_column(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Read one column of finite numbers."""
+    try:
+        array = as_vector(values, name).astype(np.float64)
+    except (TypeError, ValueError):
+        raise InvalidDataError(f"{name} must hold numbers.") from None
+    if not np.isfinite(array).all():
+        raise InvalidDataError(f"{name} contains NaN or infinity.")
+    return array
+
+
+def take_rows(X: Any, rows: NDArray[Any]) -> Any:
+    """Rows of an array, list, sparse matrix or frame, by position."""
+    return _safe_indexing(X, rows)
+
+
+def feature_columns(X: Any) -> Iterator[NDArray[Any]]:
+    """Columns of ``X`` one by one, as arrays of shape (n,)."""
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        yield from (column.to_numpy() for column in frame.iter_columns())
+        return
+    matrix: Any = sparse.csc_array(X) if sparse.issparse(X) else np.asarray(X)
+    for j in range(matrix.shape[1]):
+        yield matrix[:, [j]].toarray()[:, 0] if sparse.issparse(matrix) else matrix[:, j]
+
+
+def has_index(X: Any) -> bool:
+    """Whether rows carry a pandas index."""
+    return isinstance(getattr(X, "index", None), pd.Index)
+
+
+def drop_if_present(X: Any, names: str | Sequence[str]) -> Any:
+    """Take named columns out of a frame where it has them; anything else passes through."""
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        return X
+    wanted = [names] if isinstance(names, str) else list(names)
+    there = [name for name in wanted if name in frame.columns]
+    return frame.drop(there).to_native() if there else X
+
+
+def check_features(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Check the shape of ``X`` and its feature names against those of ``fit``.
+
+    Values are left to the base estimator, which knows whether it takes text, gaps or sparse rows.
+    """
+    if not isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame):
+        check_array(X, accept_sparse=True, dtype=None, ensure_all_finite=False)
+    elif not number_of_rows(X):
+        raise InvalidDataError("X has 0 rows; at least one is needed.")
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+
+
+def require_two_classes(y: NDArray[Any]) -> None:
+    """Raise unless both labels are left after rows of weight 0 were dropped."""
+    if y.min() == y.max():
+        raise InvalidDataError("only one class is left in y among rows with weight above 0.")
+
+
+def require_known_labels(y: NDArray[Any], classes: NDArray[Any]) -> None:
+    """Raise if a label is none of the two that ``fit`` saw."""
+    strange = ~np.isin(y, classes)
+    if strange.any():
+        raise InvalidDataError(f"y holds the label {y[strange][0]!r}; fit saw {classes.tolist()}.")

@@ -1,0 +1,105 @@
+"""What is measured: the mean of a quantity over an event.
+
+Quantities and events use operators that NumPy arrays and PyTorch tensors share, so that metrics,
+reductions, losses and boosting read the same definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "ERROR_RATE",
+    "FALSE_POSITIVE_RATE",
+    "LOSSES",
+    "SELECTION_RATE",
+    "TRUE_POSITIVE_RATE",
+    "Event",
+    "Quantity",
+    "Rate",
+]
+
+Quantity = Callable[[Any, Any], Any]
+Event = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The mean of a quantity over an event.
+
+    Parameters
+    ----------
+    name : str
+        Short name, such as ``"selection_rate"``.
+    quantity : callable
+        ``quantity(y, prediction)`` -> one number a row. ``y`` is 1 for the favourable outcome and
+        0 otherwise; ``prediction`` lies in [0, 1]: a decision, or the probability of one.
+    event : callable or None
+        ``event(y)`` -> mask of the rows that count; None counts all rows.
+    words : str
+        The rate in plain words, with ``{outcome}`` where the favourable outcome's name goes.
+    """
+
+    name: str
+    quantity: Quantity
+    event: Event | None = None
+    words: str = ""
+
+    def mask(self, y: Any) -> Any:
+        """Rows that belong to the event, as a boolean array or tensor."""
+        return (y == y) if self.event is None else self.event(y)  # noqa: PLR0124
+
+
+def prediction(y: Any, p: Any) -> Any:
+    """Quantity of selection, true positive and false positive rates: the prediction itself."""
+    return p
+
+
+def error(y: Any, p: Any) -> Any:
+    """Probability that the decision differs from the label: ``y (1 - p) + (1 - y) p``."""
+    return y + p - 2 * y * p
+
+
+def squared_error(y: Any, p: Any) -> Any:
+    """Squared difference of label and prediction."""
+    return (y - p) ** 2
+
+
+def log_loss(y: Any, p: Any) -> Any:
+    """Negative log likelihood of the label, in nats; probabilities are kept 1e-7 from 0 and 1."""
+    p = p.clip(1e-7, 1 - 1e-7)
+    log: Callable[[Any], Any] = (lambda t: t.log()) if hasattr(p, "log") else np.log
+    return -(y * log(p) + (1 - y) * log(1 - p))
+
+
+def is_positive(y: Any) -> Any:
+    """Event: rows whose label is the favourable one."""
+    return y == 1
+
+
+def is_negative(y: Any) -> Any:
+    """Event: rows whose label is not the favourable one."""
+    return y == 0
+
+
+SELECTION_RATE = Rate("selection_rate", prediction, None, "share predicted {outcome}")
+TRUE_POSITIVE_RATE = Rate(
+    "true_positive_rate", prediction, is_positive, "share predicted {outcome} among true {outcome}"
+)
+FALSE_POSITIVE_RATE = Rate(
+    "false_positive_rate",
+    prediction,
+    is_negative,
+    "share predicted {outcome} among true not {outcome}",
+)
+ERROR_RATE = Rate("error_rate", error, None, "share decided wrongly")
+
+LOSSES: dict[str, Rate] = {
+    "zero_one": Rate("zero_one_loss", error, None, "share decided wrongly"),
+    "squared": Rate("squared_loss", squared_error, None, "mean squared error"),
+    "log_loss": Rate("log_loss", log_loss, None, "mean log loss"),
+}
