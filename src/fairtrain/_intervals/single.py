@@ -1,0 +1,134 @@
+"""Intervals for the rate of one group."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from fairtrain.exceptions import InvalidParameterError
+
+__all__ = ["clopper_pearson", "error_rate", "two_sided", "wilson"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+def wilson(
+    mean: ArrayLike, count: ArrayLike, confidence: float = 0.95
+) -> tuple[FloatArray, FloatArray]:
+    r"""Score interval of a rate.
+
+    .. math:: \frac{\hat p + z^2/2n \pm z \sqrt{\hat p (1 - \hat p)/n + z^2/4n^2}}{1 + z^2/n}
+
+    Parameters
+    ----------
+    mean : array_like
+        Rates in [0, 1]. A mean of values between 0 and 1 is allowed: its variance is at most
+        that of a yes/no rate, so the interval is then conservative.
+    count : array_like
+        Rows behind each rate; any real number, such as Kish's effective sample size.
+    confidence : float
+        Two-sided confidence level.
+
+    Returns
+    -------
+    lower, upper : ndarray
+        Limits in [0, 1]; NaN where ``count`` is 0.
+
+    References
+    ----------
+    Wilson (1927), Journal of the American Statistical Association 22, 209-212.
+
+    Examples
+    --------
+    >>> lower, upper = wilson([0.8, 0.6], [70, 80])
+    >>> lower.round(4).tolist(), upper.round(4).tolist()
+    ([0.6918, 0.4904], [0.8769, 0.7004])
+    """
+    p, n = rates(mean, count)
+    return score_limits(p, n, two_sided(error_rate(confidence)))
+
+
+def clopper_pearson(
+    mean: ArrayLike, count: ArrayLike, confidence: float = 0.95
+) -> tuple[FloatArray, FloatArray]:
+    r"""Exact interval of a rate.
+
+    Quantiles of Beta distributions: with :math:`x = n \hat p` and :math:`\alpha` = 1 - confidence,
+    the :math:`\alpha/2` quantile of Beta(x, n - x + 1) and the :math:`1 - \alpha/2` quantile of
+    Beta(x + 1, n - x).
+
+    Parameters
+    ----------
+    mean, count, confidence
+        As in `wilson`; a real ``count`` is allowed.
+
+    Returns
+    -------
+    lower, upper : ndarray
+        Limits in [0, 1]; NaN where ``count`` is 0.
+
+    References
+    ----------
+    Clopper and Pearson (1934), Biometrika 26, 404-413.
+
+    Examples
+    --------
+    >>> lower, upper = clopper_pearson(0.0, 10)
+    >>> float(lower), round(float(upper), 4)
+    (0.0, 0.3085)
+    """
+    p, n = rates(mean, count)
+    return beta_limits(p, n, two_sided(error_rate(confidence)), prior=0.0)
+
+
+def error_rate(confidence: float) -> float:
+    """1 - confidence, checked."""
+    if not 0.0 < confidence < 1.0:
+        raise InvalidParameterError(
+            f"confidence must lie strictly between 0 and 1, got {confidence!r}."
+        )
+    return 1.0 - confidence
+
+
+def two_sided(alpha: ArrayLike) -> FloatArray:
+    """Critical value z of the normal distribution with P(|Z| > z) = alpha."""
+    return np.asarray(-special.ndtri(np.asarray(alpha, dtype=float) / 2))
+
+
+def rates(mean: ArrayLike, count: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Broadcast rates and counts; a rate beyond 0 or 1 by rounding is put back."""
+    p, n = np.broadcast_arrays(np.asarray(mean, dtype=float), np.asarray(count, dtype=float))
+    return np.clip(p, 0.0, 1.0), n
+
+
+def score_limits(p: FloatArray, n: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Wilson's limits at a given critical value."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.square(z) / n
+        centre = (p + spread / 2) / (1 + spread)
+        half = z * np.sqrt((p * (1 - p) + spread / 4) / n) / (1 + spread)
+    # Rounding must not leave 1e-18 where the limit is 0, nor put a limit past the rate.
+    lower = np.where(p == 0, 0.0, np.minimum(centre - half, p))
+    upper = np.where(p == 1, 1.0, np.maximum(centre + half, p))
+    return np.where(n > 0, lower, np.nan), np.where(n > 0, upper, np.nan)
+
+
+def beta_limits(
+    p: FloatArray, n: FloatArray, z: FloatArray, prior: float, where: BoolArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Beta quantiles with normal tail probability of ``z``; NaN outside ``where``.
+
+    ``prior`` 0 gives Clopper and Pearson's limits, 1/2 those of Jeffreys' prior.
+    """
+    p, n, tail = np.broadcast_arrays(p, n, special.ndtr(-z))
+    wanted = n > 0 if where is None else (n > 0) & where
+    p, n, tail = p[wanted], n[wanted], tail[wanted]
+    yes, no = n * p, n * (1 - p)
+    low = special.betaincinv(np.maximum(yes + prior, 1e-300), no + 1 - prior, tail)
+    high = special.betainccinv(yes + 1 - prior, np.maximum(no + prior, 1e-300), tail)
+    lower, upper = np.full(wanted.shape, np.nan), np.full(wanted.shape, np.nan)
+    lower[wanted] = np.where(p == 0, 0.0, np.minimum(low, p))
+    upper[wanted] = np.where(p == 1, 1.0, np.maximum(high, p))
+    return lower, upper

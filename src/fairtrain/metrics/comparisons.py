@@ -1,0 +1,227 @@
+"""Gap and ratio between the extreme groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fairtrain._intervals import GapInterval, gap_interval, ratio_interval
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.groups import Groups, Missing
+from fairtrain.metrics.cells import Cells
+from fairtrain.metrics.measures import measure_cells, read_rows
+
+__all__ = ["Comparison", "gap", "ratio"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A gap or ratio with its interval.
+
+    Attributes
+    ----------
+    kind : {"difference", "ratio"}
+        What compares the groups.
+    metric : str
+        What is compared.
+    value : float
+        Plug-in estimate. A gap is biased upward, a ratio downward: the extreme groups were chosen
+        by looking, so that even equal groups show one.
+    lower, upper : float
+        Confidence limits that allow for that choice.
+    confidence : float
+        Their level.
+    highest, lowest : str
+        The extreme groups (for a ratio to a reference: reference and lowest other group).
+    rates, counts : dict of str to float or int
+        Rate and rows of every group that has rows.
+    """
+
+    kind: str
+    metric: str
+    value: float
+    lower: float
+    upper: float
+    confidence: float
+    highest: str
+    lowest: str
+    rates: dict[str, float]
+    counts: dict[str, int]
+
+    def __str__(self) -> str:
+        word = "gap" if self.kind == "difference" else "ratio"
+        bias = "upward" if self.kind == "difference" else "downward"
+        ends = [
+            f"{name!r} ({self.rates[name]:.3f}, {self.counts[name]} rows)"
+            for name in (self.highest, self.lowest)
+        ]
+        return (
+            f"{self.metric} {word} {self.value:.3f} ({self.confidence:.0%} interval "
+            f"{self.lower:.3f} to {self.upper:.3f}; the estimate itself is biased {bias}) "
+            f"between {ends[0]} and {ends[1]}"
+        )
+
+    def __float__(self) -> float:
+        return self.value
+
+
+def gap(
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    metric: str = "selection_rate",
+    *,
+    y_score: Any = None,
+    over: str | Sequence[str] | None = None,
+    positive_label: Any = None,
+    sample_weight: Any = None,
+    missing: Missing = "error",
+    confidence: float = 0.95,
+) -> Comparison:
+    """Largest difference of a metric between any two groups, with a simultaneous interval.
+
+    Two groups: Newcombe's hybrid score interval (1998, method 10). More: the lower limit holds
+    simultaneously over all pairs (studentized range; exact for small cells), because the widest
+    pair was chosen by looking. See :func:`fairtrain.metrics.group_rates` for the parameters.
+
+    Parameters
+    ----------
+    y_true, y_pred, sensitive_features
+        Labels, decisions, groups.
+    metric : str, default="selection_rate"
+        Any metric of :func:`fairtrain.metrics.group_rates`.
+    y_score, over, positive_label, sample_weight, missing, confidence
+        As there.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InvalidDataError
+        If fewer than two groups have rows that the metric is defined on.
+
+    Examples
+    --------
+    >>> found = gap([1, 0] * 50, [1] * 40 + [0] * 60, ["a"] * 50 + ["b"] * 50)
+    >>> round(found.value, 2), round(found.lower, 2), round(found.upper, 2)
+    (0.8, 0.66, 0.89)
+    """
+    cells, groups = _cells(
+        y_true,
+        y_pred,
+        sensitive_features,
+        metric,
+        y_score,
+        over,
+        positive_label,
+        sample_weight,
+        missing,
+    )
+    mean, effective = cells.bare()
+    found = gap_interval(mean, effective, confidence, variance=cells.variance)
+    return _comparison("difference", metric, found, cells, groups, confidence)
+
+
+def ratio(
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    metric: str = "selection_rate",
+    *,
+    reference: str | None = None,
+    y_score: Any = None,
+    over: str | Sequence[str] | None = None,
+    positive_label: Any = None,
+    sample_weight: Any = None,
+    missing: Missing = "error",
+    confidence: float = 0.95,
+) -> Comparison:
+    """Disparate impact: lowest group rate over the highest, or over that of a named group.
+
+    Parameters
+    ----------
+    y_true, y_pred, sensitive_features
+        Labels, decisions, groups.
+    metric : str, default="selection_rate"
+        Any metric of :func:`fairtrain.metrics.group_rates` that is a rate.
+    reference : str, optional
+        Name of the group that the others are compared with. The ratio may then exceed 1.
+    y_score, over, positive_label, sample_weight, missing, confidence
+        As in :func:`fairtrain.metrics.group_rates`.
+
+    Returns
+    -------
+    Comparison
+    """
+    cells, groups = _cells(
+        y_true,
+        y_pred,
+        sensitive_features,
+        metric,
+        y_score,
+        over,
+        positive_label,
+        sample_weight,
+        missing,
+    )
+    if cells.variance is not None:
+        raise InvalidParameterError(f"a ratio of {metric} is not supported: it is no rate.")
+    if reference is not None and reference not in groups.names:
+        raise InvalidParameterError(
+            f"reference={reference!r} is not a group; groups: {list(groups.names)[:12]}."
+        )
+    place = None if reference is None else groups.names.index(reference)
+    found = ratio_interval(*cells.bare(), confidence, reference=place)
+    return _comparison("ratio", metric, found, cells, groups, confidence)
+
+
+def _cells(
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    metric: str,
+    y_score: Any,
+    over: str | Sequence[str] | None,
+    positive_label: Any,
+    sample_weight: Any,
+    missing: Missing,
+) -> tuple[Cells, Groups]:
+    rows = read_rows(
+        y_true,
+        y_pred,
+        sensitive_features,
+        y_score=y_score,
+        positive_label=positive_label,
+        sample_weight=sample_weight,
+        missing=missing,
+        name_required=metric not in ("accuracy", "error_rate"),
+    )
+    groups = rows.groups.over(over)
+    return measure_cells(rows, metric, groups), groups
+
+
+def _comparison(
+    kind: str, metric: str, found: GapInterval, cells: Cells, groups: Groups, confidence: float
+) -> Comparison:
+    if found.highest < 0:
+        raise InvalidDataError(
+            f"{metric} cannot be compared: fewer than two groups have rows it is defined on."
+        )
+    present = np.flatnonzero(cells.count > 0)
+    return Comparison(
+        kind=kind,
+        metric=metric,
+        value=float(found.estimate),
+        lower=float(found.lower),
+        upper=float(found.upper),
+        confidence=confidence,
+        highest=groups.names[int(found.highest)],
+        lowest=groups.names[int(found.lowest)],
+        rates={groups.names[g]: float(cells.mean[g]) for g in present},
+        counts={groups.names[g]: int(cells.count[g]) for g in present},
+    )

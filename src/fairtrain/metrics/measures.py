@@ -1,0 +1,280 @@
+"""Rates of every group: accuracy, selection, true and false positives, precision, score, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fairtrain._validation import as_float_column, as_sample_weight, as_vector, check_lengths
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.groups import Groups, Missing
+from fairtrain.metrics.cells import Cells, cell_means
+from fairtrain.rates import (
+    ERROR_RATE,
+    FALSE_POSITIVE_RATE,
+    SELECTION_RATE,
+    TRUE_POSITIVE_RATE,
+    Rate,
+    log_loss,
+)
+
+__all__ = ["MEASURES", "Rows", "group_rates", "measure_cells", "read_rows"]
+
+Floats = NDArray[np.float64]
+
+_RATES: dict[str, Rate] = {
+    rate.name: rate
+    for rate in (SELECTION_RATE, TRUE_POSITIVE_RATE, FALSE_POSITIVE_RATE, ERROR_RATE)
+}
+
+MEASURES = (
+    "accuracy",
+    *_RATES,
+    "positive_predictive_value",
+    "mean_score",
+    "log_loss",
+)
+"""Names of all measures."""
+
+_DEFAULT = (
+    "accuracy",
+    "selection_rate",
+    "true_positive_rate",
+    "false_positive_rate",
+    "positive_predictive_value",
+)
+_SCORED = ("mean_score", "log_loss")
+_LABEL_FREE = ("selection_rate", "mean_score")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as numbers.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n,) or None
+        1 for the favourable label.
+    decision : ndarray of shape (n,)
+        1 for the favourable decision, or the probability of one.
+    score : ndarray of shape (n,) or None
+        Probability of the favourable label.
+    groups : Groups
+        Who.
+    weight : ndarray of shape (n,) or None
+        Sample weights.
+    favourable : label
+        The favourable label.
+    """
+
+    y: Floats | None
+    decision: Floats
+    score: Floats | None
+    groups: Groups
+    weight: Floats | None
+    favourable: Any
+
+
+def read_rows(
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    *,
+    y_score: Any = None,
+    positive_label: Any = None,
+    sample_weight: Any = None,
+    missing: Missing = "error",
+    min_count: int = 30,
+    name_required: bool = True,
+) -> Rows:
+    """Check labels, decisions and groups; see :func:`group_rates` for what is accepted."""
+    predicted = as_vector(y_pred, "y_pred")
+    n = len(predicted)
+    truth = None if y_true is None else as_vector(y_true, "y_true")
+    if truth is not None:
+        check_lengths(n, y_true=truth)
+    groups = (
+        sensitive_features
+        if isinstance(sensitive_features, Groups)
+        else Groups.from_sensitive(
+            sensitive_features, missing=missing, min_count=min_count, like=y_true
+        )
+    )
+    check_lengths(n, sensitive_features=groups.codes)
+    favourable, probabilities = _favourable(truth, predicted, positive_label, name_required)
+    score = None if y_score is None else as_float_column(y_score, "y_score")
+    if score is not None:
+        check_lengths(n, y_score=score)
+        if score.min() < 0 or score.max() > 1:
+            raise InvalidDataError("y_score must hold probabilities in [0, 1].")
+    return Rows(
+        y=None if truth is None else (truth == favourable).astype(np.float64),
+        decision=predicted.astype(np.float64)
+        if probabilities
+        else (predicted == favourable).astype(np.float64),
+        score=score,
+        groups=groups,
+        weight=as_sample_weight(sample_weight, n),
+        favourable=favourable,
+    )
+
+
+def _favourable(
+    truth: NDArray[Any] | None, predicted: NDArray[Any], named: Any, name_required: bool
+) -> tuple[Any, bool]:
+    """Find the favourable label, and whether ``predicted`` holds probabilities of it."""
+    for name, column in (("y_true", truth), ("y_pred", predicted)):
+        if column is not None and pd.isna(column).any():
+            raise InvalidDataError(f"{name} contains missing values; drop those rows.")
+    labels = pd.unique(truth if truth is not None else predicted).tolist()
+    foreign = [label for label in pd.unique(predicted).tolist() if label not in labels]
+    numeric = predicted.dtype.kind in "buif"
+    probabilities = (
+        numeric
+        and bool(foreign)
+        and predicted.dtype.kind == "f"
+        and bool(predicted.min() >= 0)
+        and bool(predicted.max() <= 1)
+    )
+    if probabilities and truth is None:
+        return 1, True
+    if not probabilities:
+        labels = labels + foreign
+    if len(labels) > 2:
+        raise InvalidDataError(
+            f"y_true and y_pred hold {len(labels)} labels, expected two: {labels[:6]}."
+        )
+    if named is not None:
+        return named, probabilities
+    if set(labels) <= {0, 1} or set(labels) <= {-1, 1}:
+        return 1, probabilities
+    if name_required:
+        raise InvalidParameterError(
+            f"positive_label is missing: which of {labels} is the favourable outcome?"
+        )
+    return max(labels), probabilities
+
+
+def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None) -> Cells:
+    """One measure in every group."""
+    groups = rows.groups if groups is None else groups
+    weight, inside = rows.weight, None
+    if isinstance(measure, str) and measure not in MEASURES:
+        raise InvalidParameterError(f"unknown metric {measure!r}; known: {', '.join(MEASURES)}.")
+    if rows.y is None and measure not in _LABEL_FREE and measure is not SELECTION_RATE:
+        raise InvalidDataError(f"{measure} needs y_true.")
+    if measure in _SCORED and rows.score is None:
+        raise InvalidDataError(f"{measure} needs y_score.")
+    y = np.zeros(len(rows.decision)) if rows.y is None else rows.y
+    if measure == "accuracy":
+        values = 1 - ERROR_RATE.quantity(y, rows.decision)
+    elif measure == "positive_predictive_value":
+        values, weight = y, rows.decision if weight is None else weight * rows.decision
+        if np.isin(rows.decision, (0, 1)).all() and rows.weight is None:
+            weight, inside = None, rows.decision == 1
+    elif measure == "mean_score":
+        values = rows.score
+    elif measure == "log_loss":
+        values = log_loss(y, rows.score)
+    else:
+        rate = _RATES[measure] if isinstance(measure, str) else measure
+        values = rate.quantity(y, rows.decision)
+        inside = None if rate.event is None else np.asarray(rate.event(y), dtype=bool)
+    return cell_means(np.asarray(values), groups.codes, len(groups), weight, inside)
+
+
+def group_rates(
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    *,
+    metrics: str | Sequence[str] | None = None,
+    y_score: Any = None,
+    over: str | Sequence[str] | None = None,
+    positive_label: Any = None,
+    sample_weight: Any = None,
+    missing: Missing = "error",
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Rates of every group, each with its count and interval.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,) or None
+        Labels; None where only ``selection_rate`` or ``mean_score`` is asked for.
+    y_pred : array-like of shape (n,)
+        Decisions as labels, or probabilities in [0, 1] of a favourable randomised decision.
+    sensitive_features : frame, series, mapping, array, list or Groups
+        Who.
+    metrics : str or sequence of str, optional
+        Any of :data:`MEASURES`. Default: accuracy, selection, true and false positive rate and
+        positive predictive value, with mean score and log loss if ``y_score`` is given.
+    y_score : array-like of shape (n,), optional
+        Probability of the favourable label.
+    over : str or sequence of str, optional
+        Sensitive columns that make the groups; all of them, together, by default.
+    positive_label : label, optional
+        The favourable outcome; may be left out only for {0, 1}, {-1, 1} and booleans.
+    sample_weight : array-like of shape (n,), optional
+        Row weights. Intervals then use Kish's effective sample size.
+    missing : {"error", "group"}, default="error"
+        What to do with missing sensitive values.
+    confidence : float, default=0.95
+        Level of each group's own interval: Wilson (1927) for rates, Student t for losses.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``metric``, ``group``, ``rate``, ``count``, ``lower``, ``upper``. ``count`` is the
+        number of rows that enter the rate; where it is 0, rate and limits are NaN.
+
+    Examples
+    --------
+    >>> frame = group_rates([1, 0, 1, 0], [1, 0, 1, 1], ["a", "a", "b", "b"],
+    ...                     metrics="selection_rate")
+    >>> frame[["group", "rate", "count"]].to_dict("list")
+    {'group': ['a', 'b'], 'rate': [0.5, 1.0], 'count': [2, 2]}
+    """
+    asked = [metrics] if isinstance(metrics, str) else metrics
+    if asked is None:
+        asked = [*_DEFAULT, *(_SCORED if y_score is not None else ())]
+        asked = asked if y_true is not None else [name for name in asked if name in _LABEL_FREE]
+    rows = read_rows(
+        y_true,
+        y_pred,
+        sensitive_features,
+        y_score=y_score,
+        positive_label=positive_label,
+        sample_weight=sample_weight,
+        missing=missing,
+        name_required=bool(set(asked) - {"accuracy", "error_rate"}),
+    )
+    return rates_frame(rows, asked, rows.groups.over(over), confidence)
+
+
+def rates_frame(
+    rows: Rows, metrics: Sequence[str], groups: Groups, confidence: float
+) -> pd.DataFrame:
+    """Long frame of several measures; the body of :func:`group_rates`."""
+    frames = []
+    for name in metrics:
+        cells = measure_cells(rows, name, groups)
+        lower, upper = cells.limits(confidence)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "metric": name,
+                    "group": list(groups.names),
+                    "rate": cells.mean,
+                    "count": cells.count,
+                    "lower": lower,
+                    "upper": upper,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,283 @@
+"""The report on a list of constraints: what was achieved, on which rows, and what can be said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairtrain._intervals import wilson
+from fairtrain._validation import as_vector
+from fairtrain.constraints import ConstraintSpec, as_constraints
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.groups import Missing
+from fairtrain.metrics.cells import cell_means
+from fairtrain.metrics.measures import Rows, rates_frame, read_rows
+from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
+
+__all__ = ["FairnessReport", "fairness_report", "report_on"]
+
+NEAR_CONSTANT = 0.01
+"""Near constant: one of the two decisions goes to no more than this share of the rows."""
+
+_SEVERITY = (
+    Verdict.NOT_MET,
+    Verdict.TOO_FEW_ROWS,
+    Verdict.MET_ON_STEERING_ROWS,
+    Verdict.MET,
+)
+
+
+@dataclass(frozen=True)
+class FairnessReport:
+    """What was achieved on one set of rows.
+
+    Attributes
+    ----------
+    results : tuple of ConstraintResult
+        One for each constraint.
+    rows : {"certification", "steering", "training"}
+        What the rows were used for before: nothing, choosing, or training.
+    n_rows : int
+        How many there are.
+    accuracy : tuple of three floats
+        Estimate and confidence limits.
+    selection_rate : float
+        Share of favourable decisions.
+    near_constant : bool
+        Whether (almost) everybody gets the same decision: any bound is then kept, and worthless.
+    favourable : label
+        The favourable outcome.
+    group_rates : DataFrame
+        Rates of every group; see :func:`fairtrain.metrics.group_rates`.
+    confidence : float
+        Level of all intervals.
+    """
+
+    results: tuple[ConstraintResult, ...]
+    rows: RowsRole
+    n_rows: int
+    accuracy: tuple[float, float, float]
+    selection_rate: float
+    near_constant: bool
+    favourable: Any
+    group_rates: pd.DataFrame
+    confidence: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """The least favourable verdict among the constraints."""
+        return min((r.verdict for r in self.results), key=_SEVERITY.index)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a constraint."""
+        columns = (
+            "constraint",
+            "kind",
+            "bound",
+            "rate",
+            "achieved",
+            "lower",
+            "upper",
+            "pairwise",
+            "highest",
+            "lowest",
+            "verdict",
+        )
+        table = pd.DataFrame([{c: getattr(r, c) for c in columns} for r in self.results])
+        table["verdict"] = [str(v) for v in table["verdict"]]
+        table["rows_needed"] = [max(r.rows_needed.values(), default=np.nan) for r in self.results]
+        return table
+
+    def explain(self) -> str:
+        """Say in plain words what was achieved and what can be concluded."""
+        outcome = f"{self.favourable!r}" if isinstance(self.favourable, str) else self.favourable
+        used = {
+            "certification": "rows that took no part in training or choosing",
+            "steering": "rows that took part in choosing the model, so they certify nothing",
+            "training": "the training rows, which say nothing about new people",
+        }[self.rows]
+        low, high = self.accuracy[1:]
+        lines = [
+            f"{self.n_rows:,} {used}; accuracy {self.accuracy[0]:.3f} ({low:.3f} to {high:.3f}); "
+            f"favourable outcome {outcome} for {self.selection_rate:.1%}."
+        ]
+        lines += [f"{r.verdict}: {r.constraint}: {r.words(self.confidence)}" for r in self.results]
+        if self.near_constant:
+            lines.append("near_constant: (almost) everybody gets the same decision.")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.explain()
+
+    def to_dict(self, *, min_cell: int = 10) -> dict[str, Any]:
+        """Make a plain structure for JSON, with small cells left out.
+
+        Parameters
+        ----------
+        min_cell : int, default=10
+            Rates over fewer rows are replaced by None, and so are gaps that end in such a cell: a
+            rate over one row discloses a person's label.
+        """
+        return {
+            "rows": self.rows,
+            "n_rows": self.n_rows,
+            "confidence": self.confidence,
+            "favourable": _plain(self.favourable),
+            "verdict": str(self.verdict),
+            "near_constant": self.near_constant,
+            "accuracy": dict(zip(("estimate", "lower", "upper"), self.accuracy, strict=True)),
+            "selection_rate": self.selection_rate,
+            "constraints": [_result_dict(r, min_cell) for r in self.results],
+            "group_rates": [
+                _cell_dict(row, min_cell) for row in self.group_rates.to_dict("records")
+            ],
+        }
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _result_dict(result: ConstraintResult, min_cell: int) -> dict[str, Any]:
+    ends = (result.highest,) if result.kind == "upper" else (result.highest, result.lowest)
+    hidden = any(result.counts.get(end, 0) < min_cell for end in ends)
+    numbers = ("achieved", "lower", "upper", "pairwise")
+    return {
+        "constraint": result.constraint,
+        "kind": result.kind,
+        "reference": result.reference,
+        "bound": result.bound,
+        "rate": result.rate,
+        **{name: None if hidden else _plain(getattr(result, name)) for name in numbers},
+        "highest": result.highest,
+        "lowest": result.lowest,
+        "verdict": str(result.verdict),
+        "suppressed": hidden,
+        "rows_needed": {name: _plain(rows) for name, rows in result.rows_needed.items()},
+        "words": "suppressed: too few rows in a group" if hidden else result.words(),
+    }
+
+
+def _cell_dict(row: dict[Any, Any], min_cell: int) -> dict[str, Any]:
+    hidden = 0 < row["count"] < min_cell
+    shown = {str(name): _plain(value) for name, value in row.items()}
+    if hidden:
+        shown |= {"rate": None, "lower": None, "upper": None, "count": f"under {min_cell}"}
+    return shown | {"suppressed": hidden}
+
+
+def fairness_report(
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    constraints: ConstraintSpec = "demographic_parity",
+    *,
+    difference_bound: float | None = None,
+    ratio_bound: float | None = None,
+    positive_label: Any = None,
+    sample_weight: Any = None,
+    missing: Missing = "error",
+    min_count: int = 30,
+    rows: RowsRole = "certification",
+    confidence: float = 0.95,
+) -> FairnessReport:
+    """Judge decisions against a list of constraints.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        Labels.
+    y_pred : array-like of shape (n,)
+        Decisions as labels, or probabilities of a favourable randomised decision.
+    sensitive_features : frame, series, mapping, array, list or Groups
+        Who.
+    constraints : Constraint, str, fairlearn moment or list of these
+        What is asked.
+    difference_bound, ratio_bound : float, optional
+        Replace the bounds in ``constraints``.
+    positive_label : label, optional
+        The favourable outcome; may be left out for {0, 1}, {-1, 1} and booleans, and where no
+        constraint depends on it.
+    sample_weight : array-like of shape (n,), optional
+        Row weights.
+    missing : {"error", "group"}, default="error"
+        What to do with missing sensitive values.
+    min_count : int, default=30
+        Groups with fewer rows are never judged fair on steering rows.
+    rows : {"certification", "steering", "training"}, default="certification"
+        What the rows were used for before. Only rows that steered nothing can say ``met``.
+    confidence : float, default=0.95
+        Level of the intervals and of the verdict.
+
+    Returns
+    -------
+    FairnessReport
+
+    Notes
+    -----
+    A constraint is ``met`` when the confidence limit of its gap lies within the bound on
+    certification rows, ``not_met`` when the other limit lies outside it, or when the gap does
+    although the rows would have sufficed to show a fair model fair; otherwise there are
+    ``too_few_rows`` and ``rows_needed`` says how many would do.
+
+    Examples
+    --------
+    >>> y = [0, 1] * 2000
+    >>> report = fairness_report(y, y, ["a"] * 2000 + ["b"] * 2000, difference_bound=0.05)
+    >>> str(report.verdict)
+    'met'
+    """
+    if rows not in ("certification", "steering", "training"):
+        raise InvalidParameterError(
+            f"rows must be 'certification', 'steering' or 'training', got {rows!r}."
+        )
+    if not 0 < confidence < 1:
+        raise InvalidParameterError(f"confidence must lie in (0, 1), got {confidence!r}.")
+    asked = as_constraints(constraints, difference_bound=difference_bound, ratio_bound=ratio_bound)
+    if not len(as_vector(y_pred, "y_pred")):
+        raise InvalidDataError("y_pred has no rows.")
+    data = read_rows(
+        y_true,
+        y_pred,
+        sensitive_features,
+        positive_label=positive_label,
+        sample_weight=sample_weight,
+        missing=missing,
+        min_count=min_count,
+        name_required=any(c.depends_on_positive for c in asked),
+    )
+    return report_on(data, asked, rows=rows, confidence=confidence)
+
+
+def report_on(
+    data: Rows, constraints: Any, *, rows: RowsRole, confidence: float = 0.95
+) -> FairnessReport:
+    """Judge rows that are numbers already; the body of :func:`fairness_report`."""
+    assert data.y is not None
+    everyone = np.zeros(len(data.decision), dtype=np.int64)
+    right = 1 - np.abs(data.y - data.decision)
+    accuracy = cell_means(right, everyone, 1, data.weight)
+    lower, upper = wilson(accuracy.mean, accuracy.effective, confidence)
+    selected = float(cell_means(data.decision, everyone, 1, data.weight).mean[0])
+    names = (
+        "accuracy",
+        "selection_rate",
+        "true_positive_rate",
+        "false_positive_rate",
+        "positive_predictive_value",
+    )
+    return FairnessReport(
+        results=tuple(judge(c, data, rows, confidence) for c in constraints),
+        rows=rows,
+        n_rows=len(data.decision),
+        accuracy=(float(accuracy.mean[0]), float(lower[0]), float(upper[0])),
+        selection_rate=selected,
+        near_constant=min(selected, 1 - selected) <= NEAR_CONSTANT,
+        favourable=data.favourable,
+        group_rates=rates_frame(data, names, data.groups, confidence),
+        confidence=confidence,
+    )
