@@ -30,6 +30,7 @@ __all__ = [
     "factorize",
     "feature_columns",
     "number_of_rows",
+    "require_same_order",
     "sensitive_columns",
     "take_rows",
 ]
@@ -52,8 +53,8 @@ def number_of_rows(data: Any) -> int:
 
 def as_features(X: Any) -> Any:
     """Pass ``X`` on as it came; lists become arrays, Arrow tables pandas frames, sparse ones CSR."""
-    if sparse.issparse(X):
-        return X if X.format == "csr" else X.tocsr()  # type: ignore[attr-defined]
+    if _is_sparse(X):
+        return X if X.format == "csr" else X.tocsr()
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     if isinstance(frame, nw.DataFrame):
         return frame.to_pandas() if frame.implementation.is_pyarrow() else X
@@ -63,8 +64,14 @@ def as_features(X: Any) -> Any:
 def as_vector(values: Any, name: str) -> NDArray[Any]:
     """Read one column as an array of shape (n,); (n, 1) is flattened, anything else raises."""
     native = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
-    array = native.to_numpy() if isinstance(native, nw.Series | nw.DataFrame) else values
-    array = np.asarray(array)
+    if isinstance(native, nw.DataFrame) and len(native.columns) == 1:
+        native = native.get_column(native.columns[0])
+    if isinstance(native, nw.Series):
+        array = _series_values(native)
+    else:
+        array = _as_object_safe_array(
+            native.to_numpy() if isinstance(native, nw.DataFrame) else values
+        )
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -160,6 +167,8 @@ def align_to(reference: Any, values: Any, name: str) -> Any:
     InvalidDataError
         If the two indexes hold different rows.
     """
+    if isinstance(values, Mapping):
+        return {key: align_to(reference, column, name) for key, column in values.items()}
     own, other = getattr(values, "index", None), getattr(reference, "index", None)
     if not isinstance(own, pd.Index) or not isinstance(other, pd.Index):
         return values
@@ -168,9 +177,26 @@ def align_to(reference: Any, values: Any, name: str) -> Any:
     if own.is_unique and other.is_unique and own.isin(other).all():
         return values.loc[other]
     raise InvalidDataError(
-        f"the index of {name} does not match that of X; reset both indexes "
-        "(reset_index(drop=True)) if their rows are already in the same order."
+        f"the index of {name} does not match that of the other rows; reset both indexes "
+        "(reset_index(drop=True)) if they are already in the same order."
     )
+
+
+def require_same_order(reference: Any, **columns: Any) -> None:
+    """Raise if a pandas column has another index than a pandas ``reference``.
+
+    Predictions are often wrapped in a new index, so a permuted one may mean either order.
+    """
+    expected = getattr(reference, "index", None)
+    for name, column in columns.items():
+        own = getattr(column, "index", None)
+        if not isinstance(own, pd.Index) or not isinstance(expected, pd.Index):
+            continue
+        if len(own) == len(expected) and not own.equals(expected):
+            raise InvalidDataError(
+                f"{name} has another index than y_true; bring it into order with "
+                f"{name}.loc[y_true.index], or pass {name}.to_numpy() if it is in order already."
+            )
 
 
 def sensitive_columns(sensitive_features: Any, default_name: str = "group") -> Columns:
@@ -196,9 +222,12 @@ def sensitive_columns(sensitive_features: Any, default_name: str = "group") -> C
         return columns
     data = nw.from_native(sensitive_features, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(data, nw.DataFrame):
-        return {str(column.name): column.to_numpy() for column in data.iter_columns()}
+        named = {str(column.name): _series_values(column) for column in data.iter_columns()}
+        if len(named) < len(data.columns):  # 1 and "1"
+            raise InvalidDataError(f"sensitive_features names a column twice: {data.columns}.")
+        return named
     if isinstance(data, nw.Series):
-        return {default_name if data.name in (None, "") else str(data.name): data.to_numpy()}
+        return {default_name if data.name in (None, "") else str(data.name): _series_values(data)}
     array = _as_object_safe_array(sensitive_features)
     if array.ndim == 1:
         return {default_name: array}
@@ -206,17 +235,27 @@ def sensitive_columns(sensitive_features: Any, default_name: str = "group") -> C
         return {default_name: array[:, 0]}
     if array.ndim == 2 and array.shape[1] > 1:
         return {f"{default_name}_{i}": array[:, i] for i in range(array.shape[1])}
-    raise InvalidDataError(
-        f"sensitive_features must be one column or several, got shape {array.shape}."
-    )
+    found = f"shape {array.shape}" if array.ndim else type(sensitive_features).__name__
+    raise InvalidDataError(f"sensitive_features must be one column or several, got {found}.")
+
+
+def _series_values(column: Any) -> NDArray[Any]:
+    if column.implementation.is_pyarrow() and isinstance(column.dtype, nw.Categorical):
+        # Arrow's own conversion of a dictionary reads a null as the last level.
+        values = np.empty(len(column), dtype=object)
+        values[:] = column.to_list()
+        return values
+    return np.asarray(column.to_numpy())
 
 
 def _as_object_safe_array(values: Any) -> NDArray[Any]:
     # np.asarray(["a", None]) is fine, np.asarray([1, "a"]) would turn 1 into "1".
     if not isinstance(values, list | tuple):
         return np.asarray(values)
-    array = np.asarray(values, dtype=object)
-    inferred = np.asarray(values) if array.ndim else array
+    try:
+        array, inferred = np.asarray(values, dtype=object), np.asarray(values)
+    except ValueError:
+        raise InvalidDataError("a list of rows must have rows of one length.") from None
     return inferred if inferred.dtype.kind in "biuf" else array
 
 
@@ -242,7 +281,7 @@ def drop_columns(X: Any, names: str | Sequence[str]) -> tuple[Any, Columns]:
         )
     if missing := [name for name in wanted if name not in frame.columns]:
         raise InvalidDataError(f"X has no column {missing[0]!r}; columns: {frame.columns}.")
-    columns = {name: frame.get_column(name).to_numpy() for name in wanted}
+    columns = {name: _series_values(frame.get_column(name)) for name in wanted}
     return frame.drop(wanted).to_native(), columns
 
 
@@ -258,7 +297,10 @@ def factorize(column: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
         Python scalars, sorted; mixed types are sorted by type, then as text.
     codes : ndarray of int64, shape (n,)
     """
-    codes, uniques = pd.factorize(column, use_na_sentinel=True)
+    try:
+        codes, uniques = pd.factorize(column, use_na_sentinel=True)
+    except TypeError:
+        raise InvalidDataError("a column must hold numbers or text, not lists.") from None
     levels = [_plain(value) for value in np.asarray(uniques).tolist()]
     try:
         order = sorted(range(len(levels)), key=levels.__getitem__)
@@ -295,9 +337,13 @@ def feature_columns(X: Any) -> Iterator[NDArray[Any]]:
     if isinstance(frame, nw.DataFrame):
         yield from (column.to_numpy() for column in frame.iter_columns())
         return
-    matrix: Any = sparse.csc_array(X) if sparse.issparse(X) else np.asarray(X)
+    matrix: Any = X.tocsc() if _is_sparse(X) else np.asarray(X)
     for j in range(matrix.shape[1]):
-        yield matrix[:, [j]].toarray()[:, 0] if sparse.issparse(matrix) else matrix[:, j]
+        yield matrix[:, [j]].toarray()[:, 0] if _is_sparse(matrix) else matrix[:, j]
+
+
+def _is_sparse(X: Any) -> bool:
+    return bool(sparse.issparse(X))
 
 
 def has_index(X: Any) -> bool:

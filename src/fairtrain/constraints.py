@@ -80,6 +80,8 @@ class Constraint:
             object.__setattr__(self, "over", tuple(self.over))
             if not self.over:
                 raise InvalidParameterError("over=() names no column; leave it out to use all.")
+            if not all(isinstance(name, str) for name in self.over):
+                raise InvalidParameterError(f"over must name columns, got {self.over!r}.")
         if self.weights is not None:
             object.__setattr__(self, "weights", _frozen_weights(self.weights))
 
@@ -180,6 +182,7 @@ class ParityConstraint(Constraint):
             raise InvalidParameterError(
                 f"reference must be 'pairwise' or 'overall', got {self.reference!r}."
             )
+        _check_number("ratio_slack", self.ratio_slack)
         if self.ratio_slack and self.reference != "overall":
             raise InvalidParameterError("ratio_slack belongs to reference='overall' (fairlearn).")
 
@@ -603,7 +606,12 @@ def _frozen_weights(
     weights: Mapping[str, float] | Sequence[tuple[str, float]],
 ) -> tuple[tuple[str, float], ...]:
     pairs = weights.items() if isinstance(weights, Mapping) else weights
-    frozen = tuple(sorted((str(name), float(weight)) for name, weight in pairs))
+    try:
+        frozen = tuple(sorted((str(name), float(weight)) for name, weight in pairs))
+    except (TypeError, ValueError):
+        raise InvalidParameterError(
+            f"weights must map group names to numbers, got {weights!r}."
+        ) from None
     for name, weight in frozen:
         if not 0 <= weight < math.inf:
             raise InvalidParameterError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -88,6 +89,8 @@ class GroupScheme:
         InvalidDataError
             If a column is missing, or values are while ``missing="error"``.
         """
+        if unseen not in ("error", "ignore"):
+            raise InvalidParameterError(f"unseen must be 'error' or 'ignore', got {unseen!r}.")
         columns = self._matching(sensitive_columns(align_to(like, sensitive_features, _SF)))
         level_codes = [self._encode_column(i, column, unseen) for i, column in enumerate(columns)]
         return self._combine(level_codes, unseen)
@@ -155,7 +158,9 @@ class GroupScheme:
         parent : ndarray of int64, shape (G,)
             The coarse group of every group of this scheme.
         """
-        wanted = (columns,) if isinstance(columns, str) else tuple(columns)
+        wanted = (columns,) if isinstance(columns, str) else tuple(dict.fromkeys(columns))
+        if not wanted:
+            raise InvalidParameterError("over=() names no column; leave it out to use all.")
         for name in wanted:
             if name not in self.columns:
                 raise InvalidParameterError(
@@ -349,6 +354,7 @@ def group_sums(
 
 
 _SF = "sensitive_features"
+_UNNAMED = re.compile(r"group(_\d+)?")  # as sensitive_columns calls columns without a name
 
 
 def _select(columns: Columns, wanted: Sequence[str]) -> Columns:
@@ -361,7 +367,7 @@ def _select(columns: Columns, wanted: Sequence[str]) -> Columns:
 
 
 def _unnamed(columns: Iterable[str]) -> bool:
-    return all(name.partition("_")[0] == "group" for name in columns)
+    return all(_UNNAMED.fullmatch(name) for name in columns)
 
 
 def _read_column(
@@ -406,7 +412,7 @@ def _group_names(
     if len(set(names)) == len(names):
         return names
     return tuple(  # "a/b" with "c" and "a" with "b/c"
-        "/".join(shown[i][c].replace("/", "\\/") for i, c in enumerate(row))
+        "/".join(shown[i][c].replace("\\", r"\\").replace("/", r"\/") for i, c in enumerate(row))
         for row in level_codes.tolist()
     )
 

@@ -26,7 +26,7 @@ class Supplied(ReductionsWrapper):
         if sensitive_features is None:
             rows = as_features(X)
             table = rows if getattr(rows, "ndim", 2) == 2 else np.asarray(rows).reshape(-1, 1)
-            if table.dtype == object:
+            if getattr(getattr(table, "dtype", None), "kind", "") == "O":
                 table = table.astype(str)
             sensitive_features = (keyed_uniform(table, key=7) < 0.5).astype(int)
         with warnings.catch_warnings():

@@ -28,6 +28,8 @@ class Cells:
         Rows that enter it.
     effective : ndarray of shape (G,)
         Kish's effective sample size ``(sum w)^2 / sum w^2``; the count where weights are equal.
+    total : ndarray of shape (G,)
+        Sum of weights; the count where there are none.
     variance : ndarray of shape (G,) or None
         Sample variance of the quantity; None where it lies in [0, 1], when the mean is a rate.
     """
@@ -35,6 +37,7 @@ class Cells:
     mean: Floats
     count: NDArray[np.int64]
     effective: Floats
+    total: Floats
     variance: Floats | None
 
     def limits(self, confidence: float) -> tuple[Floats, Floats]:
@@ -91,7 +94,7 @@ def cell_means(
     mean = _divide(sums, total, empty=np.nan)
     is_rate = not len(values) or (values.min() >= 0 and values.max() <= 1)
     variance = None if is_rate else _variance(values, codes, mean, weights, total, effective)
-    return Cells(mean, count, effective, variance)
+    return Cells(mean, count, effective, total, variance)
 
 
 def _divide(a: Floats, b: Floats, *, empty: float) -> Floats:

@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._validation import as_float_column, as_sample_weight, as_vector, check_lengths
+from fairtrain._validation import (
+    as_float_column,
+    as_sample_weight,
+    as_vector,
+    check_lengths,
+    require_same_order,
+)
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups, Missing
 from fairtrain.metrics.cells import Cells, cell_means
@@ -93,6 +99,8 @@ def read_rows(
     name_required: bool = True,
 ) -> Rows:
     """Check labels, decisions and groups; see :func:`group_rates` for what is accepted."""
+    labelled = y_pred if y_true is None else y_true
+    require_same_order(labelled, y_pred=y_pred, y_score=y_score, sample_weight=sample_weight)
     predicted = as_vector(y_pred, "y_pred")
     n = len(predicted)
     truth = None if y_true is None else as_vector(y_true, "y_true")
@@ -102,7 +110,7 @@ def read_rows(
         sensitive_features
         if isinstance(sensitive_features, Groups)
         else Groups.from_sensitive(
-            sensitive_features, missing=missing, min_count=min_count, like=y_true
+            sensitive_features, missing=missing, min_count=min_count, like=labelled
         )
     )
     check_lengths(n, sensitive_features=groups.codes)
@@ -131,25 +139,17 @@ def _favourable(
     for name, column in (("y_true", truth), ("y_pred", predicted)):
         if column is not None and pd.isna(column).any():
             raise InvalidDataError(f"{name} contains missing values; drop those rows.")
-    labels = pd.unique(truth if truth is not None else predicted).tolist()
-    foreign = [label for label in pd.unique(predicted).tolist() if label not in labels]
-    numeric = predicted.dtype.kind in "buif"
-    probabilities = (
-        numeric
-        and bool(foreign)
-        and predicted.dtype.kind == "f"
-        and bool(predicted.min() >= 0)
-        and bool(predicted.max() <= 1)
-    )
-    if probabilities and truth is None:
-        return 1, True
-    if not probabilities:
-        labels = labels + foreign
+    probabilities = _holds_probabilities(truth, predicted)
+    columns = [c for c in (truth, None if probabilities else predicted) if c is not None]
+    labels = list(dict.fromkeys(label for c in columns for label in pd.unique(c).tolist()))
     if len(labels) > 2:
         raise InvalidDataError(
-            f"y_true and y_pred hold {len(labels)} labels, expected two: {labels[:6]}."
+            f"y_true and y_pred hold {len(labels)} labels, expected two: {labels[:6]}; "
+            "scores belong in y_score, probabilities of a decision must lie in [0, 1]."
         )
     if named is not None:
+        if len(labels) == 2 and named not in labels:
+            raise InvalidParameterError(f"positive_label={named!r} is none of {labels}.")
         return named, probabilities
     if set(labels) <= {0, 1} or set(labels) <= {-1, 1}:
         return 1, probabilities
@@ -158,6 +158,17 @@ def _favourable(
             f"positive_label is missing: which of {labels} is the favourable outcome?"
         )
     return max(labels), probabilities
+
+
+def _holds_probabilities(truth: NDArray[Any] | None, predicted: NDArray[Any]) -> bool:
+    """Whether decisions are probabilities: fractions, or 0.0 and 1.0 beside other labels."""
+    if predicted.dtype.kind != "f" or not len(predicted):
+        return False
+    if predicted.min() < 0 or predicted.max() > 1:
+        return False
+    if ((predicted > 0) & (predicted < 1)).any():
+        return True
+    return truth is not None and not np.isin(pd.unique(predicted), pd.unique(truth)).any()
 
 
 def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None) -> Cells:
@@ -241,6 +252,8 @@ def group_rates(
     {'group': ['a', 'b'], 'rate': [0.5, 1.0], 'count': [2, 2]}
     """
     asked = [metrics] if isinstance(metrics, str) else metrics
+    if asked is not None and not len(asked):
+        raise InvalidParameterError("metrics is empty; leave it out for the usual ones.")
     if asked is None:
         asked = [*_DEFAULT, *(_SCORED if y_score is not None else ())]
         asked = asked if y_true is not None else [name for name in asked if name in _LABEL_FREE]

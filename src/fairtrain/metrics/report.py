@@ -118,9 +118,13 @@ class FairnessReport:
         Parameters
         ----------
         min_cell : int, default=10
-            Rates over fewer rows are replaced by None, and so are gaps that end in such a cell: a
-            rate over one row discloses a person's label.
+            Rates over fewer rows are replaced by None, because a rate over one row discloses a
+            person's label, and so is whatever they could be worked out from: gaps and limits that
+            rest on such a cell, a group's other rates on labels, and, where only a few rows are
+            hidden, the rates of the next smallest group, which would give them away as the
+            difference to all rows.
         """
+        hidden = _hidden_cells(self.group_rates, min_cell)
         return {
             "rows": self.rows,
             "n_rows": self.n_rows,
@@ -132,7 +136,8 @@ class FairnessReport:
             "selection_rate": self.selection_rate,
             "constraints": [_result_dict(r, min_cell) for r in self.results],
             "group_rates": [
-                _cell_dict(row, min_cell) for row in self.group_rates.to_dict("records")
+                _cell_dict(row, (row["metric"], row["group"]) in hidden, min_cell)
+                for row in self.group_rates.to_dict("records")
             ],
         }
 
@@ -143,9 +148,8 @@ def _plain(value: Any) -> Any:
 
 
 def _result_dict(result: ConstraintResult, min_cell: int) -> dict[str, Any]:
-    ends = (result.highest,) if result.kind == "upper" else (result.highest, result.lowest)
-    hidden = any(result.counts.get(end, 0) < min_cell for end in ends)
-    numbers = ("achieved", "lower", "upper", "pairwise")
+    hidden = min(result.counts.values(), default=0) < min_cell
+    numbers = ("achieved", "lower", "upper", "pairwise", "highest", "lowest")
     return {
         "constraint": result.constraint,
         "kind": result.kind,
@@ -153,20 +157,38 @@ def _result_dict(result: ConstraintResult, min_cell: int) -> dict[str, Any]:
         "bound": result.bound,
         "rate": result.rate,
         **{name: None if hidden else _plain(getattr(result, name)) for name in numbers},
-        "highest": result.highest,
-        "lowest": result.lowest,
         "verdict": str(result.verdict),
         "suppressed": hidden,
-        "rows_needed": {name: _plain(rows) for name, rows in result.rows_needed.items()},
+        "rows_needed": {
+            name: None if hidden else _plain(rows) for name, rows in result.rows_needed.items()
+        },
         "words": "suppressed: too few rows in a group" if hidden else result.words(),
     }
 
 
-def _cell_dict(row: dict[Any, Any], min_cell: int) -> dict[str, Any]:
-    hidden = 0 < row["count"] < min_cell
+def _hidden_cells(rates: pd.DataFrame, min_cell: int) -> set[tuple[str, str]]:
+    """Cells (metric, group) that are small, or that a small one could be worked out from."""
+    counts = {
+        str(metric): dict(zip(cells["group"], cells["count"], strict=True))
+        for metric, cells in rates.groupby("metric", sort=False)
+    }
+    hidden = {(m, g) for m in counts for g, n in counts[m].items() if 0 < n < min_cell}
+    on_labels = [metric for metric in counts if metric != "selection_rate"]
+    told = {group for metric, group in hidden if metric in on_labels}
+    hidden |= {(metric, group) for metric in on_labels for group in told}
+    for metric in {"accuracy", "selection_rate"} & set(counts):  # given for all rows as well
+        few = sum(n for g, n in counts[metric].items() if (metric, g) in hidden)
+        shown = {g: n for g, n in counts[metric].items() if n and (metric, g) not in hidden}
+        if 0 < few < min_cell and shown:
+            hidden.add((metric, min(shown, key=shown.__getitem__)))
+    return hidden
+
+
+def _cell_dict(row: dict[Any, Any], hidden: bool, min_cell: int) -> dict[str, Any]:
     shown = {str(name): _plain(value) for name, value in row.items()}
     if hidden:
-        shown |= {"rate": None, "lower": None, "upper": None, "count": f"under {min_cell}"}
+        count = f"under {min_cell}" if row["count"] < min_cell else shown["count"]
+        shown |= {"rate": None, "lower": None, "upper": None, "count": count}
     return shown | {"suppressed": hidden}
 
 
@@ -237,6 +259,8 @@ def fairness_report(
         )
     if not 0 < confidence < 1:
         raise InvalidParameterError(f"confidence must lie in (0, 1), got {confidence!r}.")
+    if y_true is None:
+        raise InvalidDataError("y_true is missing: a report needs labels; gap() does without.")
     asked = as_constraints(constraints, difference_bound=difference_bound, ratio_bound=ratio_bound)
     if not len(as_vector(y_pred, "y_pred")):
         raise InvalidDataError("y_pred has no rows.")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from fairtrain._intervals import (
     GapInterval,
     differences_from_overall,
     gap_interval,
+    pairwise_differences,
+    pairwise_ratios,
     ratio_interval,
-    rows_needed,
 )
 from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
 from fairtrain.exceptions import InvalidDataError
@@ -28,6 +28,8 @@ __all__ = ["ConstraintResult", "RowsRole", "Verdict", "judge"]
 Floats = NDArray[np.float64]
 RowsRole = Literal["certification", "steering", "training"]
 
+_MOST_ROWS = 1e9  # a group that needs more will never have them
+_SPARE = 0.25  # part of the bound that the model of "rows needed" leaves unused
 _ROUNDING = 1e-9  # a mixture that was put on its bound must not read as over it
 
 
@@ -75,7 +77,8 @@ class ConstraintResult:
     verdict : Verdict
         What can be said.
     rows_needed : dict of str to float
-        Groups with too few rows -> rows in the event that would do (inf: no number would).
+        Groups with too few rows -> rows in the event that would do, were the rates as they are
+        (inf: no number would).
     counts : dict of str to int
         Rows in the event, of every group that has some.
     """
@@ -177,10 +180,13 @@ def judge(
     )
     shown = lower >= constraint.bound if ratio else upper <= constraint.bound
     broken = upper < constraint.bound if ratio else lower > constraint.bound
-    short = _rows_short(constraint, cells, found, groups.names, confidence)
-    small = any((c.count[c.count > 0] < groups.scheme.min_count).any() for c in cells)
+    small = _small(cells, groups.names, groups.scheme.min_count)
+    if shown or broken or (within and role != "certification"):
+        short = small  # nothing to tell, or nothing but whether all groups are large enough
+    else:
+        short = _rows_short(constraint, cells, groups.names, confidence, within=within)
     verdict = _verdict(
-        role, within=within, shown=shown, broken=broken, short=bool(short), small=small
+        role, within=within, shown=shown, broken=broken, short=bool(short), small=bool(small)
     )
     extreme = found[worst]
     return ConstraintResult(
@@ -227,6 +233,7 @@ def _without(cells: Cells, left_out: NDArray[np.bool_]) -> Cells:
         mean=np.where(left_out, np.nan, cells.mean),
         count=np.where(left_out, 0, cells.count),
         effective=np.where(left_out, 0.0, cells.effective),
+        total=np.where(left_out, 0.0, cells.total),
         variance=None if cells.variance is None else np.where(left_out, np.nan, cells.variance),
     )
 
@@ -293,7 +300,7 @@ def _around_overall(
     mean, effective = cells.bare()
     limits, near = (
         differences_from_overall(
-            mean, effective, level, weight=cells.count, variance=cells.variance
+            mean, effective, level, weight=cells.total, variance=cells.variance
         )
         for level in (confidence, stricter)
     )
@@ -314,7 +321,7 @@ def _ratio_to_overall(cells: Cells, far: GapInterval, near: GapInterval) -> _Lim
     It lies between the pairwise ratio R and sqrt(R), which gives it limits.
     """
     present = cells.count > 0
-    overall = float(np.average(cells.mean[present], weights=cells.count[present]))
+    overall = float(np.average(cells.mean[present], weights=cells.total[present]))
     with np.errstate(divide="ignore", invalid="ignore"):
         to_overall = cells.mean[present] / overall
         both = np.fmin(to_overall, 1 / to_overall)
@@ -348,12 +355,21 @@ def _upper_limited(cells: Cells, confidence: float, stricter: float) -> _Limited
     )
 
 
+def _small(cells: Sequence[Cells], names: Sequence[str], min_count: int) -> dict[str, float]:
+    """Groups with fewer rows than a verdict on steering rows asks for."""
+    fewest = _fewest(cells)
+    return {
+        names[int(g)]: float(min_count) for g in np.flatnonzero((fewest > 0) & (fewest < min_count))
+    }
+
+
 def _rows_short(
     constraint: Constraint,
     cells: Sequence[Cells],
-    found: Sequence[_Limited],
     names: Sequence[str],
     confidence: float,
+    *,
+    within: bool,
 ) -> dict[str, float]:
     """Groups whose rows cannot show that the bound is kept, with the rows that could.
 
@@ -361,42 +377,79 @@ def _rows_short(
     the bound is left, or it is broken, a model that leaves a quarter is the yardstick, unless the
     rows suffice for that.
     """
-    return _short_of(constraint, cells, found, names, confidence, spare=0.25) or _short_of(
-        constraint, cells, found, names, confidence, spare=0.0
-    )
-
-
-def _short_of(
-    constraint: Constraint,
-    cells: Sequence[Cells],
-    found: Sequence[_Limited],
-    names: Sequence[str],
-    confidence: float,
-    spare: float,
-) -> dict[str, float]:
     short: dict[str, float] = {}
-    for cell, limited in zip(cells, found, strict=True):
-        room = _room(constraint, limited, spare)
-        if room <= 0:
-            continue
-        needed = _needed(constraint, cell, room, confidence)
-        for g in np.flatnonzero((cell.count > 0) & (needed > cell.effective)):
-            name = names[int(g)]
-            short[name] = max(short.get(name, 0.0), float(needed[g]))
+    for spare in (_SPARE, 0.0):
+        for cell in cells:
+            mean = _yardstick(constraint, cell, spare)
+            least = _least_rows(constraint, cell, mean, confidence)
+            for g in np.flatnonzero((cell.count > 0) & (cell.effective < least)):
+                rows = np.ceil(least * cell.count[g] / cell.effective[g])
+                short[names[int(g)]] = max(short.get(names[int(g)], 0.0), float(rows))
+        if short or not within:
+            break
     return short
 
 
-def _room(constraint: Constraint, limited: _Limited, spare: float) -> float:
-    """Distance from what was achieved to the bound, but at least a part of the bound."""
+def _yardstick(constraint: Constraint, cells: Cells, spare: float) -> Floats:
+    """The observed means, brought together until they leave a part of the bound unused."""
+    mean, bound = cells.mean, constraint.bound
+    if constraint.kind == "upper":
+        return np.nan_to_num(np.minimum(mean, (1 - spare) * bound))
+    low, high = float(np.nanmin(mean)), float(np.nanmax(mean))
     if constraint.kind == "ratio":
-        return max(limited.achieved - constraint.bound, spare * (1 - constraint.bound))
-    return max(constraint.bound - limited.achieved, spare * constraint.bound)
+        return np.nan_to_num(np.maximum(mean, high * (bound + spare * (1 - bound))))
+    achieved = high - low
+    if _around(constraint):
+        present = cells.total > 0
+        overall = np.average(mean[present], weights=cells.total[present])
+        achieved = float(np.nanmax(np.abs(mean - overall)))
+    allowed = (1 - spare) * bound
+    if spare == 0 or achieved <= allowed:
+        return np.nan_to_num(mean)
+    return np.nan_to_num(np.clip(mean, (low + high - allowed) / 2, (low + high + allowed) / 2))
 
 
-def _needed(constraint: Constraint, cells: Cells, room: float, confidence: float) -> Floats:
-    mean, effective = cells.bare()
-    if isinstance(constraint, BoundedGroupLoss) or cells.variance is not None:
-        spread = mean * (1 - mean) if cells.variance is None else cells.variance
-        z = float(stats.norm.ppf(0.5 + confidence / 2))
-        return np.asarray(np.ceil(z**2 * np.nan_to_num(spread, nan=np.inf) / room**2))
-    return rows_needed(mean, effective, room, confidence, ratio=constraint.kind == "ratio")
+def _around(constraint: Constraint) -> bool:
+    """Whether a bound limits the distance to the overall rate, as fairlearn's do."""
+    return getattr(constraint, "reference", "") == "overall"
+
+
+def _least_rows(constraint: Constraint, cells: Cells, mean: Floats, confidence: float) -> float:
+    """Rows (of weight 1) that every group must have at these means, to within 2 %."""
+
+    def enough(rows: float) -> bool:
+        n = np.where(cells.count > 0, np.maximum(cells.effective, rows), 0.0)
+        limit = _far_limit(constraint, cells, mean, n, confidence)
+        return (
+            limit >= constraint.bound if constraint.kind == "ratio" else limit <= constraint.bound
+        )
+
+    low, high = 0.0, 2.0
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > _MOST_ROWS:
+            return float("inf")
+    if low == 0:
+        return high if not enough(0.0) else 0.0
+    while high - low > max(1.0, 0.02 * high):
+        middle = float(np.floor((low + high) / 2))
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _far_limit(
+    constraint: Constraint, cells: Cells, mean: Floats, n: Floats, confidence: float
+) -> float:
+    """The limit that has to lie within the bound."""
+    if constraint.kind == "upper":
+        limits = replace(cells, mean=mean, effective=n).limits(confidence)[1]
+        return float(np.nanmax(np.where((n > 0) & np.isnan(limits), np.inf, limits)))
+    if constraint.kind == "ratio":
+        return float(np.nanmin(pairwise_ratios(mean, n, confidence, simultaneous=False).lower))
+    if _around(constraint):
+        around = differences_from_overall(
+            mean, n, confidence, weight=cells.total, variance=cells.variance
+        )
+        return float(np.nanmax(np.fmax(around.upper, -around.lower)))
+    pairs = pairwise_differences(mean, n, confidence, variance=cells.variance, simultaneous=False)
+    return float(np.nanmax(pairs.upper))

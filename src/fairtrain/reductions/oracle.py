@@ -55,29 +55,35 @@ def request_weights(estimator: Any) -> None:
 
     Requests that the user has set stay as they are. Call it on a clone.
     """
+    consumer = _final(estimator)
+    inner = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
+    for part in (estimator, *inner):
+        if part is not consumer:
+            _request(part, consume=False)
+    _request(consumer, consume=True)
+
+
+def _final(estimator: Any) -> Any:
+    """The estimator that the weights are for: a pipeline's last step, a search's estimator."""
     if steps := getattr(estimator, "steps", None):
-        for _, step in steps[:-1]:
-            _request(step, consume=False)
-        request_weights(steps[-1][1])
-        return
+        return _final(steps[-1][1])
     base = getattr(estimator, "estimator", None)
     if base is not None and not has_fit_parameter(estimator, "sample_weight"):
-        request_weights(base)
-        return
-    _request(estimator, consume=True)
+        return _final(base)
+    return estimator
 
 
 def _request(step: Any, *, consume: bool) -> None:
     for method in ("fit", "transform", "predict", "score"):
         setter = getattr(step, f"set_{method}_request", None)
-        if setter is None or not has_parameter(step, method, "sample_weight"):
+        if setter is None or not _has_parameter(step, method, "sample_weight"):
             continue
-        request = getattr(step.get_metadata_routing(), method).requests.get("sample_weight")
-        if request is None:
+        own = getattr(step.get_metadata_routing(), method, None)  # None for one that only routes
+        if own is not None and own.requests.get("sample_weight") is None:
             setter(sample_weight=consume and method == "fit")
 
 
-def has_parameter(estimator: Any, method: str, name: str) -> bool:
+def _has_parameter(estimator: Any, method: str, name: str) -> bool:
     """Whether a method of an estimator has a parameter of that name."""
     function = getattr(estimator, method, None)
     return function is not None and name in inspect.signature(function).parameters
