@@ -89,6 +89,7 @@ def split_rows(
 def _checked_fraction(name: str, value: float | None) -> float:
     if value is None:
         return 0.0
-    if isinstance(value, bool) or not 0 <= value < 1:
+    given: Any = value
+    if isinstance(given, bool | str) or not 0 <= given < 1:
         raise InvalidParameterError(f"{name} must lie in [0, 1), got {value!r}.")
     return float(value)

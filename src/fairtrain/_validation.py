@@ -52,7 +52,7 @@ def number_of_rows(data: Any) -> int:
 
 
 def as_features(X: Any) -> Any:
-    """Pass ``X`` on as it came; lists become arrays, Arrow tables pandas frames, sparse ones CSR."""
+    """Pass ``X`` on as it came; lists become arrays, Arrow tables frames, sparse matrices CSR."""
     if _is_sparse(X):
         return X if X.format == "csr" else X.tocsr()
     frame = nw.from_native(X, eager_only=True, pass_through=True)
@@ -123,7 +123,9 @@ def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8],
     """
     if y is None:
         raise InvalidDataError("requires y to be passed, but the target y is None.")
-    array = column_or_1d(as_vector(y, "y") if _is_frame(y) else y, warn=True)
+    array = column_or_1d(
+        as_vector(y, "y") if isinstance(y, list | tuple) or _is_frame(y) else y, warn=True
+    )
     if array.dtype.kind == "O" and pd.isna(array).any():
         raise InvalidDataError("y contains missing labels; drop those rows.")
     if array.dtype.kind == "f" and np.isnan(array).any():

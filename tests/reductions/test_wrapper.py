@@ -113,12 +113,15 @@ def test_a_bound_that_fails_is_said_with_its_numbers() -> None:
 
 
 def test_leaning_on_constants_is_said() -> None:
-    X, y, group = make_rows(400, 4)
-    tree = DecisionTreeClassifier(max_depth=6, random_state=0)
+    X, y, group = make_rows(600, 4)
+    X = np.column_stack([group, X[:, 0]])  # every split that helps tells the groups apart
+    stump = DecisionTreeClassifier(max_depth=1, random_state=0)
+    y = np.where(np.arange(600) % 10 == 0, 1 - group % 2, group % 2)
     with pytest.warns(NearConstantWarning, match="constant classifier"):
-        ReductionsWrapper(
-            tree, difference_bound=0.001, validation_fraction=0.4, random_state=0
+        model = ReductionsWrapper(
+            stump, difference_bound=0.001, validation_fraction=0.4, max_iter=1, random_state=0
         ).fit(X, y, sensitive_features=group)
+    assert model.constant_weight_ > 0.5
 
 
 @QUIET

@@ -43,8 +43,9 @@ def gap_interval(
     therefore the largest lower limit of *simultaneous* differences. The upper limit is the largest
     upper limit of the differences each *on its own*: it fails only if the pair that truly is the
     widest fails, and that pair is fixed by nature, not by the data (Berger's intersection-union
-    principle), so a correction for looking would only waste rows. Each end errs with probability
-    at most :math:`\alpha/2` at a gap that is not 0; at 0 the upper one cannot.
+    principle), so a correction for looking would only waste rows. At a gap of 0 only the lower
+    limit can fail; well away from 0 each fails with a probability of about :math:`\alpha/2` at
+    most.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def gap_interval(
     --------
     >>> gap = gap_interval([0.30, 0.42, 0.35], [200, 180, 22])
     >>> round(float(gap.estimate), 3), round(float(gap.lower), 3), round(float(gap.upper), 3)
-    (0.12, 0.009, 0.253)
+    (0.12, 0.005, 0.288)
     """
     together, alone = (
         pairwise_differences(mean, count, confidence, variance=variance, simultaneous=simultaneous)
@@ -108,7 +109,7 @@ def ratio_interval(
     --------
     >>> ratio = ratio_interval([0.30, 0.42, 0.35], [200, 180, 22])
     >>> round(float(ratio.estimate), 3), round(float(ratio.lower), 3), round(float(ratio.upper), 3)
-    (0.714, 0.45, 0.976)
+    (0.714, 0.38, 0.987)
     """
     if reference is not None:
         return _ratio_to(mean, count, confidence, reference)
@@ -133,9 +134,10 @@ def _ratio_to(mean: ArrayLike, count: ArrayLike, confidence: float, reference: i
         reference_ratios(mean, count, reference, confidence, simultaneous=simultaneous)
         for simultaneous in (True, False)
     )
-    others = ~np.isnan(alone.lower) & (np.arange(alone.lower.shape[-1]) != reference)
+    positions = np.arange(alone.lower.shape[-1])
+    others = ~np.isnan(alone.lower) & (positions != positions[reference])
     bottom = _extremes(mean, others)[1]
-    top = np.full_like(bottom, reference)
+    top = np.full_like(bottom, positions[reference])
     return _masked(
         others.any(-1),
         _quotient(mean, bottom, top),

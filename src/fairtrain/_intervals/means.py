@@ -10,6 +10,8 @@ from fairtrain._intervals.single import FloatArray, error_rate, two_sided
 
 __all__ = ["mean_interval", "mean_limits", "welch_half_width"]
 
+_NODES = np.geomspace(1.0, 1e12, 8001)
+
 
 def mean_interval(
     mean: ArrayLike, variance: ArrayLike, count: ArrayLike, confidence: float = 0.95
@@ -55,6 +57,10 @@ def mean_limits(
 
 def student_quantile(z: FloatArray, df: FloatArray) -> FloatArray:
     """Student's quantile with the tail probability that ``z`` has for the normal."""
+    if df.size > _NODES.size and np.ptp(z) == 0:
+        # A thousand groups make a million degrees of freedom: interpolated, right to 1e-5.
+        nodes = np.log(-special.stdtrit(_NODES, special.ndtr(-z.flat[0])))
+        return np.asarray(np.exp(np.interp(1 / df, 1 / _NODES[::-1], nodes[::-1])))
     return np.asarray(-special.stdtrit(df, special.ndtr(-z)))
 
 

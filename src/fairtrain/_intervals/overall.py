@@ -46,20 +46,21 @@ def differences_from_overall(
     --------
     >>> limits = differences_from_overall([0.3, 0.5], [200, 200])
     >>> limits.estimate.round(3).tolist(), limits.upper.round(3).tolist()
-    ([-0.1, 0.1], [-0.053, 0.145])
+    ([-0.1, 0.1], [-0.052, 0.145])
     """
     r, n = np.broadcast_arrays(np.asarray(mean, dtype=float), np.asarray(count, dtype=float))
-    present = n > 0 if variance is None else n >= 2
+    present = ~np.isnan(r) & (n > 0 if variance is None else n >= 2)
     groups = present.sum(-1, keepdims=True)
     # Two groups make one contrast, seen from either side.
     many = groups > 2
     z = two_sided(error_rate(confidence) / np.where(many, groups, 1))
     if variance is None:
-        lower, upper = single_limits(*rates(r, n), z, many)
+        r, n = rates(r, n)
+        lower, upper = single_limits(r, n, z, many)
     else:
         lower, upper = mean_limits(r, np.asarray(variance, dtype=float), n, z)
     w = np.where(present, n if weight is None else weight, 0.0)
-    w = w / w.sum(-1, keepdims=True)
+    w = w / np.where(present.any(-1, keepdims=True), w.sum(-1, keepdims=True), 1.0)
     below, above = (np.where(present, v, 0.0) ** 2 for v in (r - lower, upper - r))
     estimate = np.where(present, r, 0.0)
     estimate = np.where(present, estimate - (w * estimate).sum(-1, keepdims=True), np.nan)

@@ -25,7 +25,8 @@ def pairwise_differences(
     Two groups: Newcombe's hybrid score interval (his method 10),
     :math:`d - \sqrt{(p_i - l_i)^2 + (u_j - p_j)^2}` to
     :math:`d + \sqrt{(u_i - p_i)^2 + (p_j - l_j)^2}` with Wilson's limits l, u; Clopper and
-    Pearson's in a group with fewer than 10 successes or failures.
+    Pearson's in a group with fewer than 10 successes or failures. A limit that leans on two such
+    groups at opposite ends of the scale is exact: :math:`l_i - u_j` with alpha shared by both.
 
     More groups: the same combination of Jeffreys limits at the critical value
     :math:`q_{1-\alpha,G,\infty}/\sqrt 2` of the studentized range (Tukey, Kramer). A pair with
@@ -100,7 +101,7 @@ def pairwise_ratios(
     --------
     >>> limits = pairwise_ratios([0.3, 0.5], [200, 200])
     >>> [round(float(v[0, 1]), 3) for v in limits]
-    [0.6, 0.463, 0.77]
+    [0.6, 0.465, 0.77]
     """
     groups = sides(mean, count, error_rate(confidence), "all pairs" if simultaneous else "one pair")
     return _own_pairs(compare(groups.rows(), groups.columns(), ratio=True), 1.0)
@@ -139,12 +140,13 @@ def reference_ratios(
     --------
     >>> limits = reference_ratios([0.3, 0.5, 0.4], [200, 200, 200], reference=1)
     >>> limits.lower.round(3).tolist()
-    [0.448, 1.0, 0.617]
+    [0.446, 1.0, 0.621]
     """
     groups = sides(mean, count, error_rate(confidence), "reference" if simultaneous else "one pair")
     named = Sides._make(v[..., reference, None] for v in groups)
     limits = compare(groups, named, ratio=True)
-    itself = np.arange(groups.rate.shape[-1]) == reference
+    positions = np.arange(groups.rate.shape[-1])
+    itself = positions == positions[reference]
     return Limits(*(np.where(itself & ~np.isnan(limits.lower), 1.0, v) for v in limits))
 
 
@@ -158,7 +160,7 @@ def _mean_differences(
     mean: ArrayLike, variance: ArrayLike, count: ArrayLike, confidence: float, simultaneous: bool
 ) -> Limits:
     r, s, n = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (mean, variance, count)))
-    n = np.where(n >= 2, n, np.nan)
+    n = np.where((n >= 2) & ~np.isnan(r), n, np.nan)
     groups = (~np.isnan(n)).sum(-1, keepdims=True)
     z = critical_value(error_rate(confidence), "all pairs" if simultaneous else "one pair", groups)
     estimate = r[..., :, None] - r[..., None, :]

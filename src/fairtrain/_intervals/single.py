@@ -98,9 +98,10 @@ def two_sided(alpha: ArrayLike) -> FloatArray:
 
 
 def rates(mean: ArrayLike, count: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Broadcast rates and counts; a rate beyond 0 or 1 by rounding is put back."""
+    """Broadcast rates and counts; no rows, no rate. Rates past 0 or 1 by rounding are put back."""
     p, n = np.broadcast_arrays(np.asarray(mean, dtype=float), np.asarray(count, dtype=float))
-    return np.clip(p, 0.0, 1.0), n
+    present = (n > 0) & ~np.isnan(p)
+    return np.where(present, np.clip(p, 0.0, 1.0), np.nan), np.where(present, n, 0.0)
 
 
 def score_limits(p: FloatArray, n: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:

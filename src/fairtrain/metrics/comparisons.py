@@ -109,7 +109,7 @@ def gap(
     --------
     >>> found = gap([1, 0] * 50, [1] * 40 + [0] * 60, ["a"] * 50 + ["b"] * 50)
     >>> round(found.value, 2), round(found.lower, 2), round(found.upper, 2)
-    (0.8, 0.66, 0.89)
+    (0.8, 0.65, 0.89)
     """
     cells, groups = _cells(
         y_true,

@@ -300,7 +300,7 @@ def report_on(
         n_rows=len(data.decision),
         accuracy=(float(accuracy.mean[0]), float(lower[0]), float(upper[0])),
         selection_rate=selected,
-        near_constant=min(selected, 1 - selected) <= NEAR_CONSTANT,
+        near_constant=min(selected, 1 - selected) <= NEAR_CONSTANT + 1e-9,
         favourable=data.favourable,
         group_rates=rates_frame(data, names, data.groups, confidence),
         confidence=confidence,

@@ -239,8 +239,10 @@ def _without(cells: Cells, left_out: NDArray[np.bool_]) -> Cells:
 
 
 def _fewest(cells: Sequence[Cells]) -> NDArray[np.int64]:
-    """Rows of each group in the event where it has fewest."""
-    return np.asarray(np.min([c.count for c in cells], axis=0))
+    """Rows of each group in the event where it has fewest, of those where it has any."""
+    counts = np.array([c.count for c in cells])
+    fewest = np.where(counts > 0, counts, np.iinfo(np.int64).max).min(axis=0)
+    return np.where((counts > 0).any(axis=0), fewest, 0)
 
 
 def _over_rates(found: Sequence[_Limited], ratio: bool) -> tuple[float, float, float]:

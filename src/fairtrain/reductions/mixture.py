@@ -20,6 +20,9 @@ __all__ = ["Mixture", "most_accurate_mixture"]
 
 Floats = NDArray[np.float64]
 
+N_CONSTANT = 2
+"""The two constant predictors, last among the columns."""
+
 _ROOM = 1e-9  # kept free inside a bound, so that a vertex on it does not read as broken
 
 
@@ -68,7 +71,8 @@ def most_accurate_mixture(
     table : RateTable
         Rates on the rows that steer.
     decisions : ndarray of bool, shape (T, n)
-        Decisions of each predictor on them.
+        Decisions of each predictor on them; the last two are the constant ones, which are used
+        only where no mixture of the others keeps every bound.
     errors : ndarray of shape (T,)
         Error of each predictor on them.
     """
@@ -76,7 +80,11 @@ def most_accurate_mixture(
     rows = _all_rows(table.families, rates)
     objective = np.concatenate([errors, np.zeros(len(table.families))])
     slack = np.zeros(len(rows.limit))
-    solution = _solve(objective, rows.matrix, rows.limit, len(rates))
+    trained = np.ones(len(rates), dtype=bool)
+    trained[-N_CONSTANT:] = False
+    solution = _solve(objective, rows.matrix, rows.limit, len(rates), trained)
+    if solution is None:
+        solution = _solve(objective, rows.matrix, rows.limit, len(rates))
     if solution is None:
         slack = _least_slack(rows, len(rates))
         solution = _solve(objective, rows.matrix, rows.limit + slack, len(rates))
@@ -86,11 +94,18 @@ def most_accurate_mixture(
     return Mixture(weights / weights.sum(), float(slack.max(initial=0.0)))
 
 
-def _solve(objective: Floats, matrix: Floats, limit: Floats, n_mix: int) -> Floats | None:
-    """Minimise over a mixture (first ``n_mix`` variables), free edges and non-negative slacks."""
+def _solve(
+    objective: Floats,
+    matrix: Floats,
+    limit: Floats,
+    n_mix: int,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Floats | None:
+    """Minimise over a mixture of the allowed predictors (the first variables) and free others."""
     n_free = len(objective) - n_mix
     total = np.concatenate([np.ones(n_mix), np.zeros(n_free)])[None, :]
-    bounds = [(0.0, 1.0)] * n_mix + [(None, None)] * n_free
+    most = np.ones(n_mix) if allowed is None else allowed.astype(np.float64)
+    bounds = [(0.0, top) for top in most] + [(None, None)] * n_free
     result = linprog(
         objective, A_ub=matrix, b_ub=limit, A_eq=total, b_eq=[1.0], bounds=bounds, method="highs"
     )

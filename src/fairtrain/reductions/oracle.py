@@ -238,7 +238,7 @@ def warn_if_rows_stored(predictors: list[Any]) -> None:
             f"{', '.join(keepers)} keeps training rows inside the fitted model: whoever gets the "
             "model gets them too. Choose an estimator that stores no rows before sharing it.",
             StoredRowsWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 

@@ -126,5 +126,5 @@ def _warn_memorised(estimator: Any) -> None:
         "nothing about new ones; limit its depth or regularise it, and set validation_fraction to "
         "steer on rows it has not seen.",
         MemorisationWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fairtrain import (
+    BoundedGroupLoss,
+    DemographicParity,
+    EqualizedOdds,
+    EqualOpportunity,
+    Groups,
+    Verdict,
+    fairness_report,
+)
+from fairtrain._intervals import gap_interval, ratio_interval
+from fairtrain.exceptions import FairtrainError
+from fairtrain.metrics import ConstraintResult
+
+BOUND = 0.1
+
+
+def rows_with(rates: dict[str, tuple[int, int]]) -> tuple[np.ndarray, ...]:
+    """Rows with (selected, all) rows a group; labels alternate."""
+    group = np.repeat(list(rates), [n for _, n in rates.values()])
+    p = np.concatenate([np.arange(n) < k for k, n in rates.values()]).astype(int)
+    return np.arange(len(p)) % 2, p, group
+
+
+def judged(
+    rates: dict[str, tuple[int, int]], constraint: Any = None, **settings: Any
+) -> ConstraintResult:
+    constraint = DemographicParity(difference_bound=BOUND) if constraint is None else constraint
+    return fairness_report(*rows_with(rates), constraint, **settings).results[0]
+
+
+@pytest.mark.parametrize(
+    ("base", "counts"),
+    [(0.3, (500, 500)), (0.5, (2000, 150)), (0.05, (400, 60)), (0.4, (800, 300, 100, 40))],
+)
+def test_met_is_rarely_said_of_a_gap_just_above_the_bound(
+    base: float, counts: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    true = np.full(len(counts), base)
+    true[-1] += BOUND + 1e-6
+    n = np.array(counts)
+    rates = rng.binomial(n, true, size=(1500, len(n))) / n
+    # What `judge` calls met is the upper limit within the bound.
+    wrong = gap_interval(rates, n).upper <= BOUND
+    assert wrong.mean() < 0.025 + 4 * np.sqrt(0.025 * 0.975 / 1500)
+
+
+def test_met_is_rarely_said_of_a_ratio_just_below_the_bound() -> None:
+    n = np.array([600, 400, 150])
+    rates = np.random.default_rng(1).binomial(n, [0.5, 0.5, 0.3999], size=(1500, 3)) / n
+    wrong = ratio_interval(rates, n).lower >= 0.8
+    assert wrong.mean() < 0.025 + 4 * np.sqrt(0.025 * 0.975 / 1500)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_verdict_is_the_limit_against_the_bound(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(12):
+        n = int(rng.integers(20, 4000))
+        rates = {g: (int(rng.binomial(n, rng.uniform(0.4, 0.5))), n) for g in "abc"}
+        found = judged(rates)
+        assert (found.verdict is Verdict.MET) == (found.upper <= BOUND)
+        if found.lower > BOUND:
+            assert found.verdict is Verdict.NOT_MET
+        if found.verdict is Verdict.TOO_FEW_ROWS:
+            assert found.rows_needed
+
+
+@pytest.mark.parametrize("role", ["steering", "training"])
+def test_only_certification_rows_say_met(role: Any) -> None:
+    rates = {"a": (5000, 10_000), "b": (5000, 10_000)}
+    assert judged(rates, rows="certification").verdict is Verdict.MET
+    assert judged(rates, rows=role).verdict is Verdict.MET_ON_STEERING_ROWS
+
+
+@pytest.mark.parametrize("role", ["certification", "steering", "training"])
+def test_a_broken_bound_is_not_met_anywhere(role: Any) -> None:
+    assert judged({"a": (900, 1000), "b": (100, 1000)}, rows=role).verdict is Verdict.NOT_MET
+
+
+def test_never_met_on_steering_rows_on_certification() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(15):
+        rates = {g: (int(rng.integers(0, 200)), 200) for g in "ab"}
+        assert judged(rates).verdict is not Verdict.MET_ON_STEERING_ROWS
+
+
+CONSTRAINTS = [
+    DemographicParity(difference_bound=0.2),
+    DemographicParity(ratio_bound=0.5),
+    DemographicParity(difference_bound=0.2, reference="overall"),
+    DemographicParity(ratio_bound=0.5, reference="overall"),
+    EqualOpportunity(difference_bound=0.2),
+    EqualizedOdds(difference_bound=0.2),
+    BoundedGroupLoss(upper_bound=0.7),
+]
+
+
+def scaled(
+    rates: dict[str, tuple[int, int]], needed: dict[str, float]
+) -> dict[str, tuple[int, int]]:
+    """The same rates, short groups brought up to the rows they need (twice, for the labels)."""
+    factor = {g: int(np.ceil(2 * needed.get(g, 0) / n)) for g, (_, n) in rates.items()}
+    return {g: (k * max(factor[g], 1), n * max(factor[g], 1)) for g, (k, n) in rates.items()}
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=lambda c: f"{c.notion}-{c.kind}")
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"a": (50, 100), "b": (6, 12)},
+        {"a": (500, 1000), "b": (48, 100), "c": (20, 40)},
+        {"a": (24, 40), "b": (20, 40)},
+    ],
+)
+def test_with_the_rows_needed_the_verdict_is_reached(
+    constraint: Any, rates: dict[str, tuple[int, int]]
+) -> None:
+    found = judged(rates, constraint)
+    if found.verdict is Verdict.MET:
+        assert not found.rows_needed
+        return
+    assert found.verdict is Verdict.TOO_FEW_ROWS
+    assert all(
+        np.isfinite(rows) and rows > found.counts[g] for g, rows in found.rows_needed.items()
+    )
+    assert judged(scaled(rates, found.rows_needed), constraint).verdict is Verdict.MET
+
+
+def test_too_few_rows_names_the_small_group_in_words() -> None:
+    rates = {"white": (5000, 10_000), "hispanic": (55, 111)}
+    found = judged(rates, DemographicParity(difference_bound=0.05))
+    assert found.verdict is Verdict.TOO_FEW_ROWS
+    assert set(found.rows_needed) == {"hispanic"}
+    assert "'hispanic' has 111 rows and needs about" in found.words()
+
+
+def test_a_broken_bound_on_few_rows_is_too_few_on_many_not_met() -> None:
+    assert judged({"a": (11, 20), "b": (8, 20)}).verdict is Verdict.TOO_FEW_ROWS
+    assert judged({"a": (5110, 10_000), "b": (4100, 10_000)}).verdict is Verdict.NOT_MET
+
+
+def test_small_group_on_steering_rows_needs_min_count() -> None:
+    found = judged({"a": (50, 100), "b": (5, 10)}, rows="steering", min_count=30)
+    assert found.verdict is Verdict.TOO_FEW_ROWS
+    assert found.rows_needed == {"b": 30.0}
+
+
+def test_rates_of_zero_leave_a_ratio_open() -> None:
+    found = judged({"a": (0, 500), "b": (0, 500)}, DemographicParity(ratio_bound=0.8))
+    assert found.verdict is Verdict.TOO_FEW_ROWS
+    assert all(np.isinf(rows) for rows in found.rows_needed.values())
+    assert "more than can be had" in found.words()
+
+
+def test_groups_of_weight_zero_are_left_out() -> None:
+    rates = {"a": (500, 1000), "b": (500, 1000), "odd": (0, 3)}
+    constraint = DemographicParity(difference_bound=BOUND, weights={"odd": 0})
+    assert judged(rates, constraint).verdict is Verdict.MET
+    assert "odd" not in judged(rates, constraint).counts
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        (DemographicParity(weights={"z": 2}), "name the group 'z'"),
+        (DemographicParity(weights={"a": 0}), "compares at least two groups"),
+        (DemographicParity(over="sex"), "'sex' is not a sensitive column"),
+    ],
+)
+def test_constraints_that_do_not_fit_the_groups(constraint: Any, message: str) -> None:
+    with pytest.raises(FairtrainError, match=message):
+        judged({"a": (5, 10), "b": (5, 10)}, constraint)
+
+
+@pytest.mark.parametrize("constraint", ["demographic_parity", DemographicParity(ratio_bound=0.8)])
+def test_a_single_group_is_no_comparison(constraint: Any) -> None:
+    with pytest.raises(FairtrainError, match="compares at least two groups"):
+        judged({"a": (5, 10)}, constraint)
+
+
+def test_absent_groups_are_not_compared() -> None:
+    scheme = Groups.from_sensitive(["a", "b", "c"]).scheme
+    y, p, group = rows_with({"a": (500, 1000), "c": (500, 1000)})
+    groups = Groups(scheme, scheme.encode(group))
+    found = fairness_report(y, p, groups, difference_bound=BOUND).results[0]
+    assert set(found.counts) == {"a", "c"}
+    assert found.verdict is Verdict.MET
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_fairlearn_s_reference_weighs_groups_by_their_weight(ratio: bool) -> None:
+    y, p, group = rows_with({"a": (60, 100), "b": (20, 50)})
+    weight = np.where(group == "a", 1.0, 5.0)
+    bound = {"ratio_bound": 0.5} if ratio else {"difference_bound": 0.5}
+    constraint = DemographicParity(reference="overall", **bound)
+    found = fairness_report(y, p, group, constraint, sample_weight=weight).results[0]
+    overall, own = np.average(p, weights=weight), np.array([0.6, 0.4])
+    expected = (
+        np.minimum(own / overall, overall / own).min() if ratio else np.abs(own - overall).max()
+    )
+    assert found.achieved == pytest.approx(expected, abs=1e-12)
+    assert found.pairwise == pytest.approx(0.4 / 0.6 if ratio else 0.2, abs=1e-12)
