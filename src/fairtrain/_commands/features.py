@@ -1,0 +1,163 @@
+"""Features of a table: numbers imputed and scaled, categories one-hot with rare levels merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from fairtrain._commands.columns import SensitiveColumns, as_words
+from fairtrain._commands.text import listed, one_line
+from fairtrain.exceptions import InvalidDataError
+
+__all__ = ["TableFeatures", "numeric_columns"]
+
+MISSING, RARE = "(missing)", "(rare)"
+
+
+class TableFeatures(TransformerMixin, BaseEstimator):
+    """Turn a table into an array of features.
+
+    Levels seen in fewer than ``min_frequency`` rows become one level and are forgotten, so that a
+    column of names or identifiers leaves none of them in the model; levels never seen are ignored.
+
+    Parameters
+    ----------
+    numeric, categorical : sequence of str
+        Feature columns.
+    sensitive : SensitiveColumns, optional
+        Sensitive columns that serve as categorical features too, read as they were for training.
+    min_frequency : int, default=10
+        Rows that a level needs for a column of its own.
+
+    Attributes
+    ----------
+    levels_ : dict of str to list of str
+        Levels kept for every categorical column.
+    transformer_ : ColumnTransformer
+        The fitted transformer.
+    """
+
+    def __init__(
+        self,
+        numeric: Sequence[str] = (),
+        categorical: Sequence[str] = (),
+        *,
+        sensitive: SensitiveColumns | None = None,
+        min_frequency: int = 10,
+    ) -> None:
+        self.numeric = numeric
+        self.categorical = categorical
+        self.sensitive = sensitive
+        self.min_frequency = min_frequency
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
+        """Learn medians, scales and frequent levels."""
+        words = self._words(X)
+        self.levels_ = {name: self._levels(column) for name, column in words.items()}
+        names = list(self.levels_)
+        self.transformer_ = ColumnTransformer(
+            [
+                (
+                    "numbers",
+                    make_pipeline(
+                        SimpleImputer(strategy="median", keep_empty_features=True),
+                        StandardScaler(),
+                    ),
+                    list(self.numeric),
+                ),
+                (
+                    "categories",
+                    OneHotEncoder(
+                        categories=list(self.levels_.values()),
+                        handle_unknown="ignore",
+                        sparse_output=False,
+                    ),
+                    names,
+                ),
+            ],
+            verbose_feature_names_out=False,
+        )
+        self.transformer_.fit(self._table(X, words))
+        return self
+
+    def transform(self, X: pd.DataFrame) -> NDArray[np.float64]:
+        """Give an array of shape (n, d).
+
+        Raises
+        ------
+        InvalidDataError
+            If a column is absent or a number turned into text.
+        """
+        table = self._table(X, self._words(X))
+        return np.asarray(self.transformer_.transform(table), dtype=np.float64)
+
+    def _levels(self, column: pd.Series) -> list[str]:
+        counts = column.value_counts()
+        frequent = sorted(str(level) for level in counts.index[counts >= self.min_frequency])
+        rare = [RARE] if len(frequent) < len(counts) or not frequent else []
+        return [level for level in frequent if level != RARE] + rare
+
+    def _words(self, X: pd.DataFrame) -> dict[str, pd.Series]:
+        wanted = [*self.numeric, *self.categorical]
+        wanted += [] if self.sensitive is None else self.sensitive.columns
+        absent = [name for name in wanted if name not in X.columns]
+        if absent:
+            raise InvalidDataError(
+                f"the table lacks {listed(absent)}, which the model was trained on."
+            )
+        words = {name: as_words(X[name]) for name in self.categorical}
+        if self.sensitive is not None:
+            words |= {str(name): column for name, column in self.sensitive.read(X).items()}
+        return {name: column.fillna(MISSING) for name, column in words.items()}
+
+    def _table(self, X: pd.DataFrame, words: dict[str, pd.Series]) -> pd.DataFrame:
+        columns: dict[str, Any] = {name: _as_number(X[name], name) for name in self.numeric}
+        for name, column in words.items():
+            known = self.levels_[name]
+            columns[name] = column.where(column.isin(known), RARE) if RARE in known else column
+        return pd.DataFrame(columns, index=X.index)
+
+
+def _as_number(column: pd.Series, name: str) -> NDArray[np.float64]:
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = np.isnan(numbers) & column.notna().to_numpy()
+    if bad.any():
+        found = column.iloc[int(np.argmax(bad))]
+        raise InvalidDataError(
+            f"column '{one_line(name)}' must hold numbers, as it did for training, but holds "
+            f"'{one_line(found)}'."
+        )
+    return np.where(np.isinf(numbers), np.nan, numbers)
+
+
+def numeric_columns(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the columns that hold numbers or truth values.
+
+    Raises
+    ------
+    InvalidDataError
+        If a column holds dates.
+    """
+    found = []
+    for name in names:
+        column = frame[name]
+        dates = pd.api.types.is_datetime64_any_dtype(column) or (
+            column.dtype == object and column.map(lambda v: hasattr(v, "isoformat")).any()
+        )
+        if dates:
+            raise InvalidDataError(
+                f"column '{one_line(name)}' holds dates or times, which are no feature: turn it "
+                f"into a number, or leave it out with --drop {one_line(name)}."
+            )
+        if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+            found.append(name)
+    return tuple(found)

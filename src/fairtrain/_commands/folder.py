@@ -1,0 +1,124 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fairtrain._commands.text import one_line
+from fairtrain.exceptions import InvalidParameterError
+
+__all__ = ["RUN_FILES", "check_new", "new_file", "new_folder"]
+
+RUN_FILES = ("model.joblib", "metrics.json", "config.toml", "report.html")
+"""What a run folder holds."""
+
+
+def check_new(path: Path, *, force: bool) -> None:
+    """Raise if a run must not be written there.
+
+    Raises
+    ------
+    InvalidParameterError
+        If something exists, unless ``force`` is set and it is a run folder or empty: no other
+        folder is ever replaced.
+    """
+    name = f"'{one_line(path)}'"
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InvalidParameterError(f"--out {name} exists and is not a folder.")
+    if not path.exists():
+        return
+    if not force:
+        raise InvalidParameterError(
+            f"--out {name} exists; choose another folder, or replace it with --force."
+        )
+    strangers = sorted({entry.name for entry in path.iterdir()} - set(RUN_FILES))
+    if strangers:
+        raise InvalidParameterError(
+            f"--out {name} is not a run of fairtrain (it holds '{one_line(strangers[0])}') and is "
+            "not replaced; choose another folder."
+        )
+
+
+@contextmanager
+def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Fill a temporary folder beside ``path`` and rename it when all is written.
+
+    Whatever goes wrong, Ctrl-C included, the temporary folder is removed.
+
+    Parameters
+    ----------
+    path : Path
+        Where the folder shall be.
+    force : bool, default=False
+        Replace a run folder that is there already.
+    """
+    path = path.absolute()
+    check_new(path, force=force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        work.chmod(0o777 & ~_umask())
+        yield work
+        for file in work.iterdir():
+            _sync(file)
+        _sync(work)
+        _replace_folder(work, path, force=force)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _replace_folder(work: Path, path: Path, *, force: bool) -> None:
+    check_new(path, force=force)
+    old: Path | None = None
+    if path.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+        path.rename(old)
+    try:
+        work.rename(path)
+    except BaseException:
+        if old is not None and not path.exists():
+            old.rename(path)
+        raise
+    _sync(path.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Write a temporary file beside ``path`` and rename it when it is complete."""
+    path = path.absolute()
+    if path.is_dir() or (path.exists() and not force):
+        hint = "is a folder" if path.is_dir() else "exists; replace it with --force"
+        raise InvalidParameterError(f"--out '{one_line(path)}' {hint}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    work = Path(name)
+    try:
+        work.chmod(0o666 & ~_umask())
+        yield work
+        _sync(work)
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with suppress(OSError):  # some file systems cannot flush a folder
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

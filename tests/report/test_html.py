@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from fairtrain.constraints import DemographicParity
+from fairtrain.groups import Groups
+from fairtrain.metrics.verdicts import Verdict
+from fairtrain.report import RunSummary, judged, render_report
+
+HOSTILE = '<img src=x onerror="alert(1)">\u202e\n'
+
+
+def summary(names: tuple[str, str, str], *, small: int = 3) -> RunSummary:
+    rng = np.random.default_rng(0)
+    who = np.repeat(list(names), [400, 300, small])
+    y = rng.integers(0, 2, len(who))
+    unfair = np.where(who == names[0], 1, y)
+    groups = Groups.from_sensitive({"group": who})
+    constraint = DemographicParity(difference_bound=0.05)
+    models = tuple(
+        judged(title, (constraint,), y, decision, groups, outcome="approved")
+        for title, decision in (("baseline", unfair), ("fair model", np.full(len(y), 0.5)))
+    )
+    counts = {n: {"all": int(c)} for n, c in zip(groups.names, groups.counts, strict=True)}
+    return RunSummary(
+        title=f"Run of {names[0]}",
+        data="test",
+        outcome="approved",
+        constraint="demographic parity",
+        models=models,
+        row_counts={"training": 0, "steering": 0, "certification": len(y)},
+        group_counts={n: {**c, "training": 0, "steering": 0, "x": 0} for n, c in counts.items()},
+        settings={names[1]: names[2]},
+        notes=(names[0],),
+    )
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parsed(page: str) -> Tags:
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open
+    return tags
+
+
+def test_page_is_self_contained() -> None:
+    tags = parsed(render_report(summary(("a", "b", "c"))))
+    assert not {tag for tag, _ in tags.seen} & {"script", "link", "img", "iframe", "object"}
+    assert not [a for _, a in tags.seen if {"src", "href", "style", "onerror"} & set(a)]
+    policy = next(a["content"] for _, a in tags.seen if a.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_hostile_names_are_text() -> None:
+    page = render_report(summary((HOSTILE, "{{ 7 * 7 }}", "'; drop")))
+    parsed(page)
+    assert "<img" not in page
+    assert "\u202e" not in page
+    assert "{{ 7 * 7 }}" in page
+
+
+def test_small_cells_are_not_shown() -> None:
+    found = summary(("a", "b", "c"))
+    assert found.models[0].rate("selection_rate", "c")["rate"] is None
+    # With 'c' alone hidden, the total would tell: the next smallest group is hidden too.
+    assert found.models[0].rate("selection_rate", "b")["rate"] is None
+    assert found.models[0].rate("selection_rate", "a")["rate"] == 1.0
+    page = render_report(found)
+    assert "under 10" in page
+    assert "has 3," not in page
+    assert found.to_dict()["models"][0]["constraints"][0]["achieved"] is None
+
+
+def test_verdicts_in_words() -> None:
+    found = summary(("a", "b", "c"), small=40)
+    standings = found.models[0].standings[0]
+    assert standings["a"].verdict is Verdict.NOT_MET
+    assert standings["b"].verdict is Verdict.NOT_MET
+    page = render_report(found)
+    assert "not met: the bound is broken" in page
+    assert "Share approved" in page
+    assert "differs by" in page
+
+
+def test_small_group_without_a_clear_gap_has_too_few_rows() -> None:
+    rng = np.random.default_rng(1)
+    who = np.repeat(["a", "b", "c"], [2000, 2000, 30])
+    decision = np.where(who == "a", 1, rng.integers(0, 2, len(who)))
+    decision[who == "c"] = [1] * 22 + [0] * 8
+    constraint = DemographicParity(difference_bound=0.05)
+    groups = Groups.from_sensitive({"g": who})
+    model = judged("m", (constraint,), decision, decision, groups, outcome=1)
+    assert model.report.verdict is Verdict.NOT_MET
+    assert model.standings[0]["b"].verdict is Verdict.NOT_MET
+
+
+@pytest.mark.parametrize("score", [None, "given"])
+def test_auc_is_that_of_the_score(score: str | None) -> None:
+    y = np.array([0, 1] * 50)
+    given = None if score is None else 1.0 - y
+    groups = Groups.from_sensitive({"g": ["a"] * 50 + ["b"] * 50})
+    constraint = DemographicParity(difference_bound=0.05)
+    model = judged("m", (constraint,), y, y, groups, outcome=1, score=given)
+    assert model.auc == (1.0 if score is None else 0.0)
