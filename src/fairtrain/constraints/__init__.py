@@ -1,0 +1,37 @@
+"""What is asked: fairness constraints, independent of any framework.
+
+Every notion here is one sentence: *the mean of a quantity over an event, compared across groups*.
+A :class:`Rate` holds the quantity and the event; a :class:`Constraint` holds one or more rates and
+the bound. Quantities and events use operators that NumPy arrays and PyTorch tensors share, so the
+same object serves reductions, losses, Lagrangian training, boosting and metrics.
+"""
+
+from __future__ import annotations
+
+from fairtrain.constraints.base import DEFAULT_DIFFERENCE_BOUND, Constraint, ParityConstraint
+from fairtrain.constraints.notions import (
+    BoundedGroupLoss,
+    DemographicParity,
+    EqualizedOdds,
+    EqualOpportunity,
+    ErrorRateParity,
+    PredictiveEquality,
+    RateParity,
+)
+from fairtrain.constraints.reading import ConstraintSpec, as_constraints, from_fairlearn
+
+__all__ = [
+    "DEFAULT_DIFFERENCE_BOUND",
+    "BoundedGroupLoss",
+    "Constraint",
+    "ConstraintSpec",
+    "DemographicParity",
+    "EqualOpportunity",
+    "EqualizedOdds",
+    "ErrorRateParity",
+    "ParityConstraint",
+    "PredictiveEquality",
+    "RateParity",
+    "as_constraints",
+    "from_fairlearn",
+]

@@ -1,0 +1,253 @@
+"""The notions of fairness, each a rate or two."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fairtrain.constraints.base import Constraint, ParityConstraint, check_number
+from fairtrain.exceptions import InvalidParameterError
+from fairtrain.rates import (
+    ERROR_RATE,
+    FALSE_POSITIVE_RATE,
+    LOSSES,
+    SELECTION_RATE,
+    TRUE_POSITIVE_RATE,
+    Event,
+    Quantity,
+    Rate,
+    prediction,
+)
+
+if TYPE_CHECKING:
+    from fairlearn.reductions import Moment
+
+__all__ = [
+    "BoundedGroupLoss",
+    "DemographicParity",
+    "EqualOpportunity",
+    "EqualizedOdds",
+    "ErrorRateParity",
+    "PredictiveEquality",
+    "RateParity",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemographicParity(ParityConstraint):
+    r"""Every group receives the favourable decision equally often (Calders et al., 2009).
+
+    Compares :math:`P[\hat Y = 1 \mid A = g]` over any two groups; fairlearn's class of the same
+    name compares each group with the overall rate.
+
+    Examples
+    --------
+    >>> DemographicParity(difference_bound=0.05).bound
+    0.05
+    """
+
+    notion: ClassVar[str] = "demographic_parity"
+    label_dependent: ClassVar[bool] = False
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """Selection rate."""
+        return (SELECTION_RATE,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualOpportunity(ParityConstraint):
+    r"""Equal true positive rates (Hardt, Price & Srebro, 2016, section 2).
+
+    Compares :math:`P[\hat Y = 1 \mid A = g, Y = 1]`.
+    """
+
+    notion: ClassVar[str] = "equal_opportunity"
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """True positive rate."""
+        return (TRUE_POSITIVE_RATE,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictiveEquality(ParityConstraint):
+    r"""Equal false positive rates (Corbett-Davies et al., 2017).
+
+    Compares :math:`P[\hat Y = 1 \mid A = g, Y = 0]`.
+    """
+
+    notion: ClassVar[str] = "predictive_equality"
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """False positive rate."""
+        return (FALSE_POSITIVE_RATE,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualizedOdds(ParityConstraint):
+    """Equal true positive *and* false positive rates (Hardt, Price & Srebro, 2016).
+
+    The gap is the larger of the two gaps.
+    """
+
+    notion: ClassVar[str] = "equalized_odds"
+
+    @property
+    def depends_on_positive(self) -> bool:
+        """Swapping the two labels swaps the two rates: their larger gap stays what it was."""
+        return self.kind == "ratio"
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """False positive rate and true positive rate."""
+        return (FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorRateParity(ParityConstraint):
+    r"""Equal shares of wrong decisions: :math:`P[\hat Y \ne Y \mid A = g]`."""
+
+    notion: ClassVar[str] = "error_rate_parity"
+
+    @property
+    def depends_on_positive(self) -> bool:
+        """Swapping the two labels leaves every error an error."""
+        return False
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """Error rate."""
+        return (ERROR_RATE,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateParity(ParityConstraint):
+    """A notion of your own: a quantity and an event, two small functions.
+
+    Parameters
+    ----------
+    quantity : callable
+        ``quantity(y, prediction)`` -> one number a row, from operators that NumPy and PyTorch
+        share. ``y`` is 1 for the favourable outcome.
+    event : callable, optional
+        ``event(y)`` -> mask of the rows that count; all rows by default.
+    label : str, default="rate_parity"
+        Name used in reports.
+    difference_bound, ratio_bound, over, weights, priority
+        See :class:`ParityConstraint`.
+
+    Notes
+    -----
+    Functions defined in a module can be pickled with the model, lambdas cannot.
+
+    Examples
+    --------
+    Parity of false *negatives*, weighted as a cost of 2:
+
+    >>> def missed(y, prediction):
+    ...     return 2 * y * (1 - prediction)
+    >>> RateParity(quantity=missed, label="missed cost", difference_bound=0.1).name
+    'missed cost'
+    """
+
+    notion: ClassVar[str] = "rate_parity"
+
+    quantity: Quantity = prediction
+    event: Event | None = None
+    label: str = "rate_parity"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for part, value in (("quantity", self.quantity), ("event", self.event)):
+            if not callable(value) and not (part == "event" and value is None):
+                raise InvalidParameterError(f"{part} must be a function, got {value!r}.")
+
+    @property
+    def name(self) -> str:
+        """The label, with the columns it speaks about if it names any."""
+        return self.label if self.over is None else f"{self.label} over {' x '.join(self.over)}"
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The one rate that was given."""
+        return (Rate(self.label, self.quantity, self.event, self.label),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedGroupLoss(Constraint):
+    r"""No group's mean loss exceeds a limit (Agarwal, Dudik & Wu, 2019).
+
+    .. math:: E[\ell(Y, \hat Y) \mid A = g] \le \zeta \quad\text{for every group } g.
+
+    The limit is absolute: no pairs are compared. It may be out of reach.
+
+    Parameters
+    ----------
+    upper_bound : float > 0
+        The limit :math:`\zeta`.
+    loss : {"zero_one", "squared", "log_loss"} or callable, default="zero_one"
+        A callable takes ``(y, prediction)`` and gives one number a row.
+    over, weights, priority
+        See :class:`Constraint`.
+    """
+
+    notion: ClassVar[str] = "bounded_group_loss"
+
+    upper_bound: float
+    loss: str | Quantity = "zero_one"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("upper_bound", self.upper_bound)
+        if not 0 < self.upper_bound < math.inf:
+            raise InvalidParameterError(f"upper_bound must be above 0, got {self.upper_bound!r}.")
+        if not callable(self.loss) and self.loss not in LOSSES:
+            raise InvalidParameterError(
+                f"loss must be one of {sorted(LOSSES)} or a function, got {self.loss!r}."
+            )
+
+    @property
+    def bound(self) -> float:
+        """The upper bound."""
+        return float(self.upper_bound)
+
+    @property
+    def kind(self) -> Literal["upper"]:
+        """An absolute limit."""
+        return "upper"
+
+    @property
+    def depends_on_positive(self) -> bool:
+        """A loss of one's own may treat the labels differently."""
+        return callable(self.loss)
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The mean loss."""
+        if callable(self.loss):
+            return (Rate("loss", self.loss, None, "mean loss"),)
+        return (LOSSES[self.loss],)
+
+    def with_bounds(
+        self, difference_bound: float | None = None, ratio_bound: float | None = None
+    ) -> BoundedGroupLoss:
+        """Reject a difference or ratio bound: there are no pairs here."""
+        if difference_bound is None and ratio_bound is None:
+            return self
+        raise InvalidParameterError(
+            "BoundedGroupLoss compares no pairs: set its upper_bound instead of difference_bound "
+            "or ratio_bound."
+        )
+
+    def to_fairlearn(self) -> Moment:
+        """Make fairlearn's ``BoundedGroupLoss`` (zero-one or squared loss)."""
+        import fairlearn.reductions as fl
+
+        if self.loss == "zero_one":
+            return fl.BoundedGroupLoss(fl.ZeroOneLoss(), upper_bound=self.upper_bound)
+        if self.loss == "squared":
+            return fl.BoundedGroupLoss(fl.SquareLoss(0, 1), upper_bound=self.upper_bound)
+        return super().to_fairlearn()
