@@ -11,13 +11,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fairtrain._partition import (
+    MISSING,
+    MISSING_NAME,
+    compress,
+    group_names,
+    level_name,
+    mixed_radix,
+    split_radix,
+)
 from fairtrain._validation import Columns, align_to, factorize, sensitive_columns
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupError
 
 __all__ = ["GroupScheme", "Groups", "group_sums"]
 
-MISSING_NAME = "(missing)"
-_MISSING = None  # the level that stands for a missing value; no real level is None
 
 Missing = Literal["error", "group"]
 Unseen = Literal["error", "ignore"]
@@ -113,29 +120,29 @@ class GroupScheme:
         if (codes < 0).any():
             if self.missing == "error":
                 raise InvalidDataError(_missing_message(self.columns[i], int((codes < 0).sum())))
-            lookup[-1] = known.get(_MISSING, -1)
+            lookup[-1] = known.get(MISSING, -1)
         coded = lookup[codes]
         if unseen == "error" and (coded < 0).any():
             row = int(np.argmax(coded < 0))
             value = values[codes[row]] if codes[row] >= 0 else MISSING_NAME
             raise UnseenGroupError(
                 f"{self.columns[i]!r} has the value {value!r} in {int((coded < 0).sum())} rows, "
-                f"which fit never saw; known: {[_level_name(v) for v in self.levels[i]][:12]}. "
+                f"which fit never saw; known: {[level_name(v) for v in self.levels[i]][:12]}. "
                 "encode(..., unseen='ignore') gives such rows code -1."
             )
         return coded
 
     def _combine(self, level_codes: list[NDArray[np.int64]], unseen: Unseen) -> NDArray[np.int64]:
         sizes = [len(levels) for levels in self.levels]
-        keys, outside = _mixed_radix(level_codes, sizes)
-        own, _ = _mixed_radix(list(self.level_codes.T), sizes)
+        keys, outside = mixed_radix(level_codes, sizes)
+        own, _ = mixed_radix(list(self.level_codes.T), sizes)
         order = np.argsort(own)
         place = np.minimum(np.searchsorted(own, keys, sorter=order), len(own) - 1)
         codes = order[place]
         strange = outside | (own[codes] != keys)
         if unseen == "error" and strange.any():
             row = int(np.argmax(strange))
-            parts = [_level_name(self.levels[i][c[row]]) for i, c in enumerate(level_codes)]
+            parts = [level_name(self.levels[i][c[row]]) for i, c in enumerate(level_codes)]
             raise UnseenGroupError(
                 f"the combination {'/'.join(parts)!r} ({int(strange.sum())} rows in all) was never "
                 "seen in fit. encode(..., unseen='ignore') gives such rows code -1."
@@ -176,7 +183,7 @@ class GroupScheme:
             columns=wanted,
             levels=levels,
             level_codes=level_codes,
-            names=_group_names(levels, level_codes),
+            names=group_names(levels, level_codes),
             counts=np.bincount(parent, weights=self.counts, minlength=len(level_codes)).astype(
                 np.int64
             ),
@@ -270,14 +277,14 @@ class Groups:
         levels, level_codes = zip(
             *(_read_column(name, column, missing) for name, column in found.items()), strict=True
         )
-        keys, _ = _mixed_radix(list(level_codes), [len(values) for values in levels])
-        distinct, codes = _compress(keys)
-        occurring = _split_radix(distinct, [len(values) for values in levels])
+        keys, _ = mixed_radix(list(level_codes), [len(values) for values in levels])
+        distinct, codes = compress(keys)
+        occurring = split_radix(distinct, [len(values) for values in levels])
         scheme = GroupScheme(
             columns=tuple(found),
             levels=levels,
             level_codes=occurring,
-            names=_group_names(levels, occurring),
+            names=group_names(levels, occurring),
             counts=np.bincount(codes, minlength=len(distinct)),
             min_count=min_count,
             missing=missing,
@@ -386,7 +393,7 @@ def _read_column(
         if missing == "error":
             raise InvalidDataError(_missing_message(name, int(absent.sum())))
         codes = np.where(absent, len(levels), codes)
-        levels = [*levels, _MISSING]
+        levels = [*levels, MISSING]
     return tuple(levels), codes
 
 
@@ -395,56 +402,3 @@ def _missing_message(name: str, rows: int) -> str:
         f"sensitive column {name!r} has {rows} missing values; drop those rows or make them a "
         "group of their own with missing='group'."
     )
-
-
-def _level_name(level: Hashable) -> str:
-    return MISSING_NAME if level is _MISSING else str(level)
-
-
-def _group_names(
-    levels: Sequence[Sequence[Hashable]], level_codes: NDArray[np.int64]
-) -> tuple[str, ...]:
-    shown = [[_level_name(level) for level in column] for column in levels]
-    for i, column in enumerate(shown):
-        if len(set(column)) < len(column):  # 1 and "1", or a real "(missing)"
-            shown[i] = [repr(level) if level is not None else MISSING_NAME for level in levels[i]]
-    names = tuple("/".join(shown[i][c] for i, c in enumerate(row)) for row in level_codes.tolist())
-    if len(set(names)) == len(names):
-        return names
-    return tuple(  # "a/b" with "c" and "a" with "b/c"
-        "/".join(shown[i][c].replace("\\", r"\\").replace("/", r"\/") for i, c in enumerate(row))
-        for row in level_codes.tolist()
-    )
-
-
-def _mixed_radix(
-    level_codes: Sequence[NDArray[np.int64]], sizes: Sequence[int]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Fold one code a column into one number a row; rows with a code of -1 are told apart."""
-    if np.prod([float(size) for size in sizes]) >= 2**62:
-        raise InvalidDataError("the sensitive columns have too many combinations (over 2^62).")
-    keys = np.zeros(len(level_codes[0]), dtype=np.int64)
-    outside = np.zeros(len(keys), dtype=bool)
-    for codes, size in zip(level_codes, sizes, strict=True):
-        keys = keys * size + codes
-        outside |= codes < 0
-    return keys, outside
-
-
-def _split_radix(keys: NDArray[np.int64], sizes: Sequence[int]) -> NDArray[np.int64]:
-    columns = []
-    for size in reversed(sizes):
-        keys, codes = np.divmod(keys, size)
-        columns.append(codes)
-    return np.stack(columns[::-1], axis=1)
-
-
-def _compress(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct keys in order and each row's place: by counting where sorting costs more."""
-    span = int(keys.max()) + 1
-    if span > max(4 * len(keys), 1 << 16):
-        distinct, codes = np.unique(keys, return_inverse=True)
-        return distinct, codes.reshape(-1)
-    present = np.bincount(keys, minlength=span) > 0
-    place = np.cumsum(present) - 1
-    return np.flatnonzero(present), place[keys]

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain._intervals import (
-    GapInterval,
-    differences_from_overall,
-    gap_interval,
-    pairwise_differences,
-    pairwise_ratios,
-    ratio_interval,
-)
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
-from fairtrain.exceptions import InvalidDataError
+from fairtrain.constraints import Constraint
 from fairtrain.metrics.cells import Cells
+from fairtrain.metrics.limits import Limited, limited
 from fairtrain.metrics.measures import Rows, measure_cells
+from fairtrain.metrics.shortage import rows_short
 
 __all__ = ["ConstraintResult", "RowsRole", "Verdict", "judge"]
 
 Floats = NDArray[np.float64]
 RowsRole = Literal["certification", "steering", "training"]
 
-_MOST_ROWS = 1e9  # a group that needs more will never have them
-_SPARE = 0.25  # part of the bound that the model of "rows needed" leaves unused
 _ROUNDING = 1e-9  # a mixture that was put on its bound must not read as over it
 
 
@@ -143,18 +134,6 @@ def _rounded(rows: float) -> str:
     return f"{int(np.ceil(rows / 10**digits) * 10**digits):,}"
 
 
-@dataclass(frozen=True)
-class _Limited:
-    """The quantity a bound limits, for one rate: smaller is fairer after ``sign``."""
-
-    achieved: float
-    lower: float
-    upper: float
-    pairwise: float
-    highest: int
-    lowest: int
-
-
 def judge(
     constraint: Constraint, rows: Rows, role: RowsRole, confidence: float
 ) -> ConstraintResult:
@@ -168,7 +147,7 @@ def judge(
     groups = rows.groups.over(constraint.over)
     left_out = constraint.group_weights(groups.names) == 0
     cells = [_without(measure_cells(rows, r, groups), left_out) for r in constraint.rates]
-    found = [_limited(constraint, c, confidence, len(cells)) for c in cells]
+    found = [limited(constraint, c, confidence, len(cells)) for c in cells]
     ratio = constraint.kind == "ratio"
     values = np.array([f.achieved for f in found])
     worst = int(np.nanargmin(values) if ratio else np.nanargmax(values))
@@ -184,7 +163,7 @@ def judge(
     if shown or broken or (within and role != "certification"):
         short = small  # nothing to tell, or nothing but whether all groups are large enough
     else:
-        short = _rows_short(constraint, cells, groups.names, confidence, within=within)
+        short = rows_short(constraint, cells, groups.names, confidence, within=within)
     verdict = _verdict(
         role, within=within, shown=shown, broken=broken, short=bool(short), small=bool(small)
     )
@@ -245,7 +224,7 @@ def _fewest(cells: Sequence[Cells]) -> NDArray[np.int64]:
     return np.where((counts > 0).any(axis=0), fewest, 0)
 
 
-def _over_rates(found: Sequence[_Limited], ratio: bool) -> tuple[float, float, float]:
+def _over_rates(found: Sequence[Limited], ratio: bool) -> tuple[float, float, float]:
     """Worst over the rates of a notion; the far limit needs no correction (Berger, 1982)."""
     extreme = np.nanmin if ratio else np.nanmax
     return (
@@ -255,203 +234,9 @@ def _over_rates(found: Sequence[_Limited], ratio: bool) -> tuple[float, float, f
     )
 
 
-def _limited(constraint: Constraint, cells: Cells, confidence: float, n_rates: int) -> _Limited:
-    # The limit on the near side may err once for every rate: Bonferroni over the rates.
-    stricter = 1 - (1 - confidence) / n_rates
-    if isinstance(constraint, BoundedGroupLoss):
-        return _upper_limited(cells, confidence, stricter)
-    assert isinstance(constraint, ParityConstraint)
-    mean, effective = cells.bare()
-    if constraint.kind == "difference":
-        far = gap_interval(mean, effective, confidence, variance=cells.variance)
-        near = gap_interval(mean, effective, stricter, variance=cells.variance)
-        _check_comparable(constraint, far)
-        if constraint.reference == "overall":
-            return _around_overall(cells, far, confidence, stricter)
-        return _from_interval(far, lower=near.lower, upper=far.upper)
-    if cells.variance is not None:
-        raise InvalidDataError(f"{constraint.name}: a ratio bound needs a rate in [0, 1].")
-    far = ratio_interval(mean, effective, confidence)
-    near = ratio_interval(mean, effective, stricter)
-    _check_comparable(constraint, far)
-    if constraint.reference == "overall":
-        return _ratio_to_overall(cells, far, near)
-    return _from_interval(far, lower=far.lower, upper=near.upper)
-
-
-def _check_comparable(constraint: Constraint, interval: GapInterval) -> None:
-    if interval.highest < 0:
-        raise InvalidDataError(
-            f"{constraint.name} compares at least two groups, but these rows hold fewer that it "
-            "is defined on."
-        )
-
-
-def _from_interval(interval: GapInterval, lower: Floats, upper: Floats) -> _Limited:
-    value = float(interval.estimate)
-    value = 1.0 if np.isnan(value) else value  # a ratio of two rates of 0: equal
-    return _Limited(
-        value, float(lower), float(upper), value, int(interval.highest), int(interval.lowest)
-    )
-
-
-def _around_overall(
-    cells: Cells, pairs: GapInterval, confidence: float, stricter: float
-) -> _Limited:
-    """fairlearn's difference: the group farthest from all rows."""
-    mean, effective = cells.bare()
-    limits, near = (
-        differences_from_overall(
-            mean, effective, level, weight=cells.total, variance=cells.variance
-        )
-        for level in (confidence, stricter)
-    )
-    distance = np.fmax(near.lower, -near.upper)
-    return _Limited(
-        achieved=float(np.nanmax(np.abs(limits.estimate))),
-        lower=float(max(0.0, np.nanmax(distance))),
-        upper=float(np.nanmax(np.fmax(limits.upper, -limits.lower))),
-        pairwise=float(pairs.estimate),
-        highest=int(pairs.highest),
-        lowest=int(pairs.lowest),
-    )
-
-
-def _ratio_to_overall(cells: Cells, far: GapInterval, near: GapInterval) -> _Limited:
-    """fairlearn's ratio, min over groups of r_g / r and r / r_g.
-
-    It lies between the pairwise ratio R and sqrt(R), which gives it limits.
-    """
-    present = cells.count > 0
-    overall = float(np.average(cells.mean[present], weights=cells.total[present]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        to_overall = cells.mean[present] / overall
-        both = np.fmin(to_overall, 1 / to_overall)
-    value = 1.0 if overall == 0 else float(np.nanmin(both))
-    pairwise = 1.0 if np.isnan(far.estimate) else float(far.estimate)
-    return _Limited(
-        value,
-        float(far.lower),
-        float(np.sqrt(near.upper)),
-        pairwise,
-        int(far.highest),
-        int(far.lowest),
-    )
-
-
-def _upper_limited(cells: Cells, confidence: float, stricter: float) -> _Limited:
-    groups = max(int((cells.count > 0).sum()), 1)
-    lower = cells.limits(1 - (1 - stricter) / groups)[0]
-    upper = cells.limits(confidence)[1]
-    if not (cells.count > 0).any():
-        raise InvalidDataError("bounded group loss: no group has rows.")
-    order = np.argsort(np.where(cells.count > 0, cells.mean, -np.inf))
-    missing = np.isnan(upper) & (cells.count > 0)  # one row: no variance, no limit
-    return _Limited(
-        achieved=float(np.nanmax(cells.mean)),
-        lower=float(np.nanmax(np.where(np.isnan(lower), 0.0, lower))),
-        upper=float("inf") if missing.any() else float(np.nanmax(upper)),
-        pairwise=float(np.nanmax(cells.mean) - np.nanmin(cells.mean)),
-        highest=int(order[-1]),
-        lowest=int(np.nanargmin(cells.mean)),
-    )
-
-
 def _small(cells: Sequence[Cells], names: Sequence[str], min_count: int) -> dict[str, float]:
     """Groups with fewer rows than a verdict on steering rows asks for."""
     fewest = _fewest(cells)
     return {
         names[int(g)]: float(min_count) for g in np.flatnonzero((fewest > 0) & (fewest < min_count))
     }
-
-
-def _rows_short(
-    constraint: Constraint,
-    cells: Sequence[Cells],
-    names: Sequence[str],
-    confidence: float,
-    *,
-    within: bool,
-) -> dict[str, float]:
-    """Groups whose rows cannot show that the bound is kept, with the rows that could.
-
-    The interval has to fit between what was achieved and the bound. Where less than a quarter of
-    the bound is left, or it is broken, a model that leaves a quarter is the yardstick, unless the
-    rows suffice for that.
-    """
-    short: dict[str, float] = {}
-    for spare in (_SPARE, 0.0):
-        for cell in cells:
-            mean = _yardstick(constraint, cell, spare)
-            least = _least_rows(constraint, cell, mean, confidence)
-            for g in np.flatnonzero((cell.count > 0) & (cell.effective < least)):
-                rows = np.ceil(least * cell.count[g] / cell.effective[g])
-                short[names[int(g)]] = max(short.get(names[int(g)], 0.0), float(rows))
-        if short or not within:
-            break
-    return short
-
-
-def _yardstick(constraint: Constraint, cells: Cells, spare: float) -> Floats:
-    """The observed means, brought together until they leave a part of the bound unused."""
-    mean, bound = cells.mean, constraint.bound
-    if constraint.kind == "upper":
-        return np.nan_to_num(np.minimum(mean, (1 - spare) * bound))
-    low, high = float(np.nanmin(mean)), float(np.nanmax(mean))
-    if constraint.kind == "ratio":
-        return np.nan_to_num(np.maximum(mean, high * (bound + spare * (1 - bound))))
-    achieved = high - low
-    if _around(constraint):
-        present = cells.total > 0
-        overall = np.average(mean[present], weights=cells.total[present])
-        achieved = float(np.nanmax(np.abs(mean - overall)))
-    allowed = (1 - spare) * bound
-    if spare == 0 or achieved <= allowed:
-        return np.nan_to_num(mean)
-    return np.nan_to_num(np.clip(mean, (low + high - allowed) / 2, (low + high + allowed) / 2))
-
-
-def _around(constraint: Constraint) -> bool:
-    """Whether a bound limits the distance to the overall rate, as fairlearn's do."""
-    return getattr(constraint, "reference", "") == "overall"
-
-
-def _least_rows(constraint: Constraint, cells: Cells, mean: Floats, confidence: float) -> float:
-    """Rows (of weight 1) that every group must have at these means, to within 2 %."""
-
-    def enough(rows: float) -> bool:
-        n = np.where(cells.count > 0, np.maximum(cells.effective, rows), 0.0)
-        limit = _far_limit(constraint, cells, mean, n, confidence)
-        return (
-            limit >= constraint.bound if constraint.kind == "ratio" else limit <= constraint.bound
-        )
-
-    low, high = 0.0, 2.0
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > _MOST_ROWS:
-            return float("inf")
-    if low == 0:
-        return high if not enough(0.0) else 0.0
-    while high - low > max(1.0, 0.02 * high):
-        middle = float(np.floor((low + high) / 2))
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def _far_limit(
-    constraint: Constraint, cells: Cells, mean: Floats, n: Floats, confidence: float
-) -> float:
-    """The limit that has to lie within the bound."""
-    if constraint.kind == "upper":
-        limits = replace(cells, mean=mean, effective=n).limits(confidence)[1]
-        return float(np.nanmax(np.where((n > 0) & np.isnan(limits), np.inf, limits)))
-    if constraint.kind == "ratio":
-        return float(np.nanmin(pairwise_ratios(mean, n, confidence, simultaneous=False).lower))
-    if _around(constraint):
-        around = differences_from_overall(
-            mean, n, confidence, weight=cells.total, variance=cells.variance
-        )
-        return float(np.nanmax(np.fmax(around.upper, -around.lower)))
-    pairs = pairwise_differences(mean, n, confidence, variance=cells.variance, simultaneous=False)
-    return float(np.nanmax(pairs.upper))

@@ -1,0 +1,137 @@
+"""The quantity a bound limits, with its confidence limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairtrain._intervals import (
+    GapInterval,
+    differences_from_overall,
+    gap_interval,
+    ratio_interval,
+)
+from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
+from fairtrain.exceptions import InvalidDataError
+from fairtrain.metrics.cells import Cells
+
+__all__ = ["Limited", "limited"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Limited:
+    """The quantity a bound limits, for one rate: smaller is fairer after ``sign``."""
+
+    achieved: float
+    lower: float
+    upper: float
+    pairwise: float
+    highest: int
+    lowest: int
+
+
+def limited(constraint: Constraint, cells: Cells, confidence: float, n_rates: int) -> Limited:
+    """Read one rate of a notion that compares ``n_rates`` of them."""
+    # The limit on the near side may err once for every rate: Bonferroni over the rates.
+    stricter = 1 - (1 - confidence) / n_rates
+    if isinstance(constraint, BoundedGroupLoss):
+        return _upper_limited(cells, confidence, stricter)
+    assert isinstance(constraint, ParityConstraint)
+    mean, effective = cells.bare()
+    if constraint.kind == "difference":
+        far = gap_interval(mean, effective, confidence, variance=cells.variance)
+        near = gap_interval(mean, effective, stricter, variance=cells.variance)
+        _check_comparable(constraint, far)
+        if constraint.reference == "overall":
+            return _around_overall(cells, far, confidence, stricter)
+        return _from_interval(far, lower=near.lower, upper=far.upper)
+    if cells.variance is not None:
+        raise InvalidDataError(f"{constraint.name}: a ratio bound needs a rate in [0, 1].")
+    far = ratio_interval(mean, effective, confidence)
+    near = ratio_interval(mean, effective, stricter)
+    _check_comparable(constraint, far)
+    if constraint.reference == "overall":
+        return _ratio_to_overall(cells, far, near)
+    return _from_interval(far, lower=far.lower, upper=near.upper)
+
+
+def _check_comparable(constraint: Constraint, interval: GapInterval) -> None:
+    if interval.highest < 0:
+        raise InvalidDataError(
+            f"{constraint.name} compares at least two groups, but these rows hold fewer that it "
+            "is defined on."
+        )
+
+
+def _from_interval(interval: GapInterval, lower: Floats, upper: Floats) -> Limited:
+    value = float(interval.estimate)
+    value = 1.0 if np.isnan(value) else value  # a ratio of two rates of 0: equal
+    return Limited(
+        value, float(lower), float(upper), value, int(interval.highest), int(interval.lowest)
+    )
+
+
+def _around_overall(
+    cells: Cells, pairs: GapInterval, confidence: float, stricter: float
+) -> Limited:
+    """fairlearn's difference: the group farthest from all rows."""
+    mean, effective = cells.bare()
+    limits, near = (
+        differences_from_overall(
+            mean, effective, level, weight=cells.total, variance=cells.variance
+        )
+        for level in (confidence, stricter)
+    )
+    distance = np.fmax(near.lower, -near.upper)
+    return Limited(
+        achieved=float(np.nanmax(np.abs(limits.estimate))),
+        lower=float(max(0.0, np.nanmax(distance))),
+        upper=float(np.nanmax(np.fmax(limits.upper, -limits.lower))),
+        pairwise=float(pairs.estimate),
+        highest=int(pairs.highest),
+        lowest=int(pairs.lowest),
+    )
+
+
+def _ratio_to_overall(cells: Cells, far: GapInterval, near: GapInterval) -> Limited:
+    """fairlearn's ratio, min over groups of r_g / r and r / r_g.
+
+    It lies between the pairwise ratio R and sqrt(R), which gives it limits.
+    """
+    present = cells.count > 0
+    overall = float(np.average(cells.mean[present], weights=cells.total[present]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_overall = cells.mean[present] / overall
+        both = np.fmin(to_overall, 1 / to_overall)
+    value = 1.0 if overall == 0 else float(np.nanmin(both))
+    pairwise = 1.0 if np.isnan(far.estimate) else float(far.estimate)
+    return Limited(
+        value,
+        float(far.lower),
+        float(np.sqrt(near.upper)),
+        pairwise,
+        int(far.highest),
+        int(far.lowest),
+    )
+
+
+def _upper_limited(cells: Cells, confidence: float, stricter: float) -> Limited:
+    groups = max(int((cells.count > 0).sum()), 1)
+    lower = cells.limits(1 - (1 - stricter) / groups)[0]
+    upper = cells.limits(confidence)[1]
+    if not (cells.count > 0).any():
+        raise InvalidDataError("bounded group loss: no group has rows.")
+    order = np.argsort(np.where(cells.count > 0, cells.mean, -np.inf))
+    missing = np.isnan(upper) & (cells.count > 0)  # one row: no variance, no limit
+    return Limited(
+        achieved=float(np.nanmax(cells.mean)),
+        lower=float(np.nanmax(np.where(np.isnan(lower), 0.0, lower))),
+        upper=float("inf") if missing.any() else float(np.nanmax(upper)),
+        pairwise=float(np.nanmax(cells.mean) - np.nanmin(cells.mean)),
+        highest=int(order[-1]),
+        lowest=int(np.nanargmin(cells.mean)),
+    )

@@ -1,0 +1,112 @@
+"""How many rows would tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairtrain._intervals import differences_from_overall, pairwise_differences, pairwise_ratios
+from fairtrain.constraints import Constraint
+from fairtrain.metrics.cells import Cells
+
+__all__ = ["rows_short"]
+
+Floats = NDArray[np.float64]
+
+_MOST_ROWS = 1e9  # a group that needs more will never have them
+_SPARE = 0.25  # part of the bound that the model of "rows needed" leaves unused
+
+
+def rows_short(
+    constraint: Constraint,
+    cells: Sequence[Cells],
+    names: Sequence[str],
+    confidence: float,
+    *,
+    within: bool,
+) -> dict[str, float]:
+    """Groups whose rows cannot show that the bound is kept, with the rows that could.
+
+    The interval has to fit between what was achieved and the bound. Where less than a quarter of
+    the bound is left, or it is broken, a model that leaves a quarter is the yardstick, unless the
+    rows suffice for that.
+    """
+    short: dict[str, float] = {}
+    for spare in (_SPARE, 0.0):
+        for cell in cells:
+            mean = _yardstick(constraint, cell, spare)
+            least = _least_rows(constraint, cell, mean, confidence)
+            for g in np.flatnonzero((cell.count > 0) & (cell.effective < least)):
+                rows = np.ceil(least * cell.count[g] / cell.effective[g])
+                short[names[int(g)]] = max(short.get(names[int(g)], 0.0), float(rows))
+        if short or not within:
+            break
+    return short
+
+
+def _yardstick(constraint: Constraint, cells: Cells, spare: float) -> Floats:
+    """The observed means, brought together until they leave a part of the bound unused."""
+    mean, bound = cells.mean, constraint.bound
+    if constraint.kind == "upper":
+        return np.nan_to_num(np.minimum(mean, (1 - spare) * bound))
+    low, high = float(np.nanmin(mean)), float(np.nanmax(mean))
+    if constraint.kind == "ratio":
+        return np.nan_to_num(np.maximum(mean, high * (bound + spare * (1 - bound))))
+    achieved = high - low
+    if _around(constraint):
+        present = cells.total > 0
+        overall = np.average(mean[present], weights=cells.total[present])
+        achieved = float(np.nanmax(np.abs(mean - overall)))
+    allowed = (1 - spare) * bound
+    if spare == 0 or achieved <= allowed:
+        return np.nan_to_num(mean)
+    return np.nan_to_num(np.clip(mean, (low + high - allowed) / 2, (low + high + allowed) / 2))
+
+
+def _around(constraint: Constraint) -> bool:
+    """Whether a bound limits the distance to the overall rate, as fairlearn's do."""
+    return getattr(constraint, "reference", "") == "overall"
+
+
+def _least_rows(constraint: Constraint, cells: Cells, mean: Floats, confidence: float) -> float:
+    """Rows (of weight 1) that every group must have at these means, to within 2 %."""
+
+    def enough(rows: float) -> bool:
+        n = np.where(cells.count > 0, np.maximum(cells.effective, rows), 0.0)
+        limit = _far_limit(constraint, cells, mean, n, confidence)
+        return (
+            limit >= constraint.bound if constraint.kind == "ratio" else limit <= constraint.bound
+        )
+
+    low, high = 0.0, 2.0
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > _MOST_ROWS:
+            return float("inf")
+    if low == 0:
+        return high if not enough(0.0) else 0.0
+    while high - low > max(1.0, 0.02 * high):
+        middle = float(np.floor((low + high) / 2))
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _far_limit(
+    constraint: Constraint, cells: Cells, mean: Floats, n: Floats, confidence: float
+) -> float:
+    """The limit that has to lie within the bound."""
+    if constraint.kind == "upper":
+        limits = replace(cells, mean=mean, effective=n).limits(confidence)[1]
+        return float(np.nanmax(np.where((n > 0) & np.isnan(limits), np.inf, limits)))
+    if constraint.kind == "ratio":
+        return float(np.nanmin(pairwise_ratios(mean, n, confidence, simultaneous=False).lower))
+    if _around(constraint):
+        around = differences_from_overall(
+            mean, n, confidence, weight=cells.total, variance=cells.variance
+        )
+        return float(np.nanmax(np.fmax(around.upper, -around.lower)))
+    pairs = pairwise_differences(mean, n, confidence, variance=cells.variance, simultaneous=False)
+    return float(np.nanmax(pairs.upper))
