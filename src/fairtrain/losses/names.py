@@ -1,0 +1,100 @@
+"""Reading whatever names a penalty: a loss, a name, a constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fairtrain.constraints import BoundedGroupLoss, ParityConstraint
+from fairtrain.exceptions import InvalidParameterError
+from fairtrain.losses.base import FairnessLoss
+from fairtrain.losses.dependence import (
+    CorrelationLoss,
+    CovarianceLoss,
+    MutualInformationLoss,
+)
+from fairtrain.losses.hierarchical import HierarchicalFairnessLoss
+from fairtrain.losses.kernels import HSICLoss, MMDLoss
+from fairtrain.losses.neural import NeuralMutualInformationLoss
+from fairtrain.losses.rates import (
+    BiasParityScoreLoss,
+    DemographicParityLoss,
+    EqualizedOddsLoss,
+    EqualOpportunityLoss,
+    ErrorRateParityLoss,
+    PredictiveEqualityLoss,
+    RateParityLoss,
+)
+from fairtrain.losses.robust import BoundedGroupLossPenalty, GroupDROLoss, GroupMSEParityLoss
+from fairtrain.losses.wasserstein import WassersteinLoss
+
+__all__ = ["PENALTIES", "Penalty", "as_penalty"]
+
+Penalty = FairnessLoss | ParityConstraint | BoundedGroupLoss | str
+
+PENALTIES: dict[str, type[FairnessLoss]] = {
+    "demographic_parity": DemographicParityLoss,
+    "equal_opportunity": EqualOpportunityLoss,
+    "predictive_equality": PredictiveEqualityLoss,
+    "equalized_odds": EqualizedOddsLoss,
+    "error_rate_parity": ErrorRateParityLoss,
+    "bias_parity_score": BiasParityScoreLoss,
+    "covariance": CovarianceLoss,
+    "correlation": CorrelationLoss,
+    "mutual_information": MutualInformationLoss,
+    "neural_mutual_information": NeuralMutualInformationLoss,
+    "hsic": HSICLoss,
+    "mmd": MMDLoss,
+    "wasserstein": WassersteinLoss,
+    "group_dro": GroupDROLoss,
+    "group_mse_parity": GroupMSEParityLoss,
+    "hierarchical": HierarchicalFairnessLoss,
+}
+
+
+def as_penalty(penalty: Penalty, settings: Mapping[str, Any]) -> FairnessLoss:
+    """Make the loss that is meant.
+
+    Parameters
+    ----------
+    penalty : FairnessLoss, constraint or str
+        A loss is used as it is; a name or a constraint makes one.
+    settings : mapping
+        Keywords of the loss that is made. With a loss that is already made they are an error.
+
+    Returns
+    -------
+    FairnessLoss
+
+    Raises
+    ------
+    InvalidParameterError
+        If the name is unknown, or the loss takes no such keyword.
+
+    Examples
+    --------
+    >>> as_penalty("equalized_odds", {"num_groups": 4})
+    EqualizedOddsLoss(num_groups=4, temperature=1.0, reduction='squared_pairs')
+    """
+    if isinstance(penalty, FairnessLoss):
+        if settings:
+            raise InvalidParameterError(
+                f"{sorted(settings)} belong to penalties made from names; give them to "
+                f"{type(penalty).__name__}(...) itself."
+            )
+        return penalty
+    if isinstance(penalty, ParityConstraint):
+        return RateParityLoss(penalty, **settings)
+    if isinstance(penalty, BoundedGroupLoss):
+        return BoundedGroupLossPenalty(penalty.upper_bound, loss=penalty.loss, **settings)
+    name = str(penalty).strip().lower().replace("-", "_").replace(" ", "_")
+    loss = PENALTIES.get(name)
+    if loss is None:
+        raise InvalidParameterError(
+            f"penalty must be a FairnessLoss, a constraint or one of {', '.join(PENALTIES)}; "
+            f"got {penalty!r}."
+        )
+    try:
+        return loss(**settings)
+    except TypeError as error:
+        raise InvalidParameterError(f"{loss.__name__}: {error}.") from None

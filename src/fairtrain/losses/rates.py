@@ -1,0 +1,295 @@
+"""Losses that ask for equal rates: one for every parity notion, and the bias parity score."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairtrain.constraints import Constraint, ParityConstraint, as_constraints
+from fairtrain.exceptions import InvalidParameterError
+from fairtrain.losses.batch import FairnessBatch, TargetKind
+from fairtrain.losses.functional import GroupMoments, rate_sums
+from fairtrain.losses.fused import can_fuse, mean_squared_pairs
+from fairtrain.losses.group_mean import GroupMeanLoss, GroupMeanSettings
+from fairtrain.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, error
+
+__all__ = [
+    "BiasParityScoreLoss",
+    "DemographicParityLoss",
+    "EqualOpportunityLoss",
+    "EqualizedOddsLoss",
+    "ErrorRateParityLoss",
+    "PredictiveEqualityLoss",
+    "RateParityLoss",
+]
+
+
+_PARTITION = {TRUE_POSITIVE_RATE, FALSE_POSITIVE_RATE}
+"""Rates of one quantity whose events share out the rows: one sum serves both."""
+
+
+class RateParityLoss(GroupMeanLoss):
+    r"""Disparity of the soft rates of any parity constraint.
+
+    .. math:: r_{kg} = \frac{\sum_{i \in E_k,\, a_i = g} q_k(y_i, p_i)}{|\{i \in E_k : a_i = g\}|}
+
+    with :math:`p_i` the soft decision. With C > 2 columns of logits every class is an outcome of
+    its own: rates are one against the rest, except the error rate, which is the probability of not
+    choosing the true class.
+
+    Parameters
+    ----------
+    constraint : ParityConstraint or str
+        What is compared: ``"demographic_parity"`` or ``fairtrain.RateParity(...)``. Its bound plays
+        no part in a penalty; its ``weights`` are used unless ``group_weights`` are given.
+    **settings
+        Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` and
+        :class:`~fairtrain.losses.base.FairnessLoss`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the constraint compares no rates across groups.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairtrain.losses import RateParityLoss
+    >>> loss = RateParityLoss("equal_opportunity", reduction="max_gap", temperature=0.01)
+    >>> logits = torch.tensor([2.0, -1.0, 3.0, 1.0])
+    >>> loss(logits, torch.tensor([1, 1, 1, 1]), torch.tensor([0, 0, 1, 1]))
+    tensor(0.5000)
+    """
+
+    def __init__(
+        self, constraint: ParityConstraint | str, **settings: Unpack[GroupMeanSettings]
+    ) -> None:
+        parity = _one_parity(constraint)
+        if parity.weights is not None and settings.get("group_weights") is None:
+            settings["group_weights"] = dict(parity.weights)
+        super().__init__(**settings)
+        self.rates = parity.rates
+        self.target_kind: TargetKind = "label" if parity.label_dependent else "none"
+        self._fused = self._is_plain
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the fused kernel computes what the settings ask for."""
+        own = type(self)
+        return (
+            self.reduction == "squared_pairs"
+            and self.group_weights is None
+            and self.memory is None
+            and not (self.shrinkage or self.debias)
+            and (len(self.rates) == 1 or set(self.rates) == _PARTITION)
+            and own.reduce is GroupMeanLoss.reduce
+            and own.statistics is RateParityLoss.statistics
+        )
+
+    def penalty(self, batch: FairnessBatch) -> Tensor:
+        """Compare the group means of a checked batch."""
+        if not self._fused or batch.outputs.ndim == 2 or self.synced or not can_fuse():
+            return super().penalty(batch)
+        decisions = self.decisions(batch.outputs)
+        labels = decisions.detach() if batch.targets is None else batch.targets.to(decisions.dtype)
+        slots = batch.codes + 1
+        event = self.rates[0].event
+        if len(self.rates) == 2:
+            slots = slots + (batch.num_groups + 1) * (labels == 0)
+        elif event is not None:
+            slots = slots * event(labels)
+        values = self.rates[0].quantity(labels, decisions)
+        return mean_squared_pairs(
+            values, slots, batch.num_groups + 1, len(self.rates), batch.weights
+        )
+
+    def statistics(self, batch: FairnessBatch) -> Tensor:
+        """Sum the rates' quantities over their events."""
+        decisions, labels = self.decisions(batch.outputs), batch.targets
+        if decisions.ndim == 2 and labels is not None:
+            if all(rate.quantity is error for rate in self.rates):
+                decisions = decisions.gather(1, labels.long().unsqueeze(1)).squeeze(1)
+                labels = torch.ones_like(decisions)
+            else:
+                labels = F.one_hot(labels.long(), decisions.shape[1])
+        return rate_sums(
+            decisions,
+            labels,
+            batch.codes,
+            batch.num_groups,
+            self.rates,
+            batch.weights,
+            squares=self.needs_squares,
+        )
+
+
+class DemographicParityLoss(RateParityLoss):
+    r"""Unequal selection rates (Calders, Kamiran & Pechenizkiy, 2009).
+
+    .. math:: r_g = \frac{1}{n_g} \sum_{i: a_i = g} p_i
+
+    Needs no targets.
+
+    Parameters
+    ----------
+    **settings
+        Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` and
+        :class:`~fairtrain.losses.base.FairnessLoss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairtrain.losses import DemographicParityLoss
+    >>> loss = DemographicParityLoss(num_groups=2)
+    >>> logits = torch.tensor([2.0, 0.0, -1.0, 1.0], requires_grad=True)
+    >>> value = loss(logits, None, torch.tensor([0, 0, 1, 1]))
+    >>> value
+    tensor(0.0363, grad_fn=<...>)
+    >>> value.backward()
+    """
+
+    def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
+        super().__init__("demographic_parity", **settings)
+
+
+class EqualOpportunityLoss(RateParityLoss):
+    r"""Unequal true positive rates (Hardt, Price & Srebro, 2016, section 2).
+
+    .. math:: r_g = \frac{\sum_{i: a_i = g,\, y_i = 1} p_i}{|\{i: a_i = g,\, y_i = 1\}|}
+
+    Groups without a positive label in the batch are left out.
+
+    Parameters
+    ----------
+    **settings
+        Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` and
+        :class:`~fairtrain.losses.base.FairnessLoss`.
+    """
+
+    def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
+        super().__init__("equal_opportunity", **settings)
+
+
+class PredictiveEqualityLoss(RateParityLoss):
+    r"""Unequal false positive rates (Corbett-Davies et al., 2017).
+
+    .. math:: r_g = \frac{\sum_{i: a_i = g,\, y_i = 0} p_i}{|\{i: a_i = g,\, y_i = 0\}|}
+
+    Parameters
+    ----------
+    **settings
+        Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` and
+        :class:`~fairtrain.losses.base.FairnessLoss`.
+    """
+
+    def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
+        super().__init__("predictive_equality", **settings)
+
+
+class EqualizedOddsLoss(RateParityLoss):
+    """Unequal true *and* false positive rates (Hardt, Price & Srebro, 2016, section 2).
+
+    The disparities of the two rates are averaged; ``"max_gap"`` takes the larger.
+
+    Parameters
+    ----------
+    **settings
+        Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` and
+        :class:`~fairtrain.losses.base.FairnessLoss`.
+    """
+
+    def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
+        super().__init__("equalized_odds", **settings)
+
+
+class ErrorRateParityLoss(RateParityLoss):
+    r"""Unequal shares of wrong decisions.
+
+    .. math:: r_g = \frac{1}{n_g} \sum_{i: a_i = g} y_i (1 - p_i) + (1 - y_i)\, p_i
+
+    Parameters
+    ----------
+    **settings
+        Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` and
+        :class:`~fairtrain.losses.base.FairnessLoss`.
+    """
+
+    def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
+        super().__init__("error_rate_parity", **settings)
+
+
+class BiasParityScoreLoss(RateParityLoss):
+    r"""One minus the bias parity score (Jain, Huber & Elmasri, 2021).
+
+    .. math:: \left(1 - \frac{\min_g r_g}{\max_g r_g}\right)^{\text{power}}
+
+    In [0, 1]: 0.2 means that the least favoured group has 80 % of the rate of the most favoured.
+    The smooth counterpart of the four-fifths rule. Two rates of 0 count as equal. With several
+    rates the largest counts.
+
+    Parameters
+    ----------
+    constraint : ParityConstraint or str, default="demographic_parity"
+        Whose rates are compared; Jain uses false positive and true positive rates too.
+    power : float >= 1, default=1.0
+        Larger powers leave near-parity alone.
+    **settings
+        Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` except ``reduction`` and
+        ``debias``. A ``group_weights`` of 0 leaves a group out; other weights scale a group's
+        distance from the most favoured rate.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairtrain.losses import BiasParityScoreLoss
+    >>> logits = torch.logit(torch.tensor([0.5, 0.5, 0.4, 0.4]))
+    >>> BiasParityScoreLoss()(logits, None, torch.tensor([0, 0, 1, 1]))
+    tensor(0.2000)
+    """
+
+    def __init__(
+        self,
+        constraint: ParityConstraint | str = "demographic_parity",
+        *,
+        power: float = 1.0,
+        **settings: Unpack[GroupMeanSettings],
+    ) -> None:
+        _refuse(settings, "reduction", "debias", loss="BiasParityScoreLoss")
+        if not power >= 1:
+            raise InvalidParameterError(f"power must be 1 or more, got {power!r}.")
+        super().__init__(constraint, **settings)
+        self.power = power
+
+    def reduce(self, moments: GroupMoments, batch: FairnessBatch) -> Tensor:
+        """Compare the smallest rate with the largest."""
+        weights = self.weights_of_groups(moments, batch.levels, moments.means)
+        moments = self.shrunk(moments)
+        present = moments.counts > 0
+        if weights is not None:
+            present = present & (weights > 0)
+        top = torch.where(present, moments.means, -torch.inf).amax(-1, keepdim=True)
+        top = torch.where(present.any(-1, keepdim=True), top, 0)
+        below = torch.where(present, top - moments.means, 0)
+        if weights is not None:
+            below = below * weights
+        missing = below.amax(-1) / torch.where(top > 0, top, 1).squeeze(-1)
+        return (missing**self.power).amax()
+
+
+def _one_parity(constraint: Constraint | str) -> ParityConstraint:
+    constraints = as_constraints(constraint)
+    if len(constraints) != 1 or not isinstance(constraints[0], ParityConstraint):
+        raise InvalidParameterError(
+            f"a rate loss compares the rates of one parity constraint, got {constraint!r}; for "
+            "BoundedGroupLoss use BoundedGroupLossPenalty."
+        )
+    return constraints[0]
+
+
+def _refuse(settings: Any, *names: str, loss: str) -> None:
+    for name in names:
+        if settings.get(name):
+            raise InvalidParameterError(f"{loss} takes no {name}: its formula fixes it.")

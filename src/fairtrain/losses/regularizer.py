@@ -1,0 +1,318 @@
+"""A usual loss plus a fairness penalty, for people who keep their own training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
+from fairtrain.losses.batch import read_column
+from fairtrain.losses.diagnosis import GradientNorms, compare_gradients
+from fairtrain.losses.names import Penalty, as_penalty
+from fairtrain.losses.schedule import EtaSchedule
+from fairtrain.losses.weights import GroupWeights
+
+__all__ = ["FairnessRegularizerLoss"]
+
+
+class _LastCall:
+    """What a call leaves behind; not attributes of the module, which are slow to set."""
+
+    def __init__(self) -> None:
+        self.base: Tensor | None = None
+        self.penalty: Tensor | None = None
+        self.total: Tensor | None = None
+        self.eta: float | Tensor = 0.0
+        self.loss: weakref.ref[Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "loss": None}
+
+
+class FairnessRegularizerLoss(nn.Module):
+    r"""Base loss plus eta times a fairness penalty: two changed lines make a training loop fair.
+
+    .. math:: \ell = \ell_{\text{base}}(z, y) + \eta \sum_j v_j P_j(z, y, a)
+
+    Parameters
+    ----------
+    base_loss : callable, optional
+        ``base_loss(logits, targets)`` -> one number, or one a row, which is then averaged. Default:
+        ``nn.BCEWithLogitsLoss()``. Shapes (n, 1) reach it as (n,).
+    penalty : FairnessLoss, constraint, str, list of these, or mapping to weights
+        What is penalised; several are added up. Names: ``fairtrain.losses.PENALTIES``.
+    eta : float >= 0 or callable, default=1.0
+        Strength, or a schedule: a function of the number of training-mode calls so far, such as
+        :class:`~fairtrain.losses.schedule.LinearWarmup`. May be assigned to at any time.
+    every : int >= 1, default=1
+        Compute the penalty at every k-th training call only, times k: the same gradient on
+        average at less cost. In ``eval()`` it is always computed, once.
+    group_weights, num_groups, group_names, reduction, temperature, shrinkage, memory, debias
+        Keywords of penalties given by name or as constraints; see
+        :class:`~fairtrain.losses.group_mean.GroupMeanLoss`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a setting is out of range or a penalty unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairtrain.losses import FairnessRegularizerLoss
+    >>> loss = FairnessRegularizerLoss(penalty="demographic_parity", eta=2.0, num_groups=2)
+    >>> logits = torch.tensor([1.0, 0.0, -1.0, -2.0], requires_grad=True)
+    >>> targets, codes = torch.tensor([1.0, 0.0, 1.0, 0.0]), torch.tensor([0, 0, 1, 1])
+    >>> total = loss(logits, targets, codes)
+    >>> print(loss.gradient_norms([logits]))
+    eta=2: the penalty's gradient is 1.4 times the base loss's; both drive training.
+    >>> total.backward()
+    >>> {name: round(float(term), 3) for name, term in loss.last_terms.items()}
+    {'base': 0.612, 'penalty': 0.178, 'eta': 2.0, 'total': 0.967}
+    """
+
+    def __init__(
+        self,
+        base_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        penalty: Penalty | Sequence[Penalty] | Mapping[Any, float] = "demographic_parity",
+        eta: float | Tensor | EtaSchedule = 1.0,
+        group_weights: GroupWeights = None,
+        *,
+        every: int = 1,
+        num_groups: int | Sequence[int] | None = None,
+        group_names: Sequence[str] | None = None,
+        reduction: str | None = None,
+        temperature: float | None = None,
+        shrinkage: float | None = None,
+        memory: float | None = None,
+        debias: bool | None = None,
+    ) -> None:
+        super().__init__()
+        settings = {
+            "group_weights": group_weights,
+            "num_groups": num_groups,
+            "group_names": group_names,
+            "reduction": reduction,
+            "temperature": temperature,
+            "shrinkage": shrinkage,
+            "memory": memory,
+            "debias": debias,
+        }
+        given = {name: value for name, value in settings.items() if value is not None}
+        if base_loss is not None and not callable(base_loss):
+            raise InvalidParameterError(
+                f"base_loss must be a function of (logits, targets), got {base_loss!r}."
+            )
+        if every != int(every) or every < 1:
+            raise InvalidParameterError(f"every must be 1 or more, got {every!r}.")
+        if not callable(eta) and not 0 <= float(eta) < math.inf:
+            raise InvalidParameterError(
+                f"eta must be a number >= 0 or a schedule, got {eta!r}; 0 switches fairness off."
+            )
+        self.base_loss = nn.BCEWithLogitsLoss() if base_loss is None else base_loss
+        self.penalties, self.strengths = _read_penalties(penalty, given)
+        self.eta = eta
+        self.every = every
+        self.calls = 0
+        self._last = _LastCall()
+
+    def forward(
+        self,
+        logits: Shaped[Tensor, "..."],
+        targets: Shaped[Tensor, "..."],
+        sensitive_features: Shaped[Tensor, "..."],
+        *,
+        sample_weight: Shaped[Tensor, "..."] | None = None,
+    ) -> Tensor:
+        """Total loss of a batch.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n,), (n, 1) or (n, C)
+            Model outputs.
+        targets : Tensor of shape (n,) or (n, 1)
+            Labels; class numbers for C columns; real values for regression.
+        sensitive_features : Tensor of shape (n,) or (n, k)
+            Group codes, -1 for unknown.
+        sample_weight : Tensor of shape (n,), optional
+            Weight of each row, in the base loss and in the penalties. Needs a base loss that gives
+            one number a row, or one of PyTorch's, which are asked to.
+
+        Returns
+        -------
+        Tensor of shape ()
+        """
+        counted = self.training and (self.every > 1 or callable(self.eta))
+        eta = self.eta(self.calls) if callable(self.eta) else self.eta
+        skipped = counted and self.calls % self.every != 0
+        if counted:
+            self.calls += 1
+        base, penalty = self.terms(
+            logits,
+            targets,
+            sensitive_features,
+            sample_weight=sample_weight,
+            skip_penalty=skipped,
+            with_gradient=isinstance(eta, Tensor) or eta != 0,
+        )
+        last, weighted = self._last, None
+        if penalty is not None:
+            last.penalty = penalty.detach()
+            if penalty.requires_grad or isinstance(eta, Tensor) or eta != 0:
+                weighted = penalty * (eta * self.every if self.training else eta)
+        total = base.clone() if weighted is None else base + weighted
+        last.base, last.total, last.eta = base.detach(), total.detach(), eta
+        if not torch.compiler.is_compiling():
+            # The caller's loss keeps the graph alive, not this module.
+            total.fairness_terms = (base, weighted, eta)  # type: ignore[attr-defined]
+            last.loss = weakref.ref(total)
+        return total
+
+    @property
+    def last_terms(self) -> dict[str, Tensor]:
+        """Base, penalty (before eta), eta and total of the last call, detached; empty before it."""
+        last = self._last
+        if last.base is None or last.total is None:
+            return {}
+        penalty = torch.zeros_like(last.base) if last.penalty is None else last.penalty
+        eta = torch.as_tensor(last.eta)
+        return {"base": last.base, "penalty": penalty, "eta": eta, "total": last.total}
+
+    def terms(
+        self,
+        logits: Shaped[Tensor, "..."],
+        targets: Shaped[Tensor, "..."],
+        sensitive_features: Shaped[Tensor, "..."],
+        *,
+        sample_weight: Shaped[Tensor, "..."] | None = None,
+        skip_penalty: bool = False,
+        with_gradient: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Base loss and penalty apart, before eta; keeps no record.
+
+        Parameters
+        ----------
+        logits, targets, sensitive_features, sample_weight
+            As in :meth:`forward`.
+        skip_penalty : bool, default=False
+            Leave the penalty out.
+        with_gradient : bool, default=True
+            Whether the penalty's gradient is needed.
+
+        Returns
+        -------
+        base : Tensor of shape ()
+        penalty : Tensor of shape () or None
+        """
+        base = self._base(logits, targets, sample_weight)
+        if skip_penalty:
+            return base, None
+        with torch.set_grad_enabled(with_gradient and torch.is_grad_enabled()):
+            values = [
+                strength * penalty(logits, targets, sensitive_features, sample_weight=sample_weight)
+                if strength != 1
+                else penalty(logits, targets, sensitive_features, sample_weight=sample_weight)
+                for penalty, strength in zip(self.penalties, self.strengths, strict=True)
+            ]
+            return base, values[0] if len(values) == 1 else torch.stack(values).sum()
+
+    def gradient_norms(self, parameters: Iterable[Tensor]) -> GradientNorms:
+        """Compare the gradients of the two terms, to see whether eta is too small or too large.
+
+        Call it after the loss and before ``backward()``, which frees the graph; it costs two
+        backward passes and leaves every ``.grad`` as it was. With several processes it sees this
+        process's gradients and must be called on all.
+
+        Parameters
+        ----------
+        parameters : iterable of Tensor
+            Usually ``model.parameters()``.
+
+        Returns
+        -------
+        GradientNorms
+            Prints as a sentence.
+
+        Raises
+        ------
+        FairtrainError
+            If there is no loss to look at any more.
+        """
+        total = None if self._last.loss is None else self._last.loss()
+        if total is None:
+            raise FairtrainError(
+                "gradient_norms needs the last loss: call it after loss = criterion(...), while "
+                "that loss is alive and before loss.backward()."
+            )
+        base, weighted, eta = total.fairness_terms  # type: ignore[attr-defined]
+        return compare_gradients(base, weighted, float(eta), parameters)
+
+    def get_extra_state(self) -> Tensor:
+        """Number of training calls, so that a resumed run goes on with its schedule."""
+        return torch.tensor(self.calls)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the number of training calls."""
+        self.calls = int(state)
+
+    def extra_repr(self) -> str:
+        """Settings shown by ``print``."""
+        return f"eta={self.eta}, every={self.every}"
+
+    def _base(self, logits: Tensor, targets: Tensor, sample_weight: Tensor | None) -> Tensor:
+        if logits.ndim == 2 and logits.shape[1] == 1:
+            logits = logits.squeeze(1)
+        targets = read_column(targets, len(logits), "targets")
+        if isinstance(self.base_loss, nn.BCEWithLogitsLoss):
+            if logits.ndim != 1:
+                raise InvalidDataError(
+                    f"BCEWithLogitsLoss needs one logit a row, got shape {tuple(logits.shape)}; "
+                    "pass base_loss=nn.CrossEntropyLoss()."
+                )
+            targets = targets.to(logits.dtype)
+        base_loss = self.base_loss
+        if sample_weight is not None and getattr(base_loss, "reduction", "none") != "none":
+            base_loss = copy.copy(base_loss)
+            base_loss.reduction = "none"  # type: ignore[union-attr]
+        values = base_loss(logits, targets)
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values.squeeze(1)
+        if values.ndim == 0 and sample_weight is None:
+            return values
+        if values.shape != (len(logits),):
+            raise InvalidDataError(
+                f"base_loss gave shape {tuple(values.shape)}, expected one number a row, "
+                f"({len(logits)},)"
+                + (", which sample_weight needs." if values.ndim == 0 else ", or one in all.")
+            )
+        if sample_weight is None:
+            return values.mean()
+        weights = read_column(sample_weight, len(logits), "sample_weight").to(values.dtype)
+        total = weights.sum()
+        return (values * weights).sum() / torch.where(total > 0, total, 1)
+
+
+def _read_penalties(
+    penalty: Penalty | Sequence[Penalty] | Mapping[Any, float], settings: Mapping[str, Any]
+) -> tuple[nn.ModuleList, tuple[float, ...]]:
+    if isinstance(penalty, Mapping):
+        pairs = [(key, float(strength)) for key, strength in penalty.items()]
+    else:
+        items = penalty if isinstance(penalty, list | tuple) else [penalty]
+        pairs = [(item, 1.0) for item in items]
+    if not pairs:
+        raise InvalidParameterError("penalty is empty; name at least one.")
+    for key, strength in pairs:
+        if not 0 <= strength < math.inf:
+            raise InvalidParameterError(
+                f"the weight of penalty {key!r} must be a finite number >= 0, got {strength!r}."
+            )
+    losses = [as_penalty(key, settings) for key, _ in pairs]
+    return nn.ModuleList(losses), tuple(strength for _, strength in pairs)

@@ -1,0 +1,115 @@
+"""Schedules for the weight of a penalty: a function of the training step.
+
+Any function ``step -> eta`` will do in their place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fairtrain.exceptions import InvalidParameterError
+
+__all__ = ["CosineRamp", "EtaSchedule", "LinearWarmup", "StepRamp"]
+
+EtaSchedule = Callable[[int], float]
+
+
+def _check_eta(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise InvalidParameterError(f"{name} must be a finite number >= 0, got {value!r}.")
+
+
+@dataclass(frozen=True)
+class _Ramp:
+    eta: float
+    steps: int
+    start: int = 0
+    initial: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_eta("eta", self.eta)
+        _check_eta("initial", self.initial)
+        if self.steps < 1 or self.start < 0:
+            raise InvalidParameterError("steps must be 1 or more and start 0 or more.")
+
+    def _progress(self, step: int) -> float:
+        return min(max((step - self.start) / self.steps, 0.0), 1.0)
+
+
+class LinearWarmup(_Ramp):
+    """Straight line from ``initial`` to ``eta``.
+
+    Parameters
+    ----------
+    eta : float >= 0
+        Last value, kept afterwards.
+    steps : int >= 1
+        Length of the ramp in training steps.
+    start : int, default=0
+        Step at which it begins.
+    initial : float >= 0, default=0.0
+        First value.
+
+    Examples
+    --------
+    >>> schedule = LinearWarmup(2.0, steps=100)
+    >>> [schedule(step) for step in (0, 50, 100, 500)]
+    [0.0, 1.0, 2.0, 2.0]
+    """
+
+    def __call__(self, step: int) -> float:
+        """Eta at a training step."""
+        return self.initial + (self.eta - self.initial) * self._progress(step)
+
+
+class CosineRamp(_Ramp):
+    """Half a cosine from ``initial`` to ``eta``: gentle at both ends.
+
+    Parameters
+    ----------
+    eta, steps, start, initial
+        See :class:`LinearWarmup`.
+
+    Examples
+    --------
+    >>> schedule = CosineRamp(1.0, steps=100)
+    >>> [round(schedule(step), 3) for step in (0, 25, 50, 100)]
+    [0.0, 0.146, 0.5, 1.0]
+    """
+
+    def __call__(self, step: int) -> float:
+        """Eta at a training step."""
+        share = (1 - math.cos(math.pi * self._progress(step))) / 2
+        return self.initial + (self.eta - self.initial) * share
+
+
+@dataclass(frozen=True)
+class StepRamp:
+    """Constant pieces.
+
+    Parameters
+    ----------
+    etas : mapping of int to float
+        Step -> eta from that step on; 0 before the first.
+
+    Examples
+    --------
+    >>> schedule = StepRamp({0: 0.0, 100: 0.5, 200: 2.0})
+    >>> [schedule(step) for step in (0, 99, 100, 250)]
+    [0.0, 0.0, 0.5, 2.0]
+    """
+
+    etas: Mapping[int, float]
+
+    def __post_init__(self) -> None:
+        if not self.etas or min(self.etas) < 0:
+            raise InvalidParameterError("etas must map steps >= 0 to values.")
+        for step, eta in self.etas.items():
+            _check_eta(f"etas[{step}]", eta)
+
+    def __call__(self, step: int) -> float:
+        """Eta at a training step."""
+        reached = [start for start in self.etas if start <= step]
+        return float(self.etas[max(reached)]) if reached else 0.0

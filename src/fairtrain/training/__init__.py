@@ -1,0 +1,31 @@
+"""Parts of a training loop: batches that hold every group, and rates over a whole epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fairtrain._imports import lazy_exports as _lazy_exports
+from fairtrain._imports import require
+
+require("torch", extra="torch")
+require("jaxtyping", extra="torch")
+
+if TYPE_CHECKING:
+    from fairtrain.training.evaluation import evaluate_fairness as evaluate_fairness
+    from fairtrain.training.meter import EpochFairness as EpochFairness
+    from fairtrain.training.meter import EpochFairnessMeter as EpochFairnessMeter
+    from fairtrain.training.sampling import (
+        GroupStratifiedBatchSampler as GroupStratifiedBatchSampler,
+    )
+
+# Lazily: the losses use training.distributed, the meter here uses the losses.
+_MODULES = {
+    "EpochFairness": "fairtrain.training.meter",
+    "EpochFairnessMeter": "fairtrain.training.meter",
+    "GroupStratifiedBatchSampler": "fairtrain.training.sampling",
+    "evaluate_fairness": "fairtrain.training.evaluation",
+}
+
+__all__ = [*_MODULES]
+
+__getattr__, __dir__ = _lazy_exports(__name__, _MODULES, globals())
