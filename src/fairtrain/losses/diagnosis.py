@@ -48,17 +48,16 @@ class GradientNorms:
 
 
 def compare_gradients(
-    base: Tensor, weighted: Tensor | None, eta: float, parameters: Iterable[Tensor]
+    base: Tensor, penalty: Tensor | None, eta: float, parameters: Iterable[Tensor]
 ) -> GradientNorms:
     """Differentiate both terms of a loss by the same parameters.
 
     Parameters
     ----------
-    base, weighted : Tensors of shape ()
-        Base loss and eta times the penalty, their graph alive; None for a penalty that was not
-        computed.
+    base, penalty : Tensors of shape ()
+        The two terms, their graph alive; None for a penalty that was not computed.
     eta : float
-        For the words.
+        Factor of the penalty.
     parameters : iterable of Tensor
         Those that do not require a gradient are passed over.
 
@@ -69,13 +68,13 @@ def compare_gradients(
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     if not wanted:
         raise InvalidParameterError("parameters holds none that requires a gradient.")
-    first, second = _flat_gradient(base, wanted), _flat_gradient(weighted, wanted)
+    first, second = _flat_gradient(base, wanted), eta * _flat_gradient(penalty, wanted)
     base_norm, penalty_norm = float(first.norm()), float(second.norm())
     product = base_norm * penalty_norm
     cosine = float(first @ second) / product if product else math.nan
     if eta == 0:
         words = "eta=0: only the base loss drives training."
-    elif weighted is None:
+    elif penalty is None:
         words = "the penalty was not computed at this call (every > 1)."
     else:
         words = _in_words(eta, base_norm, penalty_norm, cosine)

@@ -1,10 +1,10 @@
 """The default penalty in few kernels.
 
 On small batches a training step is bound by the number of operations, not by their size. Here the
-sums, the mean squared difference over pairs and its gradient take about 25 small operations, a third
-of what the general path through :mod:`~fairtrain.losses.functional` and autograd takes. The results
-are the same; tests compare the two. Under ``torch.compile``, which fuses by itself, and under
-``torch.func`` transforms the general path is taken.
+sums, the mean squared difference over pairs and its gradient take about 25 small operations, a
+third of what the general path through :mod:`~fairtrain.losses.functional` and autograd takes. The
+results are the same; tests compare the two. Under ``torch.compile``, which fuses by itself, and
+under ``torch.func`` transforms the general path is taken.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def mean_squared_pairs(
 def _pairs(
     values: Tensor, slots: Tensor, num_slots: int, families: int, weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Value, and half its derivative by the sum of each slot."""
+    """Value, and its derivative by the sum of each slot."""
     # Python numbers that need a conversion, masks and torch.where would double the time.
     zeros = torch.zeros(families * num_slots, dtype=values.dtype, device=values.device)
     if weights is None:
@@ -82,7 +82,8 @@ def _pairs(
     centre = means.sum(-1, keepdim=True) / groups.clamp(min=1.0)
     deviation = torch.addcmul(means, present, centre, value=-1.0)
     scaled = deviation / ((groups - 1.0).clamp(min=1.0) * (families / 2))
-    return torch.dot(scaled.view(-1), deviation.view(-1)), (scaled / rows).view(-1)
+    slope = torch.addcdiv(zeros.view(families, -1), scaled, rows, value=2.0)
+    return torch.dot(scaled.view(-1), deviation.view(-1)), slope.view(-1)
 
 
 class _MeanSquaredPairs(torch.autograd.Function):
@@ -97,15 +98,15 @@ class _MeanSquaredPairs(torch.autograd.Function):
     ) -> Tensor:
         value, slope = _pairs(values, slots, num_slots, families, weights)
         ctx.save_for_backward(values, slots, weights, slope)
-        ctx.shape = num_slots, families
+        ctx.num_slots, ctx.families = num_slots, families
         return value
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         values, slots, weights, slope = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants a second derivative
-            _, slope = _pairs(values, slots, *ctx.shape, weights)
-        gradient = (slope * (2.0 * grads[0])).index_select(0, slots)
+            _, slope = _pairs(values, slots, ctx.num_slots, ctx.families, weights)
+        gradient = (slope * grads[0]).index_select(0, slots)
         if weights is not None:
             gradient = gradient * weights
         return gradient, None, None, None, None

@@ -98,7 +98,7 @@ class RateParityLoss(GroupMeanLoss):
         slots = batch.codes + 1
         event = self.rates[0].event
         if len(self.rates) == 2:
-            slots = slots + (batch.num_groups + 1) * (labels == 0)
+            slots = torch.add(slots, labels == 0, alpha=batch.num_groups + 1)
         elif event is not None:
             slots = slots * event(labels)
         values = self.rates[0].quantity(labels, decisions)

@@ -154,24 +154,30 @@ class FairnessRegularizerLoss(nn.Module):
         skipped = counted and self.calls % self.every != 0
         if counted:
             self.calls += 1
+        with_gradient = isinstance(eta, Tensor) or eta != 0
         base, penalty = self.terms(
             logits,
             targets,
             sensitive_features,
             sample_weight=sample_weight,
             skip_penalty=skipped,
-            with_gradient=isinstance(eta, Tensor) or eta != 0,
+            with_gradient=with_gradient,
         )
-        last, weighted = self._last, None
+        last = self._last
         if penalty is not None:
             last.penalty = penalty.detach()
-            if penalty.requires_grad or isinstance(eta, Tensor) or eta != 0:
-                weighted = penalty * (eta * self.every if self.training else eta)
-        total = base.clone() if weighted is None else base + weighted
+        if penalty is None or not with_gradient:
+            penalty, total = None, base.clone()
+        else:
+            factor = eta * self.every if self.training else eta
+            if isinstance(factor, Tensor):
+                total = base + factor * penalty
+            else:
+                total = torch.add(base, penalty, alpha=factor)
         last.base, last.total, last.eta = base.detach(), total.detach(), eta
         if not torch.compiler.is_compiling():
             # The caller's loss keeps the graph alive, not this module.
-            total.fairness_terms = (base, weighted, eta)  # type: ignore[attr-defined]
+            total.fairness_terms = (base, penalty, eta)  # type: ignore[attr-defined]
             last.loss = weakref.ref(total)
         return total
 
@@ -211,17 +217,18 @@ class FairnessRegularizerLoss(nn.Module):
         base : Tensor of shape ()
         penalty : Tensor of shape () or None
         """
+        if not isinstance(logits, Tensor):
+            raise InvalidDataError(f"logits must be a tensor, got {type(logits).__name__}.")
+        if logits.ndim == 2 and logits.shape[1] == 1:
+            logits = logits.squeeze(1)
+        targets = read_column(targets, len(logits), "targets")
         base = self._base(logits, targets, sample_weight)
         if skip_penalty:
             return base, None
-        with torch.set_grad_enabled(with_gradient and torch.is_grad_enabled()):
-            values = [
-                strength * penalty(logits, targets, sensitive_features, sample_weight=sample_weight)
-                if strength != 1
-                else penalty(logits, targets, sensitive_features, sample_weight=sample_weight)
-                for penalty, strength in zip(self.penalties, self.strengths, strict=True)
-            ]
-            return base, values[0] if len(values) == 1 else torch.stack(values).sum()
+        if with_gradient:
+            return base, self._penalty(logits, targets, sensitive_features, sample_weight)
+        with torch.no_grad():
+            return base, self._penalty(logits, targets, sensitive_features, sample_weight)
 
     def gradient_norms(self, parameters: Iterable[Tensor]) -> GradientNorms:
         """Compare the gradients of the two terms, to see whether eta is too small or too large.
@@ -251,8 +258,8 @@ class FairnessRegularizerLoss(nn.Module):
                 "gradient_norms needs the last loss: call it after loss = criterion(...), while "
                 "that loss is alive and before loss.backward()."
             )
-        base, weighted, eta = total.fairness_terms  # type: ignore[attr-defined]
-        return compare_gradients(base, weighted, float(eta), parameters)
+        base, penalty, eta = total.fairness_terms  # type: ignore[attr-defined]
+        return compare_gradients(base, penalty, float(eta), parameters)
 
     def get_extra_state(self) -> Tensor:
         """Number of training calls, so that a resumed run goes on with its schedule."""
@@ -266,10 +273,16 @@ class FairnessRegularizerLoss(nn.Module):
         """Settings shown by ``print``."""
         return f"eta={self.eta}, every={self.every}"
 
+    def _penalty(
+        self, logits: Tensor, targets: Tensor, sensitive: Tensor, sample_weight: Tensor | None
+    ) -> Tensor:
+        values: list[Tensor] = []
+        for penalty, strength in zip(self.penalties, self.strengths, strict=True):
+            value = penalty(logits, targets, sensitive, sample_weight=sample_weight)
+            values.append(value if strength == 1 else strength * value)
+        return values[0] if len(values) == 1 else torch.stack(values).sum()
+
     def _base(self, logits: Tensor, targets: Tensor, sample_weight: Tensor | None) -> Tensor:
-        if logits.ndim == 2 and logits.shape[1] == 1:
-            logits = logits.squeeze(1)
-        targets = read_column(targets, len(logits), "targets")
         if isinstance(self.base_loss, nn.BCEWithLogitsLoss):
             if logits.ndim != 1:
                 raise InvalidDataError(
