@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.reductions.cells import RateTable
+from fairtrain.reductions.moments import BincountMoment
 
-if TYPE_CHECKING:
-    from fairtrain.reductions.moments import BincountMoment
-
-__all__ = ["CallLog", "iteration_history"]
+__all__ = ["iteration_history"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass
-class CallLog:
-    """What every oracle call asked for and got."""
-
-    multipliers: list[Floats] = field(default_factory=list)
-    rates: list[Floats] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)
 
 
 def _widest_gap(table: RateTable, rates: Floats) -> float:

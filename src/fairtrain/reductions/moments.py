@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from fairtrain.constraints import Constraint
 from fairtrain.groups import Groups
 from fairtrain.reductions.cells import RateTable
-from fairtrain.reductions.history import CallLog
 from fairtrain.reductions.rows import constraint_rows
 
 __all__ = ["BincountMoment"]
@@ -23,6 +23,15 @@ Predictor = Callable[[Any], NDArray[Any]]
 
 
 _NOTHING_LEFT = 1e-9
+
+
+@dataclass
+class CallLog:
+    """What every oracle call asked for and got."""
+
+    multipliers: list[Floats] = field(default_factory=list)
+    rates: list[Floats] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
 
 
 class BincountMoment(ClassificationMoment):
