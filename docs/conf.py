@@ -27,3 +27,9 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = f"fairtrain {release}"
+
+suppress_warnings = [
+    "ref.python",  # `rates` is an attribute of every constraint
+    "ref.ref",  # labels of scikit-learn's own documentation, in methods it adds to estimators
+    "ref.term",
+]
