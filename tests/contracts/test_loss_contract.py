@@ -50,7 +50,6 @@ class Case:
     vmap: bool = True
     classes: bool = True  # logits (n, C) with a column for each class
     representation: bool = False  # logits (n, C) are taken as they are
-    real_targets: bool = False
     copies: bool = True  # a weight of two is a row twice
     constants: bool = False  # something read from the data is a constant for the gradient
     settings: dict[str, Any] = field(default_factory=dict)
@@ -138,7 +137,7 @@ CASES = [
     ),
     Case("bounded_group_loss", bounded, zero_when_equal=False, zero_alone=False),
     Case("group_dro", GroupDROLoss, zero_when_equal=False, zero_alone=False, vmap=False),
-    Case("group_mse_parity", GroupMSEParityLoss, classes=False, real_targets=True),
+    Case("group_mse_parity", GroupMSEParityLoss, classes=False),
     Case("hierarchical", HierarchicalFairnessLoss, settings={"min_count": 3}),
 ]
 

@@ -258,6 +258,11 @@ class TestNeuralMutualInformation:
         assert all(torch.isfinite(p).all() for p in loss.parameters())
         assert torch.isfinite(loss(torch.randn(16), None, codes))
 
+    def test_batches_of_another_precision(self) -> None:
+        loss = NeuralMutualInformationLoss(num_groups=2)
+        for dtype in (torch.float64, torch.float32):
+            assert torch.isfinite(loss(torch.randn(8, dtype=dtype), None, torch.arange(8) % 2))
+
     def test_other_groups_than_before_raise(self) -> None:
         loss = NeuralMutualInformationLoss()
         loss(torch.randn(4), None, torch.tensor([0, 1, 0, 1]))

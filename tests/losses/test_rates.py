@@ -106,9 +106,6 @@ def test_formula_fixes_the_reduction_of_the_bias_parity_score() -> None:
         BiasParityScoreLoss(reduction="max_gap")
 
 
-# --- measured defects of other libraries
-
-
 def test_three_groups_with_rates_50_98_02_are_not_fair() -> None:
     logits = torch.logit(torch.tensor([0.50, 0.98, 0.02]))
     for reduction in ("squared_pairs", "squared_to_mean", "max_gap", "variance", "l1_to_mean"):

@@ -163,7 +163,11 @@ class TestGradientNorms:
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(200, 3, generator=generator)
         codes = (x[:, 0] > 0).long()
-        return nn.Linear(3, 1), x, (x.sum(1) > 0).float(), codes
+        module = nn.Linear(3, 1)
+        with torch.no_grad():
+            module.weight.copy_(torch.tensor([[0.3, -0.2, 0.1]]))
+            module.bias.zero_()
+        return module, x, (x.sum(1) > 0).float(), codes
 
     @pytest.mark.parametrize(
         ("eta", "words"),

@@ -77,7 +77,6 @@ class FairnessLoss(nn.Module):
 
     target_kind: TargetKind = "none"
     accepts_continuous: ClassVar[bool] = False
-    min_groups: ClassVar[int] = 2
     gathers_rows: ClassVar[bool] = True
     checks_codes_late: ClassVar[bool] = False
     weights_by_name: ClassVar[tuple[str, ...]] = ()
@@ -244,12 +243,9 @@ class FairnessLoss(nn.Module):
         late = self.checks_codes_late and codes.ndim == outputs.ndim == 1
         if check and self.levels is not None and not late:
             check_codes(codes, levels)
-        columns = None
         if codes.ndim == 2:
-            columns, codes = codes, combine_codes(codes, levels)
-        return FairnessBatch(
-            outputs, targets, codes, math.prod(levels), levels, columns, None, weights
-        )
+            codes = combine_codes(codes, levels)
+        return FairnessBatch(outputs, targets, codes, math.prod(levels), levels, None, weights)
 
     def _infer_levels(self, codes: Tensor) -> tuple[int, ...]:
         if self.synced:
@@ -299,7 +295,7 @@ class FairnessLoss(nn.Module):
             outputs.dtype
         )
         codes = torch.zeros(len(outputs), dtype=torch.int64, device=outputs.device)
-        return FairnessBatch(outputs, targets, codes, 1, (1,), None, attributes, weights)
+        return FairnessBatch(outputs, targets, codes, 1, (1,), attributes, weights)
 
     def _gathered(self, batch: FairnessBatch) -> FairnessBatch:
         rows = {

@@ -29,8 +29,6 @@ class FairnessBatch(NamedTuple):
         Number of groups G.
     levels : tuple of int
         Groups of each sensitive column; their product is ``num_groups``.
-    columns : integer Tensor of shape (n, k) or None
-        Level of each row in each sensitive column, when several columns were given.
     attributes : Tensor of shape (n, k) or None
         Continuous sensitive columns.
     weights : Tensor of shape (n,) or None
@@ -42,7 +40,6 @@ class FairnessBatch(NamedTuple):
     codes: Tensor
     num_groups: int
     levels: tuple[int, ...]
-    columns: Tensor | None = None
     attributes: Tensor | None = None
     weights: Tensor | None = None
 

@@ -106,6 +106,8 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
         scores = self.scores(batch.outputs)
         discrete = batch.attributes is None
         critic = self._critic(scores.shape[1], attributes.shape[1], discrete, like=scores)
+        own = next(critic.parameters()).dtype
+        scores, attributes, rows = scores.to(own), attributes.to(own), rows.to(own)
         bound = _group_bound if discrete else self._attribute_bound
         with torch.autocast(scores.device.type, enabled=False):
             if self.training:

@@ -63,6 +63,12 @@ class FairnessRegularizerLoss(nn.Module):
     InvalidParameterError
         If a setting is out of range or a penalty unknown.
 
+    Notes
+    -----
+    Under ``DistributedDataParallel`` the base loss is that of the process's own rows and the
+    penalty that of all rows, so that the averaged gradient is exact where processes hold equally
+    many rows.
+
     Examples
     --------
     >>> import torch
