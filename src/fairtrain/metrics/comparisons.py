@@ -81,7 +81,7 @@ def gap(
     missing: Missing = "error",
     confidence: float = 0.95,
 ) -> Comparison:
-    """Largest difference of a metric between any two groups, with a simultaneous interval.
+    """Largest difference of a metric between two groups; its interval allows for looking.
 
     Two groups: Newcombe's hybrid score interval (1998, method 10). More: the lower limit holds
     simultaneously over all pairs (studentized range; exact for small cells), because the widest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,13 +94,13 @@ class Family:
     cells: CellRates
     start: int
 
-    @property
+    @cached_property
     def present(self) -> NDArray[np.int64]:
         """Groups that have rows in the event and take part (weight above 0)."""
         weights = self.constraint.group_weights(self.cells.scheme.names)
         return np.flatnonzero((self.cells.totals > 0) & (weights > 0))
 
-    @property
+    @cached_property
     def shares(self) -> Floats:
         """Share of every group among the event's rows."""
         return np.asarray(self.cells.totals / self.cells.totals.sum())

@@ -151,28 +151,26 @@ def _family_rows(family: Family, i: int, rates: Floats, n_families: int) -> _Row
     edge = np.zeros((len(own), n_families))
     if isinstance(constraint, BoundedGroupLoss):
         matrix, limit = np.hstack([own, edge]), np.full(len(own), constraint.bound)
-    else:
-        assert isinstance(constraint, ParityConstraint)
+        return _rows_of(family, matrix, limit)
+    assert isinstance(constraint, ParityConstraint)
+    by_ratio = constraint.kind == "ratio"
+    ratio = constraint.bound if by_ratio else 1.0
+    if constraint.reference == "pairwise":
+        # difference: r - c <= b and c - r <= 0; ratio: r - c <= 0 and tau c - r <= 0
         edge[:, i] = 1.0
-        center = own if constraint.reference == "pairwise" else None
-        if center is not None:
-            ratio, slack = (
-                (1.0, constraint.bound)
-                if constraint.kind == "difference"
-                else (constraint.bound, 0)
-            )
-            # difference: r - c <= b and c - r <= 0; ratio: r - c <= 0 and tau c - r <= 0
-            above, below = np.hstack([own, -edge]), np.hstack([-own, ratio * edge])
-            limit = np.repeat([float(slack), 0.0], len(own))
-        else:
-            shares = family.shares[present]
-            overall = np.broadcast_to(shares @ own, own.shape)
-            ratio = constraint.bound if constraint.kind == "ratio" else 1.0
-            slack = constraint.ratio_slack if constraint.kind == "ratio" else constraint.bound
-            above = np.hstack([ratio * own - overall, 0 * edge])
-            below = np.hstack([ratio * overall - own, 0 * edge])
-            limit = np.full(2 * len(own), slack)
-        matrix = np.vstack([above, below])
+        above, below = np.hstack([own, -edge]), np.hstack([-own, ratio * edge])
+        limit = np.repeat([0.0 if by_ratio else constraint.bound, 0.0], len(own))
+    else:
+        overall = np.broadcast_to(family.shares[present] @ own, own.shape)
+        above = np.hstack([ratio * own - overall, edge])
+        below = np.hstack([ratio * overall - own, edge])
+        slack = constraint.ratio_slack if by_ratio else constraint.bound
+        limit = np.full(2 * len(own), slack)
+    return _rows_of(family, np.vstack([above, below]), limit)
+
+
+def _rows_of(family: Family, matrix: Floats, limit: Floats) -> _Rows:
+    constraint, present = family.constraint, family.present
     weights = constraint.group_weights(family.cells.scheme.names)[present]
     return _Rows(
         matrix=matrix,

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted
@@ -483,8 +483,6 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Route: groups and weights come here, the estimator gets the reduction's weights."""
-        from sklearn.base import clone
-
         base = clone(self.estimator, safe=False)
         router = MetadataRouter(owner=self).add_self_request(self)
         if hasattr(base, "get_metadata_routing"):
