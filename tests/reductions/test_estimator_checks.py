@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fairtrain import ReductionsWrapper
+from fairtrain._draws import keyed_uniform
 from fairtrain._validation import as_features
 from fairtrain.exceptions import FairtrainWarning
-from fairtrain.reductions.draws import keyed_uniform
 
 
 class Supplied(ReductionsWrapper):

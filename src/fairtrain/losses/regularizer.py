@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
+from fairtrain.losses.base_loss import mean_base_loss
 from fairtrain.losses.batch import read_column
 from fairtrain.losses.diagnosis import GradientNorms, compare_gradients
 from fairtrain.losses.names import Penalty, as_penalty
@@ -228,7 +228,7 @@ class FairnessRegularizerLoss(nn.Module):
         if logits.ndim == 2 and logits.shape[1] == 1:
             logits = logits.squeeze(1)
         targets = read_column(targets, len(logits), "targets")
-        base = self._base(logits, targets, sample_weight)
+        base = mean_base_loss(self.base_loss, logits, targets, sample_weight)
         if skip_penalty:
             return base, None
         if with_gradient:
@@ -287,35 +287,6 @@ class FairnessRegularizerLoss(nn.Module):
             value = penalty(logits, targets, sensitive, sample_weight=sample_weight)
             values.append(value if strength == 1 else strength * value)
         return values[0] if len(values) == 1 else torch.stack(values).sum()
-
-    def _base(self, logits: Tensor, targets: Tensor, sample_weight: Tensor | None) -> Tensor:
-        if isinstance(self.base_loss, nn.BCEWithLogitsLoss):
-            if logits.ndim != 1:
-                raise InvalidDataError(
-                    f"BCEWithLogitsLoss needs one logit a row, got shape {tuple(logits.shape)}; "
-                    "pass base_loss=nn.CrossEntropyLoss()."
-                )
-            targets = targets.to(logits.dtype)
-        base_loss = self.base_loss
-        if sample_weight is not None and getattr(base_loss, "reduction", "none") != "none":
-            base_loss = copy.copy(base_loss)
-            base_loss.reduction = "none"  # type: ignore[union-attr]
-        values = base_loss(logits, targets)
-        if values.ndim == 2 and values.shape[1] == 1:
-            values = values.squeeze(1)
-        if values.ndim == 0 and sample_weight is None:
-            return values
-        if values.shape != (len(logits),):
-            raise InvalidDataError(
-                f"base_loss gave shape {tuple(values.shape)}, expected one number a row, "
-                f"({len(logits)},)"
-                + (", which sample_weight needs." if values.ndim == 0 else ", or one in all.")
-            )
-        if sample_weight is None:
-            return values.mean()
-        weights = read_column(sample_weight, len(logits), "sample_weight").to(values.dtype)
-        total = weights.sum()
-        return (values * weights).sum() / torch.where(total > 0, total, 1)
 
 
 def _read_penalties(

@@ -15,6 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
 from fairtrain import _validation as inputs
+from fairtrain._draws import keyed_uniform
 from fairtrain._splits import RowSplit, split_rows
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
 from fairtrain.exceptions import (
@@ -27,7 +28,6 @@ from fairtrain.metrics.measures import Rows
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.verdicts import RowsRole, Verdict
 from fairtrain.reductions.cells import RateTable
-from fairtrain.reductions.draws import keyed_uniform
 from fairtrain.reductions.mixture import most_accurate_mixture
 from fairtrain.reductions.oracle import make_oracle, request_weights, warn_if_rows_stored
 from fairtrain.reductions.training import ReductionRun, Settings, run_reduction

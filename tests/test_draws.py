@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy import sparse, stats
 
-from fairtrain.reductions.draws import keyed_uniform
+from fairtrain._draws import keyed_uniform
 
 
 def rows(n: int = 5000) -> np.ndarray:
