@@ -41,7 +41,7 @@ def split_rows(
     codes : ndarray of int, shape (n,)
         Group of each row.
     y : ndarray of shape (n,)
-        Labels, 0 or 1.
+        Labels, 0 or 1, or class numbers.
     validation_fraction, certification_fraction : float in [0, 1) or None
         Shares of the rows that steer and that certify; the rest trains.
     random_state : RandomState
@@ -65,7 +65,8 @@ def split_rows(
     if steer == certify == 0:
         none = np.empty(0, dtype=np.int64)
         return RowSplit(np.arange(n), none, none)
-    cells = codes.astype(np.int64) * 2 + y.astype(np.int64)
+    labels = y.astype(np.int64)
+    cells = codes.astype(np.int64) * (int(labels.max()) + 1) + labels
     order = np.lexsort((random_state.permutation(n), cells))
     # Steps of the golden ratio fill [0, 1) evenly over any run of consecutive rows, hence in every
     # cell; which row of a cell gets which place is random.

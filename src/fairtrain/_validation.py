@@ -121,16 +121,7 @@ def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8],
     classes : ndarray of shape (2,)
         (unfavourable, favourable) label.
     """
-    if y is None:
-        raise InvalidDataError("requires y to be passed, but the target y is None.")
-    array = column_or_1d(
-        as_vector(y, "y") if isinstance(y, list | tuple) or _is_frame(y) else y, warn=True
-    )
-    if array.dtype.kind == "O" and pd.isna(array).any():
-        raise InvalidDataError("y contains missing labels; drop those rows.")
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise InvalidDataError("Input y contains NaN; drop the rows without a label.")
-    check_classification_targets(array)
+    array = label_column(y)
     classes = np.unique(array)
     if len(classes) != 2:
         found = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
@@ -145,6 +136,44 @@ def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8],
             )
         classes = classes[[1 - matches[0], matches[0]]]
     return (array == classes[1]).astype(np.int8), classes
+
+
+def label_column(y: Any) -> NDArray[Any]:
+    """Read labels as one column without missing values."""
+    if y is None:
+        raise InvalidDataError("requires y to be passed, but the target y is None.")
+    array: NDArray[Any] = column_or_1d(
+        as_vector(y, "y") if isinstance(y, list | tuple) or _is_frame(y) else y, warn=True
+    )
+    if array.dtype.kind == "O" and pd.isna(array).any():
+        raise InvalidDataError("y contains missing labels; drop those rows.")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise InvalidDataError("Input y contains NaN; drop the rows without a label.")
+    check_classification_targets(array)
+    return array
+
+
+def class_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Number the classes of two or more labels.
+
+    Returns
+    -------
+    numbers : ndarray of int64, shape (n,)
+        Number of each row's class; with two classes 1 is the favourable one.
+    classes : ndarray of shape (C,)
+        Labels by number: sorted, but (unfavourable, favourable) where there are two.
+    """
+    array = label_column(y)
+    classes, numbers = np.unique(array, return_inverse=True)
+    if len(classes) < 3:
+        binary, both = binary_target(array, positive_label)
+        return binary.astype(np.int64), both
+    if positive_label is not None:
+        raise InvalidParameterError(
+            f"positive_label={positive_label!r} belongs to two classes, y holds {len(classes)}: "
+            "each is then an outcome of its own."
+        )
+    return numbers.reshape(-1).astype(np.int64), classes
 
 
 def _is_frame(values: Any) -> bool:
@@ -373,6 +402,37 @@ def check_features(estimator: Any, X: Any, *, reset: bool) -> None:
     elif not number_of_rows(X):
         raise InvalidDataError("X has 0 rows; at least one is needed.")
     validate_data(estimator, X, reset=reset, skip_check_array=True)
+
+
+def numeric_features(
+    estimator: Any, X: Any, *, reset: bool, dtype: Any = np.float32
+) -> NDArray[Any]:
+    """Read ``X`` as finite numbers of shape (n, d), for estimators that take nothing else."""
+    if _is_sparse(X):
+        raise TypeError(
+            f"{type(estimator).__name__} takes no sparse X; pass X.toarray(), or reduce the "
+            "columns first."
+        )
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        kinds = frame.schema.items()
+        text = [name for name, kind in kinds if not (kind.is_numeric() or kind == nw.Boolean)]
+        if text:
+            raise InvalidDataError(
+                f"X has columns that are no numbers, {text[:5]}: encode them first, for example "
+                "with a ColumnTransformer before this estimator in a Pipeline."
+            )
+    array: NDArray[Any] = validate_data(
+        estimator, X, reset=reset, dtype=dtype, ensure_all_finite=False
+    )
+    wrong = ~np.isfinite(array)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InvalidDataError(
+            f"X contains NaN or infinity, first in row {row}, column {column}: fill or drop it, "
+            "for example with SimpleImputer in a Pipeline."
+        )
+    return array
 
 
 def require_two_classes(y: NDArray[Any]) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "Quantity",
     "Rate",
+    "of_true_class",
 ]
 
 Quantity = Callable[[Any, Any], Any]
@@ -103,3 +104,8 @@ LOSSES: dict[str, Rate] = {
     "squared": Rate("squared_loss", squared_error, None, "mean squared error"),
     "log_loss": Rate("log_loss", log_loss, None, "mean log loss"),
 }
+
+
+def of_true_class(rate: Rate) -> bool:
+    """Whether a rate of several classes is one of the true class alone, as errors are."""
+    return rate.event is None and rate.quantity in (error, squared_error, log_loss)

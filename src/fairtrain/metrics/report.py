@@ -99,11 +99,12 @@ class FairnessReport:
             "steering": "rows that took part in choosing the model, so they certify nothing",
             "training": "the training rows, which say nothing about new people",
         }[self.rows]
-        low, high = self.accuracy[1:]
-        lines = [
-            f"{self.n_rows:,} {used}; accuracy {self.accuracy[0]:.3f} ({low:.3f} to {high:.3f}); "
-            f"favourable outcome {outcome} for {self.selection_rate:.1%}."
-        ]
+        said = f"{self.n_rows:,} {used}"
+        if np.isfinite(self.accuracy[0]):
+            said += "; accuracy {:.3f} ({:.3f} to {:.3f})".format(*self.accuracy)
+        if self.favourable is not None:
+            said += f"; favourable outcome {outcome} for {self.selection_rate:.1%}"
+        lines = [f"{said}."]
         lines += [f"{r.verdict}: {r.constraint}: {r.words(self.confidence)}" for r in self.results]
         if self.near_constant:
             lines.append("near_constant: (almost) everybody gets the same decision.")

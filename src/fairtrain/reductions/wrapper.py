@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fairtrain import _validation as inputs
 from fairtrain._draws import keyed_uniform
+from fairtrain._facade import require_positive_label, take_sensitive
 from fairtrain._splits import RowSplit, split_rows
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
 from fairtrain.exceptions import (
@@ -217,10 +218,12 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             ratio_bound=self.ratio_bound,
         )
         rng = check_random_state(self.random_state)
-        X, sensitive = self._take_sensitive(inputs.as_features(X), sensitive_features)
+        X, sensitive = take_sensitive(
+            inputs.as_features(X), self.sensitive_features, sensitive_features
+        )
         inputs.check_features(self, X, reset=True)
         target, labels = inputs.binary_target(y, self.positive_label)
-        self._require_positive_label(constraints, labels)
+        require_positive_label(constraints, labels, self.positive_label)
         groups = Groups.from_sensitive(
             sensitive,
             missing=self.missing,  # type: ignore[arg-type]
@@ -419,7 +422,9 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         FairnessReport
         """
         check_is_fitted(self)
-        X, sensitive = self._take_sensitive(inputs.as_features(X), sensitive_features)
+        X, sensitive = take_sensitive(
+            inputs.as_features(X), self.sensitive_features, sensitive_features
+        )
         X = self._features(X)
         codes = self.scheme_.encode(sensitive, like=X if inputs.has_index(X) else y)
         labels = inputs.as_vector(y, "y")
@@ -453,26 +458,6 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     def _favourable_share(self, X: Any) -> Floats:
         share = self._mixture_share(X)
         return (share > 0.5).astype(np.float64) if self.deterministic else share
-
-    def _take_sensitive(self, X: Any, sensitive_features: Any) -> tuple[Any, Any]:
-        if self.sensitive_features is None:
-            return X, sensitive_features
-        if sensitive_features is not None:
-            raise InvalidParameterError(
-                "sensitive_features was given twice: to the constructor, as columns of X, and to "
-                "the call. Leave one out."
-            )
-        return inputs.drop_columns(X, self.sensitive_features)
-
-    def _require_positive_label(
-        self, constraints: tuple[Constraint, ...], labels: NDArray[Any]
-    ) -> None:
-        dependent = [c.name for c in constraints if c.depends_on_positive]
-        if self.positive_label is None and dependent and inputs.needs_positive_label(labels):
-            raise InvalidParameterError(
-                f"positive_label is missing: {dependent[0]} depends on which of "
-                f"{np.sort(labels).tolist()} is the favourable outcome."
-            )
 
     def _settings(self) -> Settings:
         if not self.eps > 0:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from fairtrain.constraints import Constraint
 from fairtrain.groups import GroupScheme
 from fairtrain.multipliers import RateBounds
-from fairtrain.rates import Rate, error, log_loss, squared_error
+from fairtrain.rates import Rate, of_true_class
 
-__all__ = ["RateFamily", "families_of", "of_true_class"]
+__all__ = ["RateFamily", "families_of"]
 
 Floats = NDArray[np.float64]
 
@@ -102,8 +102,3 @@ def families_of(
                 for outcome in several or (None,)
             ]
     return found
-
-
-def of_true_class(rate: Rate) -> bool:
-    """Whether a rate of several classes is one of the true class alone, as errors are."""
-    return rate.event is None and rate.quantity in (error, squared_error, log_loss)

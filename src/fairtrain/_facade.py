@@ -1,0 +1,71 @@
+"""What every fairtrain estimator does with its arguments before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairtrain import _validation as inputs
+from fairtrain.constraints import Constraint
+from fairtrain.exceptions import InvalidParameterError
+
+__all__ = ["require_positive_label", "take_sensitive"]
+
+
+def take_sensitive(
+    X: Any, columns: str | Sequence[str] | None, sensitive_features: Any
+) -> tuple[Any, Any]:
+    """Sensitive features from the call, or from the columns of ``X`` the constructor named.
+
+    Parameters
+    ----------
+    X : frame, array or sparse matrix
+        Features.
+    columns : str, list of str or None
+        The constructor's ``sensitive_features``.
+    sensitive_features : optional
+        The call's.
+
+    Returns
+    -------
+    X, sensitive_features
+        Features without the sensitive columns, and these.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they were given twice.
+    """
+    if columns is None:
+        return X, sensitive_features
+    if sensitive_features is not None:
+        raise InvalidParameterError(
+            "sensitive_features was given twice: to the constructor, as columns of X, and to "
+            "the call. Leave one out."
+        )
+    return inputs.drop_columns(X, columns)
+
+
+def require_positive_label(
+    constraints: Sequence[Constraint], labels: NDArray[Any], positive_label: Any
+) -> None:
+    """Raise where a notion depends on the favourable outcome and nobody named it.
+
+    Parameters
+    ----------
+    constraints : sequence of Constraint
+        What is asked.
+    labels : ndarray of shape (2,)
+        The two labels.
+    positive_label : label or None
+        The constructor's.
+    """
+    dependent = [c.name for c in constraints if c.depends_on_positive]
+    if positive_label is None and dependent and inputs.needs_positive_label(labels):
+        raise InvalidParameterError(
+            f"positive_label is missing: {dependent[0]} depends on which of "
+            f"{np.sort(labels).tolist()} is the favourable outcome."
+        )

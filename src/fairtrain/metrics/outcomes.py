@@ -1,0 +1,165 @@
+"""Reports where there are more than two classes, or numbers instead of decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fairtrain._intervals import wilson
+from fairtrain.constraints import Constraint
+from fairtrain.groups import Groups
+from fairtrain.metrics.cells import cell_means
+from fairtrain.metrics.measures import Rows, measure_cells, rates_frame
+from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport
+from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, judge
+from fairtrain.rates import Rate, of_true_class
+
+__all__ = ["report_on_classes", "report_on_values"]
+
+Floats = NDArray[np.float64]
+
+_CLASS_RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
+
+
+def report_on_classes(
+    y: NDArray[np.int64],
+    decision: Floats,
+    groups: Groups,
+    weight: Floats | None,
+    constraints: Sequence[Constraint],
+    classes: Sequence[Any],
+    *,
+    rows: RowsRole,
+    confidence: float = 0.95,
+) -> FairnessReport:
+    """Judge decisions among several classes, each class an outcome of its own.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (n,)
+        Number of the true class.
+    decision : ndarray of shape (n, C)
+        1 for the class decided for, or the probability of deciding for it.
+    groups, weight, rows, confidence
+        As in :func:`fairtrain.metrics.report.report_on`.
+    constraints : sequence of Constraint
+        What is asked of every class; errors and losses are asked of the true class once.
+    classes : sequence of labels
+        Names of the classes.
+
+    Returns
+    -------
+    FairnessReport
+        One result a constraint and class, with limits that hold for all classes together
+        (Bonferroni); ``favourable`` is None and ``selection_rate`` that of the commonest decision.
+    """
+    true_class = decision[np.arange(len(y)), y]
+    of_truth = Rows(np.ones(len(y)), true_class, None, groups, weight, None)
+    by_class = [
+        Rows((y == c).astype(np.float64), decision[:, c], None, groups, weight, None)
+        for c in range(len(classes))
+    ]
+    stricter = 1 - (1 - confidence) / len(classes)
+    results: list[ConstraintResult] = []
+    for constraint in constraints:
+        if all(of_true_class(rate) for rate in constraint.rates):
+            results.append(judge(constraint, of_truth, rows, confidence))
+            continue
+        for label, data in zip(classes, by_class, strict=True):
+            found = judge(constraint, data, rows, stricter)
+            results.append(replace(found, constraint=f"{found.constraint}: {label}"))
+    frames = [
+        _named(rates_frame(data, _CLASS_RATES, groups, confidence), label)
+        for label, data in zip(classes, by_class, strict=True)
+    ]
+    accuracy = _mean(true_class, weight, confidence)
+    shares = [float(cell_means(d.decision, _everyone(y), 1, weight).mean[0]) for d in by_class]
+    commonest = max(shares)
+    return FairnessReport(
+        results=tuple(results),
+        rows=rows,
+        n_rows=len(y),
+        accuracy=accuracy,
+        selection_rate=commonest,
+        near_constant=1 - commonest <= NEAR_CONSTANT + 1e-9,
+        favourable=None,
+        group_rates=pd.concat(
+            [rates_frame(of_truth, ("accuracy",), groups, confidence), *frames], ignore_index=True
+        ),
+        confidence=confidence,
+    )
+
+
+def report_on_values(
+    y: Floats,
+    value: Floats,
+    groups: Groups,
+    weight: Floats | None,
+    constraints: Sequence[Constraint],
+    *,
+    rows: RowsRole,
+    confidence: float = 0.95,
+) -> FairnessReport:
+    """Judge predicted numbers against bounds on group losses.
+
+    Parameters
+    ----------
+    y, value : ndarray of shape (n,)
+        True and predicted numbers.
+    groups, weight, constraints, rows, confidence
+        As in :func:`fairtrain.metrics.report.report_on`.
+
+    Returns
+    -------
+    FairnessReport
+        ``accuracy`` and ``selection_rate`` are NaN: there are no decisions.
+    """
+    data = Rows(y, value, None, groups, weight, None)
+    rates = dict.fromkeys(rate for c in constraints for rate in c.rates)
+    return FairnessReport(
+        results=tuple(judge(c, data, rows, confidence) for c in constraints),
+        rows=rows,
+        n_rows=len(y),
+        accuracy=(np.nan, np.nan, np.nan),
+        selection_rate=np.nan,
+        near_constant=False,
+        favourable=None,
+        group_rates=pd.concat(
+            [_rate_frame(data, rate, groups, confidence) for rate in rates], ignore_index=True
+        ),
+        confidence=confidence,
+    )
+
+
+def _named(frame: pd.DataFrame, label: Any) -> pd.DataFrame:
+    return frame.assign(metric=frame["metric"] + f": {label}")
+
+
+def _rate_frame(data: Rows, rate: Rate, groups: Groups, confidence: float) -> pd.DataFrame:
+    cells = measure_cells(data, rate, groups)
+    lower, upper = cells.limits(confidence)
+    return pd.DataFrame(
+        {
+            "metric": rate.name,
+            "group": list(groups.names),
+            "rate": cells.mean,
+            "count": cells.count,
+            "lower": lower,
+            "upper": upper,
+        }
+    )
+
+
+def _everyone(y: NDArray[Any]) -> NDArray[np.int64]:
+    return np.zeros(len(y), dtype=np.int64)
+
+
+def _mean(values: Floats, weight: Floats | None, confidence: float) -> tuple[float, float, float]:
+    found = cell_means(values, _everyone(values), 1, weight)
+    lower, upper = wilson(found.mean, found.effective, confidence)
+    return float(found.mean[0]), float(lower[0]), float(upper[0])
