@@ -48,6 +48,12 @@ _MODULES = {
     "WassersteinLoss": "fairtrain.losses",
     "EpochFairnessMeter": "fairtrain.training",
     "GroupStratifiedBatchSampler": "fairtrain.training",
+    "Checkpoint": "fairtrain.training",
+    "EarlyStopping": "fairtrain.training",
+    "LagrangianFairnessTrainer": "fairtrain.training",
+    "LogMetrics": "fairtrain.training",
+    "ProgressBar": "fairtrain.training",
+    "RegularizedFairnessTrainer": "fairtrain.training",
     "evaluate_fairness": "fairtrain.training",
 }
 

@@ -11,15 +11,31 @@ require("torch", extra="torch")
 require("jaxtyping", extra="torch")
 
 if TYPE_CHECKING:
+    from fairtrain.training.callbacks import Callback as Callback
+    from fairtrain.training.callbacks import Checkpoint as Checkpoint
+    from fairtrain.training.callbacks import EarlyStopping as EarlyStopping
+    from fairtrain.training.callbacks import LogMetrics as LogMetrics
+    from fairtrain.training.callbacks import ProgressBar as ProgressBar
     from fairtrain.training.evaluation import evaluate_fairness as evaluate_fairness
+    from fairtrain.training.lagrangian import LagrangianFairnessTrainer as LagrangianFairnessTrainer
     from fairtrain.training.meter import EpochFairness as EpochFairness
     from fairtrain.training.meter import EpochFairnessMeter as EpochFairnessMeter
+    from fairtrain.training.regularized import (
+        RegularizedFairnessTrainer as RegularizedFairnessTrainer,
+    )
     from fairtrain.training.sampling import (
         GroupStratifiedBatchSampler as GroupStratifiedBatchSampler,
     )
 
 # Lazily: the losses use training.distributed, the meter here uses the losses.
 _MODULES = {
+    "Callback": "fairtrain.training.callbacks",
+    "Checkpoint": "fairtrain.training.callbacks",
+    "EarlyStopping": "fairtrain.training.callbacks",
+    "LagrangianFairnessTrainer": "fairtrain.training.lagrangian",
+    "LogMetrics": "fairtrain.training.callbacks",
+    "ProgressBar": "fairtrain.training.callbacks",
+    "RegularizedFairnessTrainer": "fairtrain.training.regularized",
     "EpochFairness": "fairtrain.training.meter",
     "EpochFairnessMeter": "fairtrain.training.meter",
     "GroupStratifiedBatchSampler": "fairtrain.training.sampling",

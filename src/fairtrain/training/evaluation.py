@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fairtrain.constraints import ConstraintSpec
 from fairtrain.exceptions import InvalidDataError
@@ -15,11 +15,10 @@ from fairtrain.groups import Groups, GroupScheme
 from fairtrain.metrics import FairnessReport
 from fairtrain.metrics.measures import Rows
 from fairtrain.metrics.report import report_on
+from fairtrain.training.batch import read_batch, to_device
 from fairtrain.training.meter import EpochFairnessMeter
 
-__all__ = ["evaluate_fairness", "read_batch"]
-
-FIELDS = ("x", "y", "sensitive_features")
+__all__ = ["evaluate_fairness"]
 
 
 def evaluate_fairness(
@@ -91,45 +90,15 @@ def evaluate_fairness(
     try:
         with torch.no_grad():
             for batch in loader:
-                x, y, sensitive = read_batch(batch)
-                meter.update(module(_to(x, device)), y.to(device), sensitive.to(device))
+                x, y, sensitive, weight = read_batch(batch)
+                if weight is not None:
+                    raise InvalidDataError(
+                        "evaluate_fairness counts rows: leave sample_weight out of the batches."
+                    )
+                meter.update(module(to_device(x, device)), y.to(device), sensitive.to(device))
     finally:
         module.train(was_training)
     return report_on(_expanded(meter), meter.constraints, rows=rows, confidence=confidence)
-
-
-def read_batch(batch: Any) -> tuple[Any, Tensor, Tensor]:
-    """Take x, y and sensitive features out of a batch.
-
-    Parameters
-    ----------
-    batch : sequence of three, or mapping with keys "x", "y" and "sensitive_features"
-        A batch of a data loader.
-    """
-    if isinstance(batch, Mapping):
-        if missing := [name for name in FIELDS if name not in batch]:
-            raise InvalidDataError(
-                f"a batch lacks {missing[0]!r}; expected the keys {FIELDS}, got {list(batch)}."
-            )
-        x, y, sensitive = (batch[name] for name in FIELDS)
-    elif isinstance(batch, Sequence) and len(batch) == len(FIELDS):
-        x, y, sensitive = batch
-    else:
-        raise InvalidDataError(
-            f"a batch must be {FIELDS}, as a tuple or as a mapping; got {type(batch).__name__}"
-            + (f" of {len(batch)}." if isinstance(batch, Sequence) else ".")
-        )
-    return x, torch.as_tensor(y), torch.as_tensor(sensitive)
-
-
-def _to(value: Any, device: str | torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, Mapping):
-        return {key: _to(part, device) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_to(part, device) for part in value)
-    return value
 
 
 def _expanded(meter: EpochFairnessMeter) -> Rows:

@@ -1,0 +1,223 @@
+"""What may watch or steer training, under the hook names that skorch's users know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairtrain.exceptions import InvalidParameterError
+from fairtrain.training.checkpoint import write_checkpoint
+
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "LogMetrics", "ProgressBar"]
+
+
+class Callback:
+    """Base of all callbacks: every hook does nothing.
+
+    Hooks get the trainer first. While training, ``trainer.loop_`` is the running loop, with
+    ``epoch``, ``history`` and ``stop``.
+    """
+
+    def on_train_begin(self, trainer: Any) -> None:
+        """Before the first epoch."""
+
+    def on_train_end(self, trainer: Any) -> None:
+        """After the last epoch."""
+
+    def on_epoch_begin(self, trainer: Any) -> None:
+        """Before an epoch."""
+
+    def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
+        """After an epoch, with its row of ``history_``."""
+
+    def on_batch_begin(self, trainer: Any, batch: Any) -> None:
+        """Before a step."""
+
+    def on_batch_end(self, trainer: Any, batch: Any, report: Any) -> None:
+        """After a step, with its :class:`~fairtrain.training.steps.StepReport`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint has to keep."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+
+
+class EarlyStopping(Callback):
+    """Stop once bounds are kept and nothing improves any more.
+
+    Parameters
+    ----------
+    patience : int, default=10
+        Epochs without improvement after which training stops.
+    monitor : str, default="held_accuracy"
+        Column of ``history_`` that should rise (``lower_is_better=True``: fall).
+    min_delta : float, default=1e-4
+        Smallest change that counts.
+    lower_is_better : bool, default=False
+        Direction of ``monitor``.
+    when_feasible : bool, default=True
+        Count only epochs whose iterate keeps every bound, and never stop before one does.
+
+    Notes
+    -----
+    With a learning rate that decays over ``max_epochs``, the last epochs are the best ones: choose
+    ``max_epochs`` rather than a short patience.
+    """
+
+    def __init__(
+        self,
+        patience: int = 10,
+        *,
+        monitor: str = "held_accuracy",
+        min_delta: float = 1e-4,
+        lower_is_better: bool = False,
+        when_feasible: bool = True,
+    ) -> None:
+        if patience < 1:
+            raise InvalidParameterError(f"patience must be 1 or more, got {patience!r}.")
+        self.patience = patience
+        self.monitor = monitor
+        self.min_delta = min_delta
+        self.lower_is_better = lower_is_better
+        self.when_feasible = when_feasible
+        self._best = -math.inf
+        self._waited = 0
+
+    def on_train_begin(self, trainer: Any) -> None:
+        """Forget the last training, unless this one goes on with it."""
+        if not trainer.loop_.history:
+            self._best, self._waited = -math.inf, 0
+
+    def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
+        """Count epochs without improvement."""
+        if self.monitor not in record:
+            raise InvalidParameterError(
+                f"EarlyStopping: monitor={self.monitor!r} is no column of history_: {list(record)}."
+            )
+        if self.when_feasible and not record.get("feasible", True):
+            return
+        value = float(record[self.monitor]) * (-1 if self.lower_is_better else 1)
+        if value > self._best + self.min_delta:
+            self._best, self._waited = value, 0
+        else:
+            self._waited += 1
+            trainer.loop_.stop = trainer.loop_.stop or self._waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value and the epochs waited."""
+        return {"best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self._best, self._waited = float(state["best"]), int(state["waited"])
+
+
+class Checkpoint(Callback):
+    """Write everything that is needed to go on, at the end of every ``every``-th epoch.
+
+    The file is written beside its place and moved there, so that whenever the process dies a
+    whole file is left. ``fit(..., resume_from=path)`` goes on, on one process bit for bit.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    every : int, default=1
+        Epochs between two writes; the last epoch is always written.
+    """
+
+    def __init__(self, path: str | Path, *, every: int = 1) -> None:
+        if every < 1:
+            raise InvalidParameterError(f"every must be 1 or more, got {every!r}.")
+        self.path = Path(path)
+        self.every = every
+
+    def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
+        """Write."""
+        loop = trainer.loop_
+        last = loop.stop or loop.epoch == loop.max_epochs
+        if loop.epoch % self.every == 0 or last:
+            state = trainer.checkpoint_state()  # on every process: it may communicate
+            if trainer.is_main_process:
+                write_checkpoint(state, self.path)
+
+
+class ProgressBar(Callback):
+    """A bar over the epochs, with the loss and the widest gap; plain lines off a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+
+    def on_train_begin(self, trainer: Any) -> None:
+        """Draw the bar."""
+        if not trainer.is_main_process:
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[said]}", markup=False),
+            TimeRemainingColumn(),
+        )
+        self._task = self._bar.add_task(
+            "", total=trainer.loop_.max_epochs, completed=trainer.loop_.epoch, said=""
+        )
+        self._bar.start()
+
+    def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
+        """Move it on."""
+        if self._bar is None:
+            return
+        said = f"loss {record['loss']:.4f}"
+        if (excess := record.get("worst_excess")) is not None and math.isfinite(excess):
+            said += f"  over the bound by {max(excess, 0.0):.4f}"
+        self._bar.update(self._task, completed=trainer.loop_.epoch, said=said)
+        if not self._bar.console.is_terminal:
+            self._bar.console.print(
+                f"epoch {trainer.loop_.epoch}/{trainer.loop_.max_epochs}  {said}", markup=False
+            )
+
+    def on_train_end(self, trainer: Any) -> None:
+        """Leave it as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_bar": None, "_task": None}
+
+
+class LogMetrics(Callback):
+    """Hand the numbers of every epoch to a logger.
+
+    Parameters
+    ----------
+    logger : object
+        Anything with ``log_metrics(dict, step)``: Lightning's loggers (TensorBoard, MLflow,
+        Weights & Biases, CSV) or a small object of one's own.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        if not callable(getattr(logger, "log_metrics", None)):
+            raise InvalidParameterError(
+                f"LogMetrics needs a logger with log_metrics(dict, step), got "
+                f"{type(logger).__name__}."
+            )
+        self.logger = logger
+
+    def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
+        """Log every number of the record."""
+        if not trainer.is_main_process:
+            return
+        numbers = {
+            name: float(value)
+            for name, value in record.items()
+            if isinstance(value, int | float) and name != "epoch" and math.isfinite(value)
+        }
+        self.logger.log_metrics(numbers, step=int(record["epoch"]))

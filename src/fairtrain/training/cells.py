@@ -1,0 +1,213 @@
+"""Sums of every rate in every group of a batch: what multipliers look at and pull on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairtrain.losses.functional import rate_sums
+from fairtrain.rates import Rate, of_true_class
+from fairtrain.steering import RateFamily
+from fairtrain.training.batch import Batch
+from fairtrain.training.distributed import all_reduce_sum, communication_device
+from fairtrain.training.heads import Head
+
+__all__ = ["CellSums", "Measured", "measure"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The rates of one constraint: they share groups and go through one sum."""
+
+    rates: tuple[Rate, ...]
+    parent: Tensor
+    size: int
+    true_class: bool
+
+
+class CellSums:
+    """Sums of all rates of a list of families, as one differentiable vector.
+
+    Parameters
+    ----------
+    families : sequence of RateFamily
+        What is compared, in the order of :func:`fairtrain.steering.families_of`.
+    head : Head
+        How labels are read.
+    device : torch.device
+        Where batches are.
+    """
+
+    def __init__(
+        self, families: Sequence[RateFamily], head: Head, device: torch.device | None = None
+    ) -> None:
+        self.families = list(families)
+        self.head = head
+        self.n_cells = sum(len(f.scheme) for f in families)
+        self._blocks = [
+            _block(tuple(some), head, device)
+            for _, some in groupby(self.families, key=lambda f: id(f.constraint))
+        ]
+
+    def __call__(
+        self,
+        decisions: Float[Tensor, "n *classes"],
+        y: Tensor,
+        codes: Int[Tensor, " n"],
+        weight: Float[Tensor, " n"] | None = None,
+        *,
+        squares: bool = False,
+    ) -> Float[Tensor, "s cells"]:
+        """Sum quantities and rows.
+
+        Parameters
+        ----------
+        decisions : Tensor of shape (n,) or (n, C)
+            Soft or hard decisions (outputs, for regression).
+        y, codes, weight
+            See :class:`~fairtrain.training.batch.Batch`.
+        squares : bool, default=False
+            Also sum squared quantities and squared weights.
+
+        Returns
+        -------
+        Tensor of shape (2, n_cells), or (4, n_cells) with ``squares``
+            Sums and counts (and the two others) of this process's rows.
+        """
+        parts = []
+        for block in self._blocks:
+            coarse = block.parent[codes + 1]
+            p, labels = decisions, y
+            if block.true_class:
+                p = decisions.gather(1, y.long().unsqueeze(1)).squeeze(1)
+                labels = torch.ones_like(p)
+            elif decisions.ndim == 2:
+                labels = F.one_hot(y.long(), decisions.shape[1])
+            sums = rate_sums(p, labels, coarse, block.size, block.rates, weight, squares=squares)
+            parts.append(sums.reshape(len(sums), -1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _block(families: tuple[RateFamily, ...], head: Head, device: torch.device | None) -> _Block:
+    first = families[0]
+    # Entry 0 serves code -1, rows of unknown group.
+    parent = torch.from_numpy(np.concatenate([[-1], first.parent])).to(device)
+    return _Block(
+        rates=tuple(dict.fromkeys(f.rate for f in families)),
+        parent=parent,
+        size=len(first.scheme),
+        true_class=head.task == "multiclass" and of_true_class(first.rate),
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one pass over rows found.
+
+    Attributes
+    ----------
+    sums, counts, effective : ndarray of shape (n_cells,)
+        Hard sums of the quantities, rows (or weights), and Kish's effective rows.
+    performance : float
+        Accuracy; for regression minus the mean squared error.
+    loss : float
+        Mean base loss.
+    minority : float
+        Share of rows that do not get the most frequent decision; 1 for regression.
+    n_rows : float
+        Rows, or the sum of their weights.
+    """
+
+    sums: Floats
+    counts: Floats
+    effective: Floats
+    performance: float
+    loss: float
+    minority: float
+    n_rows: float
+
+    @property
+    def rates(self) -> Floats:
+        """Hard rates; NaN where a group has no rows."""
+        unknown = np.full(len(self.sums), np.nan)
+        return np.asarray(np.divide(self.sums, self.counts, out=unknown, where=self.counts > 0))
+
+
+@torch.no_grad()
+def measure(
+    module: nn.Module,
+    batches: Iterable[Batch],
+    cells: CellSums,
+    row_loss: Any,
+    *,
+    process_group: Any = None,
+) -> Measured:
+    """Hard rates, accuracy and loss of all rows, over all processes.
+
+    Parameters
+    ----------
+    module : nn.Module
+        In ``eval()`` mode during the pass and as before after it.
+    batches : iterable of Batch
+        Rows of this process, each once.
+    cells : CellSums
+        What is summed.
+    row_loss : callable
+        ``row_loss(outputs, y, weight)`` -> mean loss of a batch.
+    process_group : ProcessGroup, optional
+        Processes whose rows belong together.
+    """
+    head = cells.head
+    totals = torch.zeros(4, cells.n_cells, dtype=torch.float64)
+    overall = torch.zeros(3, dtype=torch.float64)  # rows, performance, loss
+    chosen = torch.zeros(max(head.n_classes, 2), dtype=torch.float64)
+    was_training = module.training
+    module.eval()
+    try:
+        for batch in batches:
+            outputs = head.outputs(module(batch.x), len(batch.y))
+            weight = torch.ones_like(batch.y, dtype=outputs.dtype)
+            if batch.weight is not None:
+                weight = batch.weight.to(outputs.dtype)
+            decided = head.hard(outputs)
+            totals += cells(decided, batch.y, batch.codes, weight, squares=True).double().cpu()
+            rows = weight.sum()
+            right = (head.right(outputs, batch.y) * weight).sum()
+            loss = row_loss(outputs, head.labels(batch.y), batch.weight) * rows
+            overall += torch.stack([rows, right, loss]).double().cpu()
+            if head.task == "binary":
+                positive = (decided * weight).sum()
+                chosen += torch.stack([rows - positive, positive]).double().cpu()
+            elif head.task == "multiclass":
+                chosen += (decided * weight.unsqueeze(1)).sum(0).double().cpu()
+    finally:
+        module.train(was_training)
+    device = communication_device(process_group)
+    joined = torch.cat([totals.reshape(-1), overall, chosen]).to(device)
+    joined = all_reduce_sum(joined, process_group).cpu()
+    totals = joined[: totals.numel()].reshape(4, -1)
+    overall, chosen = joined[totals.numel() : totals.numel() + 3], joined[totals.numel() + 3 :]
+    n_rows = float(overall[0])
+    sums, counts, _, squared = totals.numpy()
+    effective = np.divide(counts**2, squared, out=np.zeros_like(counts), where=squared > 0)
+    share = float(chosen.max()) / n_rows if n_rows and head.task != "regression" else 0.0
+    return Measured(
+        sums=sums.copy(),
+        counts=counts.copy(),
+        effective=effective,
+        performance=float(overall[1]) / n_rows if n_rows else np.nan,
+        loss=float(overall[2]) / n_rows if n_rows else np.nan,
+        minority=1.0 - share,
+        n_rows=n_rows,
+    )

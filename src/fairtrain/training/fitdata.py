@@ -1,0 +1,309 @@
+"""The rows of a fit: read, split into those that train, steer and certify, and put into batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fairtrain._partition import group_names
+from fairtrain._splits import split_rows
+from fairtrain._validation import require_two_classes
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.groups import Groups, GroupScheme
+from fairtrain.training.batch import Batch, LoaderSource, RowSource, Source, TensorRows, read_batch
+from fairtrain.training.engine import Engine
+from fairtrain.training.heads import Head
+from fairtrain.training.modules import Standardize
+from fairtrain.training.sampling import GroupStratifiedBatchSampler
+
+__all__ = ["FitData", "Fractions", "from_loaders", "from_rows"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """Shares of the rows that steer and that certify; the rest trains."""
+
+    validation: float | None
+    certification: float | None
+
+
+@dataclass(frozen=True)
+class FitData:
+    """What a fit trains on.
+
+    Attributes
+    ----------
+    training : Source
+        Rows that move weights.
+    steering, certification : Source or None
+        Rows that choose, and rows that are read once, at the end.
+    scheme : GroupScheme
+        The groups.
+    head : Head
+        The task.
+    labels : ndarray or None
+        Labels by class number; None for regression.
+    example : Batch
+        A few rows, to see whether the module takes them.
+    n_features : int or None
+        Features of a row; None where rows are no vectors.
+    base_rates : ndarray of shape (G,) or None
+        Share of favourable labels of each group, where it is known.
+    best_constant : float
+        Performance of the best constant prediction on the rows that steer, where it is known.
+    learn : callable or None
+        Lets a module's standardising layers see the training rows.
+    """
+
+    training: Source
+    steering: Source | None
+    certification: Source | None
+    scheme: GroupScheme
+    head: Head
+    labels: NDArray[Any] | None
+    example: Batch
+    n_features: int | None
+    base_rates: Floats | None = None
+    best_constant: float = -math.inf
+    learn: Callable[[nn.Module], None] | None = None
+
+    def cast(self, dtype: torch.dtype) -> FitData:
+        """Give floating inputs the type of the module's weights."""
+        for source in (self.training, self.steering, self.certification):
+            if source is not None:
+                source.cast(dtype)
+        return self
+
+
+def from_rows(
+    rows: TensorRows,
+    groups: Groups,
+    head: Head,
+    labels: NDArray[Any] | None,
+    *,
+    batch_size: int,
+    fractions: Fractions,
+    engine: Engine,
+    seed: int,
+) -> FitData:
+    """Split rows in memory by group and label.
+
+    Parameters
+    ----------
+    rows : TensorRows
+        All rows; weights may be 0.
+    groups : Groups
+        Their groups.
+    head, labels
+        See :class:`FitData`.
+    batch_size : int
+        Rows of a batch, of each process.
+    fractions : Fractions
+        How many rows steer and certify.
+    engine : Engine
+        Where it runs.
+    seed : int
+        Seed of the split and of the batches.
+    """
+    if rows.weight is not None:
+        kept = torch.nonzero(rows.weight > 0).squeeze(1)
+        rows, groups = rows.take(kept), groups.take(kept.numpy())
+        assert rows.weight is not None
+        rows = rows._replace(weight=rows.weight / rows.weight.mean())
+        if labels is not None and len(torch.unique(rows.y)) < len(labels):
+            require_two_classes(rows.y.numpy())
+    strata = rows.y.numpy() if labels is not None else np.zeros(len(rows.y), dtype=np.int64)
+    split = split_rows(
+        groups.codes,
+        strata,
+        validation_fraction=fractions.validation,
+        certification_fraction=fractions.certification,
+        random_state=np.random.RandomState(seed),
+    )
+    training, steering, certification = (
+        rows.take(torch.from_numpy(part))
+        for part in (split.training, split.steering, split.certification)
+    )
+    sampler = _sampler(training, batch_size, stratify=labels is not None, seed=seed)
+    held, certifying = (
+        _source(part, engine) if len(part.y) else None for part in (steering, certification)
+    )
+    return FitData(
+        training=_source(training, engine, sampler),
+        steering=held,
+        certification=certifying,
+        scheme=groups.scheme,
+        head=head,
+        labels=labels,
+        example=rows.take(slice(2)).to(engine.device).batch(),
+        n_features=int(rows.x.shape[1]) if rows.x.ndim == 2 else None,
+        base_rates=_base_rates(rows, groups) if head.task == "binary" else None,
+        best_constant=_best_constant(steering if held is not None else training, head),
+        learn=lambda module: _standardize(module, training),
+    )
+
+
+def from_loaders(
+    training: Iterable[Any],
+    steering: Iterable[Any] | None,
+    certification: Iterable[Any] | None,
+    head: Head,
+    *,
+    groups: Groups | GroupScheme | None,
+    num_groups: int | Sequence[int] | None,
+    engine: Engine,
+) -> FitData:
+    """Take loaders as they are.
+
+    Parameters
+    ----------
+    training, steering, certification : iterable
+        Loaders.
+    head : Head
+        The task.
+    groups : Groups or GroupScheme, optional
+        What the codes in the batches refer to.
+    num_groups : int or sequence of int, optional
+        Number of groups, or of levels of each column. Without either the loaders are searched.
+    engine : Engine
+        Where it runs.
+    """
+    if groups is not None:
+        scheme = groups.scheme if isinstance(groups, Groups) else groups
+        levels: tuple[int, ...] = (len(scheme),)
+    else:
+        given = (
+            _largest_codes([training, steering, certification])
+            if num_groups is None
+            else ((num_groups,) if isinstance(num_groups, int) else tuple(map(int, num_groups)))
+        )
+        scheme, levels = _numbered_scheme(given), given
+    sources = [
+        None if loader is None else LoaderSource(loader, engine.device, levels, _target_of(head))
+        for loader in (training, steering, certification)
+    ]
+    first = sources[0]
+    assert first is not None
+    example = next(first.all(), None)
+    if example is None:
+        raise InvalidDataError("the training loader gave no batch.")
+    vectors = isinstance(example.x, Tensor) and example.x.ndim == 2
+    return FitData(
+        training=first,
+        steering=sources[1],
+        certification=sources[2],
+        scheme=scheme,
+        head=head,
+        labels=None if head.task == "regression" else np.arange(head.n_classes),
+        example=example,
+        n_features=int(example.x.shape[1]) if vectors else None,
+    )
+
+
+def _source(
+    rows: TensorRows, engine: Engine, sampler: GroupStratifiedBatchSampler | None = None
+) -> RowSource:
+    return RowSource(rows, engine.device, sampler, rank=engine.rank, world_size=engine.world_size)
+
+
+def _sampler(
+    rows: TensorRows, batch_size: int, *, stratify: bool, seed: int
+) -> GroupStratifiedBatchSampler:
+    """Batches that hold every group and label; every group alone where that is too much."""
+    labels = None
+    if stratify:
+        cells = torch.unique(torch.stack([rows.codes, rows.y.long()]), dim=1).shape[1]
+        labels = rows.y if cells <= batch_size else None
+    return GroupStratifiedBatchSampler(rows.codes, batch_size, labels=labels, seed=seed)
+
+
+def _base_rates(rows: TensorRows, groups: Groups) -> Floats:
+    known = groups.codes >= 0
+    favourable = np.bincount(
+        groups.codes[known], weights=rows.y.numpy()[known] == 1, minlength=len(groups)
+    )
+    counts = groups.counts
+    unknown = np.full(len(groups), np.nan)
+    return np.asarray(np.divide(favourable, counts, out=unknown, where=counts > 0))
+
+
+def _best_constant(rows: TensorRows, head: Head) -> float:
+    weight = torch.ones(len(rows.y)) if rows.weight is None else rows.weight
+    share = (weight / weight.sum()).double()
+    if head.task == "regression":
+        mean = (rows.y * share).sum()
+        return -float(((rows.y - mean) ** 2 * share).sum())
+    return float(torch.zeros(head.n_classes).double().index_add(0, rows.y.long(), share).max())
+
+
+def _standardize(module: nn.Module, rows: TensorRows) -> None:
+    for layer in module.modules():
+        if isinstance(layer, Standardize):
+            layer.learn(rows.x, rows.weight)
+
+
+def _target_of(head: Head) -> Callable[[Tensor], Tensor]:
+    def read(y: Tensor) -> Tensor:
+        column = y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y
+        if column.ndim != 1:
+            raise InvalidDataError(f"y must have one number a row, got shape {tuple(y.shape)}.")
+        if head.task == "regression":
+            return column.float()
+        numbers = column.long()
+        if len(numbers) and (
+            not bool((numbers == column).all())
+            or not 0 <= int(numbers.min()) <= int(numbers.max()) < head.n_classes
+        ):
+            raise InvalidDataError(
+                f"y must hold the class numbers 0 .. {head.n_classes - 1} (1: the favourable "
+                "outcome, of two); num_classes= says how many there are."
+            )
+        return numbers
+
+    return read
+
+
+def _largest_codes(loaders: Sequence[Iterable[Any] | None]) -> tuple[int, ...]:
+    """Levels of each column, from one pass over the loaders."""
+    largest: Tensor | None = None
+    for loader in loaders:
+        for raw in loader or ():
+            sensitive = read_batch(raw)[2]
+            if sensitive.is_floating_point():
+                raise InvalidDataError(
+                    f"sensitive_features must hold integer codes, got {sensitive.dtype}; call "
+                    ".long()."
+                )
+            found = sensitive.reshape(len(sensitive), -1).long().amax(0)
+            if largest is not None and found.shape != largest.shape:
+                raise InvalidDataError("sensitive_features changes its number of columns.")
+            largest = found if largest is None else torch.maximum(largest, found)
+    if largest is None:
+        raise InvalidDataError("the training loader gave no batch.")
+    return tuple(int(code) + 1 for code in largest)
+
+
+def _numbered_scheme(levels: tuple[int, ...]) -> GroupScheme:
+    """Groups that are known by number only: all combinations of levels."""
+    if not levels or min(levels) < 1:
+        raise InvalidParameterError(f"num_groups must be 1 or more, got {levels}.")
+    codes = np.array(list(product(*(range(size) for size in levels))), dtype=np.int64)
+    named = tuple(tuple(range(size)) for size in levels)
+    columns = ("group",) if len(levels) == 1 else tuple(f"group_{i}" for i in range(len(levels)))
+    return GroupScheme(
+        columns=columns,
+        levels=named,
+        level_codes=codes,
+        names=group_names(named, codes),
+        counts=np.zeros(len(codes), dtype=np.int64),
+    )

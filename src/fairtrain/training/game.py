@@ -1,0 +1,251 @@
+"""The Lagrangian game: weights pay for soft rates what multipliers charge for hard ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fairtrain.metrics.report import NEAR_CONSTANT
+from fairtrain.multipliers import Multipliers
+from fairtrain.steering import (
+    Candidate,
+    IterateChoice,
+    Yielding,
+    steering_rates,
+    working_margins,
+)
+from fairtrain.training.batch import Batch
+from fairtrain.training.distributed import all_reduce_sum, communication_device
+from fairtrain.training.dual import DualStep
+from fairtrain.training.run import Run, RunParts
+from fairtrain.training.steps import Losses
+
+__all__ = ["GameSettings", "LagrangianRun"]
+
+Floats = NDArray[np.float64]
+
+_FORGET = 0.5
+"""Share of older batches that counts at the next look, where no rows steer."""
+
+
+@dataclass(frozen=True)
+class GameSettings:
+    """How the game is played.
+
+    Attributes
+    ----------
+    augmented : float
+        Penalty parameter of the augmented Lagrangian; 0 for the plain one.
+    confidence : float or None
+        Level at which bounds are to hold on the rows that steer.
+    min_count : int
+        Groups with fewer rows are pulled to their parents.
+    best_constant : float
+        Performance of the best constant prediction on the rows that steer.
+    keep_all : bool
+        Keep the weights of every epoch, for a mixture.
+    """
+
+    augmented: float = 0.0
+    confidence: float | None = None
+    min_count: int = 30
+    best_constant: float = -np.inf
+    keep_all: bool = False
+
+
+class LagrangianRun(Run):
+    """One run of the game.
+
+    Parameters
+    ----------
+    parts : RunParts
+        What is trained on what.
+    multipliers : Multipliers
+        One of every inequality.
+    dual : DualStep
+        When they move.
+    choice : IterateChoice
+        Which epoch's weights are kept.
+    yielding : Yielding
+        Which bounds give way where not all can hold.
+    settings : GameSettings
+        The rest.
+    """
+
+    def __init__(
+        self,
+        parts: RunParts,
+        multipliers: Multipliers,
+        dual: DualStep,
+        choice: IterateChoice,
+        yielding: Yielding,
+        settings: GameSettings,
+    ) -> None:
+        super().__init__(parts)
+        self.multipliers = multipliers
+        self.dual = dual
+        self.choice = choice
+        self.yielding = yielding
+        self.settings = settings
+        self.best_weights: dict[str, Tensor] | None = None
+        self.iterates: list[tuple[dict[str, Tensor], Candidate, Floats]] = []
+        self.looks: list[tuple[Floats, Floats]] = []
+        """Excess over the working bounds and sums of multipliers, at every update."""
+        self._recent = np.zeros((2, parts.cells.n_cells))
+        self._soft: Tensor | None = None
+        self._pull = self._as_tensor(multipliers.pull())
+
+    @property
+    def n_batches(self) -> int | None:
+        """Batches of an epoch."""
+        return self.parts.training.n_batches
+
+    def step(self, batch: Batch) -> Losses:
+        """Base loss plus what the soft rates of the batch cost."""
+        parts = self.parts
+        outputs = self.forward(batch)
+        own = parts.cells(parts.head.soft(outputs), batch.y, batch.codes, batch.weight)
+        sums = all_reduce_sum(own)
+        present = sums[1] > 0
+        rates = sums[0] / torch.where(present, sums[1], 1.0)
+        self._soft = torch.where(present, rates.detach(), torch.nan)
+        pull = self._pull.to(rates.dtype)
+        if self.settings.augmented:
+            shifted = self.multipliers.shifted(self._soft_rates(), self.settings.augmented)
+            pull = self._as_tensor(self.multipliers.pull(shifted)).to(rates.dtype)
+        # 0 * NaN would be NaN: absent groups are out before they are multiplied.
+        penalty = (torch.where(present, pull, 0.0) * rates).sum()
+        base = self.base(outputs, batch)
+        hard = self.count(outputs, batch, own)
+        if parts.held is None:
+            self._recent += hard.double().cpu().numpy()
+        return {"loss": base + penalty, "base_loss": base, "penalty": penalty}
+
+    def after_batch(self, batch: Batch, losses: Losses) -> None:
+        """Let the multipliers move if it is their turn."""
+        self.dual.after_batch(self, self._soft_rates)
+
+    def after_epoch(self, record: dict[str, Any]) -> None:
+        """Measure, choose, and complete the record."""
+        self.dual.after_epoch(self)
+        super().after_epoch(record)
+        assert self.held is not None
+        self._tighten(self.held.rates, self.held.effective)
+        excess = self.multipliers.excess(self.held.rates)
+        candidate = Candidate(
+            when=int(record["epoch"]),
+            performance=self.held.performance,
+            excess=tuple(excess.tolist()),
+            near_constant=self.held.minority <= NEAR_CONSTANT,
+        )
+        if self.choice.offer(candidate):
+            self.best_weights = self.weights()
+        if self.settings.keep_all:
+            self.iterates.append((self.weights(), candidate, self.held.rates))
+        self.yielding.look(
+            self.multipliers, useless=self.held.performance <= self.settings.best_constant + 1e-9
+        )
+        record["feasible"] = self.choice.is_feasible(candidate)
+        record["worst_excess"] = float(np.nanmax(excess)) if np.isfinite(excess).any() else np.nan
+        for i, (family, part) in enumerate(
+            zip(self.families, self.multipliers.slices, strict=True)
+        ):
+            record[f"bound: {family.name}"] = self.multipliers.bounds[i].bound
+            record[f"multipliers: {family.name}"] = float(self.multipliers.values[:, part].sum())
+        record["n_updates"] = self.multipliers.n_updates
+        record["dual_lr"] = float(getattr(self.multipliers.rule, "lr", np.nan))
+
+    def look(self) -> Floats:
+        """Measure hard rates on the rows that steer and move the multipliers by them."""
+        cells, min_count = self.parts.cells, self.settings.min_count
+        if self.parts.held is None:
+            sums, counts = self._recent_sums()
+            effective = counts
+        else:
+            held = self.measure_held()
+            sums, counts, effective = held.sums, held.counts, held.effective
+        scale = np.divide(effective, counts, out=np.zeros_like(counts), where=counts > 0)
+        rates = steering_rates(cells.families, sums * scale, effective, min_count=min_count)
+        self._tighten(rates, effective)
+        self.multipliers.set_shares(counts)
+        self.move(rates)
+        return rates
+
+    def move(self, rates: Floats) -> None:
+        """Move the multipliers by rates, and charge the new price from the next batch on."""
+        excess = self.multipliers.excess(rates)
+        self.multipliers.update(rates)
+        self._pull = self._as_tensor(self.multipliers.pull())
+        sums = [float(self.multipliers.values[:, p].sum()) for p in self.multipliers.slices]
+        self.looks.append((excess, np.array(sums)))
+
+    def finish_choice(self) -> None:
+        """Go back to the weights of the chosen epoch."""
+        if self.best_weights is not None:
+            self.deployed.load_state_dict(self.best_weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be kept to go on later."""
+        dual_state: Callable[[], dict[str, Any]] = getattr(self.dual, "state_dict", dict)
+        return {
+            **super().state_dict(),
+            "multipliers": self.multipliers.state_dict(),
+            "dual": dual_state(),
+            "choice": self.choice.state_dict(),
+            "yielding": self.yielding.state_dict(),
+            "best": self.best_weights,
+            "looks": [[excess, sums] for excess, sums in self.looks],
+            "recent": self._recent,
+            "iterates": [
+                [weights, {**vars(candidate), "excess": list(candidate.excess)}, rates]
+                for weights, candidate, rates in self.iterates
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        super().load_state_dict(state)
+        self.multipliers.load_state_dict(state["multipliers"])
+        self._pull = self._as_tensor(self.multipliers.pull())
+        if hasattr(self.dual, "load_state_dict"):
+            self.dual.load_state_dict(state["dual"])
+        self.choice.load_state_dict(state["choice"])
+        self.yielding.load_state_dict(state["yielding"])
+        self.best_weights = state["best"]
+        self.looks = [(np.array(excess), np.array(sums)) for excess, sums in state["looks"]]
+        self._recent = np.array(state["recent"])
+        self.iterates = [
+            (
+                weights,
+                Candidate(**{**candidate, "excess": tuple(candidate["excess"])}),
+                np.array(rates),
+            )
+            for weights, candidate, rates in state["iterates"]
+        ]
+
+    def _tighten(self, rates: Floats, effective: Floats) -> None:
+        """Set working bounds: tighter by their uncertainty, looser by what gave way."""
+        margins = np.zeros(len(self.families))
+        if self.settings.confidence is not None:
+            margins = working_margins(self.families, rates, effective, self.settings.confidence)
+        for i, margin in enumerate(margins - self.yielding.slack):
+            self.multipliers.set_margin(i, float(margin))
+
+    def _recent_sums(self) -> tuple[Floats, Floats]:
+        recent = torch.from_numpy(self._recent).to(communication_device())
+        total = all_reduce_sum(recent).cpu().numpy().copy()
+        self._recent *= _FORGET
+        return total[0], total[1]
+
+    def _soft_rates(self) -> Floats:
+        assert self._soft is not None
+        return np.asarray(self._soft.double().cpu().numpy())
+
+    def _as_tensor(self, values: Floats) -> Tensor:
+        return torch.from_numpy(values).float().to(self.parts.engine.device)

@@ -1,0 +1,127 @@
+"""What a module's output means: one logit, a logit a class, or a number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairtrain.exceptions import InvalidDataError
+from fairtrain.losses.base_loss import BaseLoss
+from fairtrain.losses.batch import read_outputs
+from fairtrain.losses.functional import Link, soft_decisions
+
+__all__ = ["Head", "Task"]
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Reads outputs and labels of one task.
+
+    Attributes
+    ----------
+    task : {"binary", "multiclass", "regression"}
+        What is predicted.
+    n_classes : int
+        Classes; 1 for regression.
+    temperature : float, default=1.0
+        Sharpness of soft decisions.
+    link : {"sigmoid", "probit"}, default="sigmoid"
+        Form of soft decisions.
+    """
+
+    task: Task
+    n_classes: int = 2
+    temperature: float = 1.0
+    link: Link = "sigmoid"
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers a row that a module made for this task gives."""
+        return self.n_classes if self.task == "multiclass" else 1
+
+    @property
+    def base_loss(self) -> BaseLoss:
+        """The usual loss of the task."""
+        if self.task == "binary":
+            return nn.BCEWithLogitsLoss()
+        return nn.CrossEntropyLoss() if self.task == "multiclass" else nn.MSELoss()
+
+    def outputs(self, raw: Any, n: int) -> Tensor:
+        """Bring a module's output into shape.
+
+        Returns
+        -------
+        Tensor of shape (n,), or (n, C) for several classes
+            At least float32. Two logits a row become the logit of the second class.
+
+        Raises
+        ------
+        InvalidDataError
+            If the output has another shape than the task needs.
+        """
+        if not isinstance(raw, Tensor):
+            raise InvalidDataError(
+                f"the module must give a tensor, got {type(raw).__name__}; wrap it so that "
+                "forward returns the logits alone."
+            )
+        wanted = {
+            "binary": f"({n},), ({n}, 1) or ({n}, 2)",
+            "multiclass": f"({n}, {self.n_classes})",
+            "regression": f"({n},) or ({n}, 1)",
+        }[self.task]
+        columns = raw.shape[1] if raw.ndim == 2 else 1
+        allowed = {"binary": (1, 2), "multiclass": (self.n_classes,), "regression": (1,)}[self.task]
+        if raw.ndim not in (1, 2) or len(raw) != n or columns not in allowed:
+            asked = self.task if self.task == "regression" else f"{self.n_classes} classes"
+            raise InvalidDataError(
+                f"the module gave an output of shape {tuple(raw.shape)} for {n} rows; {asked} "
+                f"needs {wanted}."
+            )
+        outputs = read_outputs(raw)
+        if self.task == "binary" and outputs.ndim == 2:
+            return outputs[:, 1] - outputs[:, 0]
+        return outputs
+
+    def labels(self, y: Tensor) -> Tensor:
+        """Labels as the base loss wants them."""
+        return y if self.task == "multiclass" else y.to(torch.get_default_dtype())
+
+    def soft(self, outputs: Tensor) -> Tensor:
+        """Soft decisions in [0, 1] (the output itself for regression)."""
+        if self.task == "regression":
+            return outputs
+        return soft_decisions(outputs, self.temperature, self.link)
+
+    def hard(self, outputs: Tensor) -> Tensor:
+        """Decisions: 0 or 1, one column a class where there are several."""
+        if self.task == "regression":
+            return outputs
+        if self.task == "binary":
+            return (outputs > 0).to(outputs.dtype)
+        return F.one_hot(outputs.argmax(dim=1), self.n_classes).to(outputs.dtype)
+
+    def right(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """1 where the decision is right; for regression minus the squared error."""
+        if self.task == "regression":
+            return -((outputs - y) ** 2)
+        if self.task == "binary":
+            return ((outputs > 0) == (y > 0.5)).to(outputs.dtype)
+        return (outputs.argmax(dim=1) == y).to(outputs.dtype)
+
+    def probabilities(self, outputs: Tensor) -> NDArray[np.float64]:
+        """Probability of every class, shape (n, C)."""
+        outputs = outputs.double()
+        if self.task == "binary":
+            favourable = torch.sigmoid(outputs)
+            both = torch.stack([1 - favourable, favourable], dim=1)
+        else:
+            both = torch.softmax(outputs, dim=1)
+        return np.asarray(both.cpu().numpy())

@@ -1,0 +1,494 @@
+"""``LagrangianFairnessTrainer``: hard constraints on any module."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+from torch import nn
+
+from fairtrain._draws import keyed_uniform
+from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.exceptions import (
+    ConstraintNotMetWarning,
+    InvalidParameterError,
+    NearConstantWarning,
+)
+from fairtrain.multipliers import Ascent, DualRule, Multipliers, NuPI
+from fairtrain.steering import IterateChoice, Yielding, explain_training
+from fairtrain.training.dual import DUAL_STEPS, DualStep, TorchRule
+from fairtrain.training.engine import Engine, Precision
+from fairtrain.training.fitdata import FitData
+from fairtrain.training.game import GameSettings, LagrangianRun
+from fairtrain.training.judging import Members
+from fairtrain.training.mixture import best_mixture
+from fairtrain.training.modules import ModuleSpec
+from fairtrain.training.run import Run, RunParts
+from fairtrain.training.steps import PrimalStep
+from fairtrain.training.trainer import FairnessTrainer
+
+__all__ = ["LagrangianFairnessTrainer"]
+
+Floats = NDArray[np.float64]
+
+Dual = Literal["ascent", "nu_pi", "augmented"]
+
+_PROPORTIONAL = 5.0
+"""Proportional gain of nu-PI, in units of dual_lr."""
+
+_WARM_UP = 1 / 3
+"""Part of training whose iterates are chosen only if there is no other."""
+
+
+class LagrangianFairnessTrainer(FairnessTrainer):
+    r"""Train a network under hard fairness constraints: descent on weights, ascent on multipliers.
+
+    .. math:: \min_\theta \max_{\lambda \ge 0}\; L(\theta)
+              + \sum_{k, g} \lambda^+_{kg} (r_{kg} - c_k - \tfrac{b_k}{2})
+              + \lambda^-_{kg} (c_k - \tfrac{b_k}{2} - r_{kg})
+
+    with one free centre :math:`c_k` a rate, so that the rates of all groups must fit into an
+    interval of the bound's width. Weights pay for *soft* rates of their batch, multipliers follow
+    *hard* rates of rows that steer (proxy constraints; Cotter et al., 2019). Kept are the weights
+    of the best epoch that keeps every bound on those rows, else of the least violating one, and
+    what was achieved is measured and said.
+
+    Parameters
+    ----------
+    module : nn.Module, callable or None, default=None
+        A module, which is copied and never changed; its weights are the starting point. Or a
+        factory ``(n_features, n_outputs) -> nn.Module``. Or None: two hidden layers of 64 on
+        standardised features. It gives one logit a row (two are taken as one difference), C logits
+        for C > 2 classes, or one number for regression.
+    constraints : Constraint, str, fairlearn moment, or a list of these
+        What is asked. Bounds limit the difference between *any two* groups. With several classes a
+        parity is asked of each of them. Where constraints of different ``priority`` cannot all
+        hold at an accuracy above the best constant, the lower ones give way first.
+    difference_bound, ratio_bound : float, optional
+        Replace the bounds of ``constraints``, so that they can be searched.
+    task : {"classification", "regression"}, default="classification"
+        Regression takes ``BoundedGroupLoss`` with a squared or own loss.
+    optimizer : optimizer class or callable, optional
+        Moves the weights: a class of ``torch.optim``, called with ``lr``, or a function of the
+        parameters. Default: AdamW with weight decay 0.001.
+    lr : float, default=2e-3
+        Learning rate of the weights.
+    dual_lr : float, default=0.5
+        Step size of the multipliers: what a violation of 1 adds at one look.
+    dual : {"ascent", "nu_pi", "augmented"} or DualRule, default="ascent"
+        How multipliers move: plain ascent; with a proportional term against oscillation (Sohrabi
+        et al., 2024); or plain ascent under an augmented Lagrangian, whose quadratic term damps
+        the weights instead.
+    dual_optimizer : callable, optional
+        ``dual_optimizer(parameters)`` -> an optimizer of ``torch.optim`` that moves the multipliers
+        in place of ``dual``, such as ``functools.partial(torch.optim.SGD, lr=0.1)``.
+    dual_step : {"proxy", "simultaneous", "epoch"} or DualStep, default="proxy"
+        When they move: at looks at the rows that steer; after every batch, on its own soft rates
+        (the textbook); or once an epoch.
+    dual_every : int, optional
+        Steps of the weights between two looks. Default: ten looks an epoch, at least four steps
+        apart.
+    primal_step : callable, optional
+        ``primal_step(engine, module, optimizer)`` -> a
+        :class:`~fairtrain.training.steps.PrimalStep` that takes the place of a gradient step.
+    multiplier_cap : float, default=50.0
+        Largest sum of a bound's multipliers on either side.
+    temperature : float > 0, default=0.5
+        Sharpness of the soft rates that weights pay for; smaller is closer to decisions.
+    batch_size : int, default=512
+        Rows of a batch (of each process). Batches hold every group and label.
+    max_epochs : int, default=30
+        Epochs.
+    lr_decay : {"cosine", "none"} or callable, default="cosine"
+        Factor of the learning rate as a function of the part of training that is over. What is
+        left of a constant rate is noise around the bound.
+    ema : float in (0, 1), optional
+        Decay of a moving average of the weights, which then steers and is kept.
+    clip_norm : float, optional, default=1.0
+        Largest norm of a gradient.
+    base_loss : callable, optional
+        ``base_loss(logits, targets)`` -> a number, or one a row. Default: binary or multi-class
+        cross entropy, or squared error.
+    validation_fraction : float in [0, 1), default=0.2
+        Share of the rows that steer. With 0 the training rows do, and bounds hold on them only.
+    certification_fraction : float in [0, 1), default=0.0
+        Share of the rows that are read once, after everything is decided.
+    confidence : float in (0, 1), optional
+        Tighten the working bounds until the *upper confidence limit* of every gap on the rows that
+        steer keeps its bound.
+    tolerance : float, default=0.0
+        Excess on the rows that steer that counts as kept when an epoch is chosen, as a share of
+        the bound.
+    mixture : bool, default=False
+        Let two epochs' weights share the decisions, where a mixture is more accurate than any one
+        epoch that keeps the bounds. Decisions are then drawn by a keyed hash of the row.
+    frozen : str or sequence of str, default=()
+        Names of submodules or parameters that keep their weights (fine-tuning).
+    callbacks : sequence of Callback, default=()
+        See :mod:`fairtrain.training.callbacks`.
+    device : str or torch.device, default="auto"
+        Where to train; the trained module comes back on the CPU.
+    precision : {"32", "bf16-mixed", "16-mixed"}, default="32"
+        Autocast of the forward pass.
+    fabric : lightning.fabric.Fabric, optional
+        A launched Fabric that takes over device, precision and processes.
+    timeout : float, default=600
+        Seconds after which a process that waits for others under ``torchrun`` gives up.
+    sensitive_features : str or list of str, optional
+        Columns of ``X`` that hold the sensitive features: read at ``fit`` and dropped before the
+        module. Alternatively pass the values to ``fit``.
+    positive_label : label, optional
+        The favourable outcome. May be left out for {0, 1}, {-1, 1}, booleans, and where the
+        constraints treat both labels alike.
+    missing : {"error", "group"}, default="error"
+        Missing sensitive values raise, or form a group of their own.
+    min_count : int, default=30
+        Groups with fewer steering rows steer by their parents' rates, and are never judged fair on
+        steering rows.
+    random_state : int, RandomState or None
+        Splits the rows, initialises a module that a factory makes, orders batches.
+
+    Attributes
+    ----------
+    module_ : nn.Module
+        The trained copy, on the CPU, in ``eval()`` mode.
+    classes_ : ndarray of shape (C,)
+        Labels, sorted.
+    constraints_ : tuple of Constraint
+        What was asked, bounds resolved.
+    scheme_ : GroupScheme
+        The groups: names and counts, no row.
+    multipliers_ : DataFrame
+        The last multipliers: constraint, group, above, below.
+    history_ : DataFrame
+        A row an epoch: ``loss``, ``base_loss``, ``penalty``, ``accuracy``, ``held_accuracy``,
+        ``held_loss``; for every rate its gap on soft and hard decisions of training batches and on
+        held-out rows (``gap_soft: ...``, ``gap_hard: ...``, ``gap_held: ...``), the working bound
+        and the sum of its multipliers; ``n_updates``, ``feasible``, ``lr``, ``gradient_norm``,
+        ``dual_lr``, ``skipped``, ``seconds``.
+    trace_ : DataFrame
+        A row a dual update: excess over the working bound and sum of multipliers of every rate.
+    best_epoch_ : int
+        Epoch whose weights were kept.
+    reports_ : dict of str to FairnessReport
+        What was achieved on "training", "steering" and "certification" rows.
+    fairness_report_ : FairnessReport
+        The one on certification rows if there are any, else on steering rows, else on training
+        rows.
+    start_report_ : FairnessReport or None
+        The same of the module as it came in, if one did.
+    status_ : Verdict
+        Verdict of ``fairness_report_``.
+    mixture_ : tuple of (float, nn.Module) or None
+        The other member of the mixture with its share of the decisions.
+    n_iter_, n_skipped_ : int
+        Epochs, and batches skipped because a loss or gradient was not finite.
+    n_features_in_, feature_names_in_
+        As in scikit-learn, without the sensitive columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fairtrain import LagrangianFairnessTrainer
+    >>> rng = np.random.default_rng(0)
+    >>> group = rng.integers(0, 2, 4000)
+    >>> X = rng.normal(size=(4000, 2)) + 0.5 * group[:, None]
+    >>> y = (X.sum(axis=1) + rng.normal(size=4000) > 0.5).astype(int)
+    >>> trainer = LagrangianFairnessTrainer(difference_bound=0.05, max_epochs=20, random_state=0)
+    >>> trainer = trainer.fit(X, y, sensitive_features=group)
+    >>> str(trainer.status_)
+    'met_on_steering_rows'
+    """
+
+    def __init__(
+        self,
+        module: ModuleSpec = None,
+        constraints: ConstraintSpec = "demographic_parity",
+        *,
+        difference_bound: float | None = None,
+        ratio_bound: float | None = None,
+        task: Literal["classification", "regression"] = "classification",
+        optimizer: Any = None,
+        lr: float = 2e-3,
+        dual_lr: float = 0.5,
+        dual: Dual | DualRule = "ascent",
+        dual_optimizer: Callable[[list[torch.Tensor]], torch.optim.Optimizer] | None = None,
+        dual_step: str | DualStep = "proxy",
+        dual_every: int | None = None,
+        primal_step: Callable[..., PrimalStep] | None = None,
+        multiplier_cap: float = 50.0,
+        temperature: float = 0.5,
+        batch_size: int = 512,
+        max_epochs: int = 30,
+        lr_decay: str | Callable[[float], float] = "cosine",
+        ema: float | None = None,
+        clip_norm: float | None = 1.0,
+        base_loss: Any = None,
+        validation_fraction: float | None = 0.2,
+        certification_fraction: float | None = 0.0,
+        confidence: float | None = None,
+        tolerance: float = 0.0,
+        mixture: bool = False,
+        frozen: str | Sequence[str] = (),
+        callbacks: Sequence[Any] = (),
+        device: Any = "auto",
+        precision: Precision = "32",
+        fabric: Any = None,
+        timeout: float = 600.0,
+        sensitive_features: str | Sequence[str] | None = None,
+        positive_label: Any = None,
+        missing: str = "error",
+        min_count: int = 30,
+        random_state: Any = None,
+    ) -> None:
+        self.module = module
+        self.constraints = constraints
+        self.difference_bound = difference_bound
+        self.ratio_bound = ratio_bound
+        self.task = task
+        self.optimizer = optimizer
+        self.lr = lr
+        self.dual_lr = dual_lr
+        self.dual = dual
+        self.dual_optimizer = dual_optimizer
+        self.dual_step = dual_step
+        self.dual_every = dual_every
+        self.primal_step = primal_step
+        self.multiplier_cap = multiplier_cap
+        self.temperature = temperature
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.lr_decay = lr_decay
+        self.ema = ema
+        self.clip_norm = clip_norm
+        self.base_loss = base_loss
+        self.validation_fraction = validation_fraction
+        self.certification_fraction = certification_fraction
+        self.confidence = confidence
+        self.tolerance = tolerance
+        self.mixture = mixture
+        self.frozen = frozen
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+        self.fabric = fabric
+        self.timeout = timeout
+        self.sensitive_features = sensitive_features
+        self.positive_label = positive_label
+        self.missing = missing
+        self.min_count = min_count
+        self.random_state = random_state
+
+    def _read_constraints(self) -> tuple[Constraint, ...]:
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise InvalidParameterError(f"confidence must lie in (0, 1), got {self.confidence!r}.")
+        if not 0 <= self.tolerance <= 1:
+            raise InvalidParameterError(f"tolerance must lie in [0, 1], got {self.tolerance!r}.")
+        return as_constraints(
+            self.constraints,
+            difference_bound=self.difference_bound,
+            ratio_bound=self.ratio_bound,
+        )
+
+    def _make_run(self, parts: RunParts, data: FitData) -> LagrangianRun:
+        bounds = [family.bounds for family in parts.cells.families]
+        multipliers = Multipliers(bounds, self._rule(), cap=self.multiplier_cap)
+        return LagrangianRun(
+            parts,
+            multipliers,
+            self._dual_step(),
+            IterateChoice(
+                bounds, tolerance=self.tolerance, warm_up=int(self.max_epochs * _WARM_UP)
+            ),
+            Yielding(bounds),
+            GameSettings(
+                augmented=_PROPORTIONAL * self.dual_lr if self.dual == "augmented" else 0.0,
+                confidence=self.confidence,
+                min_count=self.min_count,
+                best_constant=data.best_constant,
+                keep_all=self.mixture,
+            ),
+        )
+
+    def _rule(self) -> DualRule:
+        if self.dual_optimizer is not None:
+            return TorchRule(self.dual_optimizer)
+        if self.dual in ("ascent", "augmented"):
+            return Ascent(self.dual_lr)
+        if self.dual == "nu_pi":
+            return NuPI(self.dual_lr, proportional=_PROPORTIONAL * self.dual_lr)
+        if callable(self.dual):
+            return copy.deepcopy(self.dual)
+        raise InvalidParameterError(
+            f"dual must be 'ascent', 'nu_pi', 'augmented' or a DualRule, got {self.dual!r}."
+        )
+
+    def _dual_step(self) -> DualStep:
+        if isinstance(self.dual_step, str):
+            if self.dual_step not in DUAL_STEPS:
+                raise InvalidParameterError(
+                    f"dual_step must be one of {sorted(DUAL_STEPS)} or a DualStep, got "
+                    f"{self.dual_step!r}."
+                )
+            return DUAL_STEPS[self.dual_step](self.dual_every)
+        return copy.deepcopy(self.dual_step)
+
+    def _make_primal(
+        self, engine: Engine, module: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> PrimalStep:
+        if self.primal_step is not None:
+            return self.primal_step(engine, module, optimizer)
+        return super()._make_primal(engine, module, optimizer)
+
+    def _finish(self, run: Run) -> None:
+        assert isinstance(run, LagrangianRun)
+        run.finish_choice()
+        self.best_epoch_ = -1 if run.choice.best is None else run.choice.best.when
+        self.multipliers_ = _multipliers_frame(run)
+        self.trace_ = _trace_frame(run)
+        self.mixture_: tuple[float, nn.Module] | None = None
+        if self.mixture:
+            self._mix(run)
+        self.draw_key_ = int(check_random_state(self.random_state).randint(0, 2**62))
+
+    def _mix(self, run: LagrangianRun) -> None:
+        """Take the best two iterates, where they beat the one that was chosen."""
+        kept = [(w, c, r) for w, c, r in run.iterates if c.when >= run.choice.warm_up]
+        if not kept or run.choice.best is None:
+            return
+        found = best_mixture(
+            np.array([rates for _, _, rates in kept]),
+            np.array([candidate.performance for _, candidate, _ in kept]),
+            run.multipliers.bounds,
+        )
+        if found is None or found.share in (0.0, 1.0) or found.first == found.second:
+            return
+        other = copy.deepcopy(run.deployed)
+        other.load_state_dict(kept[found.second][0])
+        run.deployed.load_state_dict(kept[found.first][0])
+        self.best_epoch_ = kept[found.first][1].when
+        self.mixture_ = (1 - found.share, other.cpu().eval())
+
+    @property
+    def _members(self) -> Members:
+        if self.mixture_ is None:
+            return [(1.0, self.module_)]
+        return [(1 - self.mixture_[0], self.module_), self.mixture_]
+
+    @property
+    def _report_confidence(self) -> float:
+        return 0.95 if self.confidence is None else self.confidence
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Decide (for a mixture, by a draw that belongs to the row), or predict numbers.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels; numbers for regression.
+        """
+        if getattr(self, "mixture_", None) is None or self._labels is None:
+            return super().predict(X)
+        shares = self.predict_proba(X)
+        drawn = keyed_uniform(self._rows_of(X), self.draw_key_)
+        place = (np.cumsum(shares, axis=1) <= drawn[:, None]).sum(axis=1)
+        return np.asarray(self.classes_[np.minimum(place, shares.shape[1] - 1)])
+
+    def predict_proba(self, X: Any) -> Floats:
+        """Probability of each class; for a mixture, of each decision.
+
+        Returns
+        -------
+        ndarray of shape (n, C)
+            In the order of ``classes_``.
+        """
+        if getattr(self, "mixture_", None) is None:
+            return super().predict_proba(X)
+        shares = self._shares(X)
+        columns = shares if shares.ndim == 2 else np.column_stack([1 - shares, shares])
+        return self._in_order(columns)
+
+    def plot_convergence(self, ax: Any = None) -> Any:
+        """Draw loss, violation and multipliers over the epochs.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where; a new figure by default.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        from fairtrain.plotting import plot_convergence
+
+        return plot_convergence(self.history_, ax=ax, best_epoch=self.best_epoch_)
+
+    def _explain(self, run: Run, data: FitData) -> list[str]:
+        assert isinstance(run, LagrangianRun)
+        excess, pulls = (
+            np.array([look[i] for look in run.looks]).reshape(len(run.looks), -1) for i in (0, 1)
+        )
+        said = explain_training(
+            self.fairness_report_,
+            run.families,
+            run.multipliers,
+            excess,
+            pulls,
+            slack=run.yielding.slack,
+            base_rates=data.base_rates,
+            names=data.scheme.names,
+        )
+        if self.n_skipped_:
+            said.append(
+                f"{self.n_skipped_} batches were skipped: their loss or gradient was not finite."
+            )
+        return said
+
+    def _warn(self) -> None:
+        steered = self.reports_.get("steering", self.reports_["training"])
+        for result in steered.results:
+            over = result.achieved - result.bound
+            if (-over if result.kind == "ratio" else over) > 1e-6:
+                warnings.warn(
+                    f"{result.constraint} on {steered.rows} rows: {result.words()}",
+                    ConstraintNotMetWarning,
+                    stacklevel=5,
+                )
+        if steered.near_constant:
+            warnings.warn(
+                "(almost) everybody gets the same decision: loosen the bound or train longer.",
+                NearConstantWarning,
+                stacklevel=5,
+            )
+
+
+def _multipliers_frame(run: LagrangianRun) -> pd.DataFrame:
+    frames = []
+    for family, part in zip(run.families, run.multipliers.slices, strict=True):
+        above, below = run.multipliers.values[:, part]
+        frames.append(
+            pd.DataFrame(
+                {
+                    "constraint": family.name,
+                    "group": list(family.scheme.names),
+                    "above": above,
+                    "below": below,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _trace_frame(run: LagrangianRun) -> pd.DataFrame:
+    names = [family.name for family in run.families]
+    columns = [f"excess: {name}" for name in names] + [f"multipliers: {name}" for name in names]
+    rows = np.array([np.concatenate(look) for look in run.looks]).reshape(-1, len(columns))
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,172 @@
+"""How weights move: the primal step, behind a protocol so that another can take its place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fairtrain.exceptions import InvalidParameterError
+from fairtrain.training.engine import Engine
+
+__all__ = ["GradientStep", "Losses", "PrimalStep", "StepReport", "cosine_decay"]
+
+Losses = Mapping[str, Tensor]
+"""Named scalars of a batch; ``"loss"`` is the one that weights are moved by."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did.
+
+    Attributes
+    ----------
+    losses : mapping of str to Tensor
+        Named scalars of the batch, detached.
+    taken : bool
+        False where the batch was skipped because a loss or gradient was not finite.
+    gradient_norm : float
+        Norm of the gradient before clipping; NaN where the step was skipped.
+    """
+
+    losses: Losses
+    taken: bool
+    gradient_norm: float
+
+
+class PrimalStep(Protocol):
+    """Moves the weights by one batch."""
+
+    def __call__(self, losses: Callable[[], Losses], progress: float) -> StepReport:
+        """Take a step.
+
+        Parameters
+        ----------
+        losses : callable
+            Runs the module on the batch and gives the losses; may be called more than once.
+        progress : float in [0, 1]
+            Part of training that is over.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be kept to go on later."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        ...
+
+
+def cosine_decay(progress: float) -> float:
+    """Factor of the learning rate: from 1 at the start to 0 at the end, along half a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+
+
+def _ema_of(decay: float) -> Any:
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+
+class GradientStep:
+    """One clipped step of an optimizer, with a decaying learning rate and a guard against NaN.
+
+    Parameters
+    ----------
+    engine : Engine
+        Where it runs.
+    module : nn.Module
+        Whose weights move; the one that the weights belong to, not its wrapper.
+    optimizer : torch.optim.Optimizer
+        Moves them.
+    clip_norm : float, optional
+        Largest norm of the gradient.
+    decay : callable, optional
+        Progress in [0, 1] -> factor of the learning rate.
+    ema : float in (0, 1), optional
+        Decay of an exponential moving average of the weights, kept beside them.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float | None = None,
+        decay: Callable[[float], float] | None = None,
+        ema: float | None = None,
+    ) -> None:
+        if clip_norm is not None and not clip_norm > 0:
+            raise InvalidParameterError(f"clip_norm must be above 0, got {clip_norm!r}.")
+        if ema is not None and not 0 < ema < 1:
+            raise InvalidParameterError(f"ema must lie strictly between 0 and 1, got {ema!r}.")
+        self.engine = engine
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.decay = decay
+        self._start = [float(group["lr"]) for group in optimizer.param_groups]
+        self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
+        self._module = module
+        self.average = (
+            None
+            if ema is None
+            else AveragedModel(module, multi_avg_fn=_ema_of(ema), use_buffers=True)
+        )
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The module that decisions are made with: the average where there is one."""
+        if self.average is None:
+            return self._module
+        averaged: nn.Module = self.average.module
+        return averaged
+
+    @property
+    def lr(self) -> float:
+        """Present learning rate of the first group."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def __call__(self, losses: Callable[[], Losses], progress: float) -> StepReport:
+        """Take a step; see :class:`PrimalStep`."""
+        if self.decay is not None:
+            factor = self.decay(progress)
+            for group, start in zip(self.optimizer.param_groups, self._start, strict=True):
+                group["lr"] = start * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.engine.autocast():
+            found = losses()
+        kept = {name: value.detach() for name, value in found.items()}
+        # Every process must agree, or one would wait for gradients that never come.
+        if not self.engine.everywhere(bool(torch.isfinite(found["loss"]))):
+            return StepReport(kept, taken=False, gradient_norm=math.nan)
+        self.engine.backward(found["loss"])
+        self.engine.unscale(self.optimizer)
+        limit = math.inf if self.clip_norm is None else self.clip_norm
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, limit))
+        if not math.isfinite(norm) and not self.engine.scaler.is_enabled():
+            return StepReport(kept, taken=False, gradient_norm=math.nan)
+        self.engine.update(self.optimizer)  # a scaler skips overflowing steps by itself
+        if self.average is not None:
+            self.average.update_parameters(self._module)
+        return StepReport(kept, taken=True, gradient_norm=norm)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizer, loss scale and average."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.engine.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.engine.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
