@@ -1,0 +1,1 @@
+"""Calibration by group: maps, tests, audits, and what follows from calibrated scores."""
