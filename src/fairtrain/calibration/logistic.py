@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 _RIDGE = 1e-9
 _STEPS = 100
 _LONGEST = 4.0
+_DECREMENT = 1e-9
 
 
 def information(cells: Cells, design: Sequence[Floats], values: Floats) -> Floats:
@@ -101,8 +102,8 @@ def fit_logistic(
         if not improved.all():
             trial_eta, trial_value = objective(found)
         eta, value = trial_eta, trial_value
-        if np.abs(gradient / total[:, None]).max() < 1e-10:
-            break
+        if (gradient * step).sum(axis=1).max(initial=0.0) < _DECREMENT:
+            break  # and the step just taken squares what was left
     return found
 
 
