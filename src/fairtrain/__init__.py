@@ -7,6 +7,7 @@ from fairtrain._imports import lazy_exports as _lazy_exports
 __version__ = "0.1.0"
 
 _MODULES = {
+    "CalibratedFairClassifier": "fairtrain.calibration",
     "GroupFairnessCalibrator": "fairtrain.calibration",
     "BoundedGroupLoss": "fairtrain.constraints",
     "DemographicParity": "fairtrain.constraints",

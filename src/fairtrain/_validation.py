@@ -26,6 +26,7 @@ __all__ = [
     "as_sample_weight",
     "as_vector",
     "binary_target",
+    "column_of_labels",
     "drop_columns",
     "factorize",
     "feature_columns",
@@ -102,6 +103,21 @@ def check_lengths(n_rows: int, **columns: Any) -> None:
             raise InvalidDataError(f"{name} has {rows} rows, expected {n_rows} as in X or y.")
 
 
+def column_of_labels(y: Any) -> NDArray[Any]:
+    """Read class labels as an array of shape (n,); missing ones and numbers that vary raise."""
+    if y is None:
+        raise InvalidDataError("requires y to be passed, but the target y is None.")
+    array = column_or_1d(
+        as_vector(y, "y") if isinstance(y, list | tuple) or _is_frame(y) else y, warn=True
+    )
+    if array.dtype.kind == "O" and pd.isna(array).any():
+        raise InvalidDataError("y contains missing labels; drop those rows.")
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise InvalidDataError("Input y contains NaN; drop the rows without a label.")
+    check_classification_targets(array)
+    return np.asarray(array)
+
+
 def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8], NDArray[Any]]:
     """Turn two labels into 0 and 1.
 
@@ -121,16 +137,7 @@ def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8],
     classes : ndarray of shape (2,)
         (unfavourable, favourable) label.
     """
-    if y is None:
-        raise InvalidDataError("requires y to be passed, but the target y is None.")
-    array = column_or_1d(
-        as_vector(y, "y") if isinstance(y, list | tuple) or _is_frame(y) else y, warn=True
-    )
-    if array.dtype.kind == "O" and pd.isna(array).any():
-        raise InvalidDataError("y contains missing labels; drop those rows.")
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise InvalidDataError("Input y contains NaN; drop the rows without a label.")
-    check_classification_targets(array)
+    array = column_of_labels(y)
     classes = np.unique(array)
     if len(classes) != 2:
         found = "1 class" if len(classes) == 1 else f"{len(classes)} classes"

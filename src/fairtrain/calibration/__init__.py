@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
+from fairtrain.calibration.classifier import CalibratedFairClassifier
 
-__all__ = ["GroupFairnessCalibrator"]
+__all__ = ["CalibratedFairClassifier", "GroupFairnessCalibrator"]
