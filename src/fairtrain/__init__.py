@@ -8,7 +8,9 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "CalibratedFairClassifier": "fairtrain.calibration",
+    "CalibrationAudit": "fairtrain.calibration",
     "GroupFairnessCalibrator": "fairtrain.calibration",
+    "calibration_audit": "fairtrain.calibration",
     "BoundedGroupLoss": "fairtrain.constraints",
     "DemographicParity": "fairtrain.constraints",
     "EqualOpportunity": "fairtrain.constraints",

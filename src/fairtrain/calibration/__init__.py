@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from fairtrain.calibration.audit import CalibrationAudit, calibration_audit
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.calibration.classifier import CalibratedFairClassifier
 
-__all__ = ["CalibratedFairClassifier", "GroupFairnessCalibrator"]
+__all__ = [
+    "CalibratedFairClassifier",
+    "CalibrationAudit",
+    "GroupFairnessCalibrator",
+    "calibration_audit",
+]

@@ -42,6 +42,7 @@ def fit_logistic(
     *,
     events: Floats | None = None,
     free: NDArray[np.bool_] | None = None,
+    ridge: float = 0.0,
 ) -> Floats:
     r"""Maximise the likelihood of :math:`\operatorname{logit} q = \sum_i c_{gi} d_i` in each group.
 
@@ -60,6 +61,9 @@ def fit_logistic(
         Other targets than the cells' own events, such as Platt's.
     free : ndarray of bool, shape (G, p), optional
         Coefficients that may move; all by default. Others stay at ``start``.
+    ridge : float, default=0
+        Half the penalty of each squared distance from ``start``; a little keeps separated groups
+        finite.
 
     Returns
     -------
@@ -68,13 +72,13 @@ def fit_logistic(
     yes = cells.events if events is None else events
     p = len(design)
     total = np.maximum(cells.sums(cells.weight), 1.0)
-    ridge = _RIDGE * total[:, None]
+    pull = _RIDGE * total[:, None] + ridge
     found = np.tile(np.asarray(start, dtype=np.float64), (cells.size, 1))
     fixed = np.zeros((cells.size, p), dtype=bool) if free is None else ~free
 
     def objective(coefficients: Floats) -> tuple[Floats, Floats]:
         eta = _linear(coefficients, design, cells.group)
-        penalty = 0.5 * (ridge * (coefficients - start) ** 2).sum(1)
+        penalty = 0.5 * (pull * (coefficients - start) ** 2).sum(1)
         return eta, log_likelihood(cells, eta, yes) - penalty
 
     eta, value = objective(found)
@@ -82,9 +86,9 @@ def fit_logistic(
         q = expit(eta)
         residual = yes - cells.weight * q
         gradient = np.stack([cells.sums(residual * d) for d in design], axis=1)
-        gradient = np.where(fixed, 0.0, gradient - ridge * (found - start))
+        gradient = np.where(fixed, 0.0, gradient - pull * (found - start))
         hessian = information(cells, design, cells.weight * q * (1 - q))
-        hessian[:, range(p), range(p)] += np.maximum(ridge, 1e-12)
+        hessian[:, range(p), range(p)] += np.maximum(pull, 1e-12)
         hessian[fixed[:, :, None] | fixed[:, None, :]] = 0.0
         hessian[:, range(p), range(p)] += fixed
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
