@@ -10,6 +10,8 @@ _MODULES = {
     "CalibratedFairClassifier": "fairtrain.calibration",
     "CalibrationAudit": "fairtrain.calibration",
     "GroupFairnessCalibrator": "fairtrain.calibration",
+    "Multicalibrator": "fairtrain.calibration",
+    "TemperatureScaling": "fairtrain.calibration",
     "calibration_audit": "fairtrain.calibration",
     "BoundedGroupLoss": "fairtrain.constraints",
     "DemographicParity": "fairtrain.constraints",

@@ -224,8 +224,8 @@ def calibration_audit(
     >>> from fairtrain.datasets import make_miscalibrated
     >>> data = make_miscalibrated(8000, levels={"race": 3, "sex": 2}, random_state=0)
     >>> audit = calibration_audit(data.scores, data.y, data.sensitive_features, random_state=0)
-    >>> audit.maximum["ece"] > audit.maximum["ece_null"]
-    np.True_
+    >>> int((audit.groups["calibration_p_adjusted"] < 0.05).sum())
+    9
     >>> len(audit.groups)  # 3 + 2 + 6
     11
     """
