@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,9 @@ from fairtrain.calibration.parents import Parents, compare_with_parents, find_pa
 from fairtrain.calibration.score_test import adjusted
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupWarning
 from fairtrain.groups import Groups, GroupScheme
+
+if TYPE_CHECKING:
+    from fairtrain.calibration.distillation import DistilledCalibrator
 
 __all__ = ["GroupFairnessCalibrator"]
 
@@ -310,6 +313,25 @@ class GroupFairnessCalibrator(BaseEstimator):
         """Fit, then calibrate the same rows; judge the result on others."""
         fitted = self.fit(scores, y, sensitive_features, sample_weight)
         return fitted.transform(scores, sensitive_features)
+
+    def distill(
+        self, X: Any, scores: Any, y: Any, sensitive_features: Any, **options: Any
+    ) -> DistilledCalibrator:
+        """Make a map of features and score that needs no attribute.
+
+        See :func:`fairtrain.calibration.distill`.
+
+        Parameters
+        ----------
+        X, scores, y, sensitive_features
+            Rows; ``y`` and the attribute also make the report.
+        **options
+            ``estimator``, ``cv`` and ``random_state`` of that function.
+        """
+        from fairtrain.calibration.distillation import distill
+
+        check_is_fitted(self)
+        return distill(self, X, scores, y, sensitive_features, **options)
 
     def _inherited(self, x: Floats, sensitive_features: Any, rows: NDArray[np.bool_]) -> Floats:
         """Calibrate rows of groups never seen."""
