@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fairtrain import _validation as inputs
-from fairtrain.calibration.cells import CLIP, as_logits, gather
+from fairtrain.calibration.cells import CLIP, Cells, as_logits, gather
 from fairtrain.calibration.fingerprint import fingerprint, remember
 from fairtrain.calibration.fitting import (
     METHODS,
@@ -41,6 +41,7 @@ __all__ = ["GroupFairnessCalibrator"]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
+_MOST_ROWS_REMEMBERED = 1_000_000  # beyond, only scores as they came are known again
 _FALLBACKS = (None, "global", "parent_test")
 
 
@@ -96,7 +97,7 @@ class GroupFairnessCalibrator(BaseEstimator):
     classes_ : ndarray
         Labels, sorted.
     group_report_ : DataFrame
-        One line a group, measured on the rows of the fit: ``rows``, ``events``, ``method``,
+        One line a group, measured on the rows of the fit: ``rows``, ``event_rate``, ``method``,
         ``map`` ("own", "shrunk", or whose), ``parent``, ``statistic`` and ``p_value`` of the score
         test against the parent's other rows, ``p_adjusted`` (Benjamini-Hochberg), ``gap_before``
         and ``gap_after`` (mean probability minus event rate), ``log_loss_before`` and
@@ -217,13 +218,15 @@ class GroupFairnessCalibrator(BaseEstimator):
         self.scheme_: GroupScheme = groups.scheme
         self.classes_ = np.sort(labels)
         self._positive = int(self.classes_[1] == labels[1])
-        before = np.asarray(expit(x))
-        after = self._maps(x, codes)
-        self._fingerprints = (fingerprint(before, target), fingerprint(after, target))
+        self._remember(x, target, codes)
+        self.group_report_ = self._report(groups, cells, parents, test.statistic, test.p_value)
+
+    def _remember(self, x: Floats, y: NDArray[np.int8], codes: Codes) -> None:
+        """Keep what lets an audit know these rows again: a number for scores in, one for out."""
+        self._fingerprints: tuple[int, ...] = (fingerprint(expit(x), y),)
+        if len(x) <= _MOST_ROWS_REMEMBERED:
+            self._fingerprints += (fingerprint(self._maps(x, codes), y),)
         remember(self)
-        self.group_report_ = self._report(
-            groups, target, weight, before, after, parents, test.statistic, test.p_value
-        )
 
     def _fit_classes(self, scores: Floats, y: Any, groups: Groups, weight: Floats | None) -> None:
         if self.fallback is not None or self.group_methods or self.method == "auto":
@@ -387,25 +390,17 @@ class GroupFairnessCalibrator(BaseEstimator):
         return [c if m == "auto" else m for m, c in zip(methods, chosen, strict=True)]
 
     def _report(
-        self,
-        groups: Groups,
-        y: NDArray[Any],
-        weight: Floats | None,
-        before: Floats,
-        after: Floats,
-        parents: Parents,
-        statistic: Floats,
-        p_value: Floats,
+        self, groups: Groups, cells: Cells, parents: Parents, statistic: Floats, p_value: Floats
     ) -> pd.DataFrame:
         assert isinstance(self._maps, Assignment)
-        size, codes = len(groups), groups.codes
-        loss_before, gap_before = log_loss_and_gap(before, y, codes, size, weight)
-        loss_after, gap_after = log_loss_and_gap(after, y, codes, size, weight)
+        loss_before, gap_before = log_loss_and_gap(cells, expit(cells.x))
+        loss_after, gap_after = log_loss_and_gap(cells, self._maps(cells.x, cells.group))
+        weight = cells.sums(cells.weight)
         return pd.DataFrame(
             {
                 "group": list(groups.names),
                 "rows": groups.counts,
-                "events": np.bincount(codes, y, size).astype(np.int64),
+                "event_rate": cells.sums(cells.events) / np.where(weight > 0, weight, np.nan),
                 "method": self._maps.method,
                 "map": self._maps.owner,
                 "parent": list(parents.names),

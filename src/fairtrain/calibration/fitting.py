@@ -218,16 +218,11 @@ def choose_methods(
     return [CANDIDATES[c] for c in best]
 
 
-def log_loss_and_gap(
-    q: Floats, y: NDArray[Any], codes: Codes, size: int, weight: Floats | None
-) -> tuple[Floats, Floats]:
+def log_loss_and_gap(cells: Cells, q: Floats) -> tuple[Floats, Floats]:
     """Mean log loss, and mean probability minus event rate, of every group."""
-    w = np.ones(len(q)) if weight is None else weight
-    total = np.bincount(codes, w, size)
+    total = cells.sums(cells.weight)
     inside = np.clip(q, CLIP, 1 - CLIP)
-    cost = -np.where(y == 1, np.log(inside), np.log1p(-inside))
+    misses = cells.weight - cells.events
+    cost = -(cells.events * np.log(inside) + misses * np.log1p(-inside))
     with np.errstate(invalid="ignore"):
-        return (
-            np.bincount(codes, w * cost, size) / total,
-            np.bincount(codes, w * (q - y), size) / total,
-        )
+        return cells.sums(cost) / total, cells.sums(cells.weight * q - cells.events) / total

@@ -184,8 +184,9 @@ class GroupThresholds(BaseEstimator):
         selected = float(achieved["selection_rate"] @ groups.counts / len(s))
         if min(selected, 1 - selected) <= _NEAR_CONSTANT:
             warnings.warn(
-                f"the tolerance {self.tolerance:g} is kept by giving {max(selected, 1 - selected):.1%}"
-                " the same decision. Set randomized=True, or loosen the tolerance.",
+                f"the tolerance {self.tolerance:g} is kept by giving "
+                f"{max(selected, 1 - selected):.1%} the same decision. "
+                "Set randomized=True, or loosen the tolerance.",
                 NearConstantWarning,
                 stacklevel=2,
             )
