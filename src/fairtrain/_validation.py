@@ -32,6 +32,7 @@ __all__ = [
     "feature_columns",
     "number_of_rows",
     "require_same_order",
+    "scored_target",
     "sensitive_columns",
     "take_rows",
 ]
@@ -157,6 +158,22 @@ def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8],
 def _is_frame(values: Any) -> bool:
     native = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
     return isinstance(native, nw.DataFrame | nw.Series)
+
+
+def scored_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8], NDArray[Any]]:
+    """Turn the labels that scores speak of into 0 and 1; as :func:`binary_target`, but never guess.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the labels do not say by themselves which one the scores are probabilities of.
+    """
+    target, classes = binary_target(y, positive_label)
+    if positive_label is None and needs_positive_label(classes):
+        raise InvalidParameterError(
+            f"positive_label is missing: scores are probabilities of which of {classes.tolist()}?"
+        )
+    return target, classes
 
 
 def needs_positive_label(classes: NDArray[Any]) -> bool:

@@ -184,7 +184,7 @@ def plot_disparity(
         f"{audit.disparity_null:.3f}\nin 95 % of samples (p = {audit.disparity_p:.3f})",
         fontsize=10,
     )
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.3, -0.1))
     return ax
 
 

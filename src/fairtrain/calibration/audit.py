@@ -232,11 +232,7 @@ def calibration_audit(
     _check(depth, n_bins, confidence, n_simulations)
     x = as_logits(scores, scale)
     s = expit(x) if scale == "logit" else inputs.as_float_column(scores, "scores")
-    target, labels = inputs.binary_target(y, positive_label)
-    if positive_label is None and inputs.needs_positive_label(labels):
-        raise InvalidParameterError(
-            f"positive_label is missing: scores are probabilities of which of {labels.tolist()}?"
-        )
+    target, _ = inputs.scored_target(y, positive_label)
     groups = Groups.from_sensitive(
         sensitive_features,
         missing=missing,

@@ -190,12 +190,7 @@ class GroupFairnessCalibrator(BaseEstimator):
     def _fit_binary(
         self, x: Floats, y: Any, groups: Groups, weight: Floats | None, rng: np.random.Generator
     ) -> None:
-        target, labels = inputs.binary_target(y, self.positive_label)
-        if self.positive_label is None and inputs.needs_positive_label(labels):
-            raise InvalidParameterError(
-                f"positive_label is missing: scores are probabilities of which of "
-                f"{labels.tolist()}?"
-            )
+        target, labels = inputs.scored_target(y, self.positive_label)
         size, codes = len(groups), groups.codes
         cells = gather(x, target, codes, size, weight)
         parents = find_parents(groups.scheme)

@@ -34,7 +34,7 @@ class Multicalibrator(BaseEstimator):
     Starts from the map of :class:`GroupFairnessCalibrator`, then looks at the cells that subgroups
     and bins of the current probability make. The cell with the largest
     :math:`|z| = |\sum (y - q)| / \sqrt{\sum q (1 - q)}` is moved by the shrunk mean residual
-    :math:`\sum (y - q) / (n + k)`, until no cell of at least ``min_rows`` rows has |z| above
+    :math:`\sum (y - q) / (n + k)`, until no cell of at least ``min_rows`` rows lies beyond
     ``z``, or held-out log loss stops falling. Each group's curve is made rising again after each
     step, so that ranking within a group stays what the scores say.
 
@@ -137,12 +137,7 @@ class Multicalibrator(BaseEstimator):
         self
         """
         self._check_settings()
-        target, labels = inputs.binary_target(y, self.positive_label)
-        if self.positive_label is None and inputs.needs_positive_label(labels):
-            raise InvalidParameterError(
-                f"positive_label is missing: scores are probabilities of which of "
-                f"{labels.tolist()}?"
-            )
+        target, _ = inputs.scored_target(y, self.positive_label)
         like = scores if inputs.has_index(scores) else y
         groups = Groups.from_sensitive(
             sensitive_features,

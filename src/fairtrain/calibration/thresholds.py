@@ -144,11 +144,7 @@ class GroupThresholds(BaseEstimator):
                 f"n_candidates must be at least 2, got {self.n_candidates!r}."
             )
         s = _probabilities(scores)
-        target, labels = inputs.binary_target(y, self.positive_label)
-        if self.positive_label is None and inputs.needs_positive_label(labels):
-            raise InvalidParameterError(
-                f"positive_label is missing: which of {labels.tolist()} do the scores speak of?"
-            )
+        target, labels = inputs.scored_target(y, self.positive_label)
         groups = Groups.from_sensitive(
             sensitive_features,
             missing=self.missing,  # type: ignore[arg-type]
