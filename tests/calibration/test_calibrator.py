@@ -273,7 +273,7 @@ tiny = st.lists(
 ).filter(lambda rows: len({row[3] for row in rows}) == 2)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(tiny, st.sampled_from([None, "global", "parent_test"]))
 def test_tiny_groups_never_break_anything(rows: Any, fallback: Any) -> None:
     race, sex, s, y = (list(column) for column in zip(*rows, strict=True))

@@ -216,8 +216,9 @@ def calibration_audit(
     Warns
     -----
     SameRowsWarning
-        If a calibrator alive in this process was fitted on these rows: its error on them is too
-        small (exactly 0 for isotonic regression).
+        If the scores are those that a calibrator alive in this process gives the rows it was
+        fitted on (up to a million): its error on them is too small, exactly 0 for isotonic
+        regression.
 
     Examples
     --------

@@ -41,7 +41,7 @@ __all__ = ["GroupFairnessCalibrator"]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-_MOST_ROWS_REMEMBERED = 1_000_000  # beyond, only scores as they came are known again
+_MOST_ROWS_REMEMBERED = 1_000_000  # beyond, calibrating them once more would cost too much
 _FALLBACKS = (None, "global", "parent_test")
 
 
@@ -217,11 +217,11 @@ class GroupFairnessCalibrator(BaseEstimator):
         self.group_report_ = self._report(groups, cells, parents, test.statistic, test.p_value)
 
     def _remember(self, x: Floats, y: NDArray[np.int8], codes: Codes) -> None:
-        """Keep what lets an audit know these rows again: a number for scores in, one for out."""
-        self._fingerprints: tuple[int, ...] = (fingerprint(expit(x), y),)
+        """Keep one number by which an audit knows the calibrated scores of these rows again."""
+        self._fingerprints: tuple[int, ...] = ()
         if len(x) <= _MOST_ROWS_REMEMBERED:
-            self._fingerprints += (fingerprint(self._maps(x, codes), y),)
-        remember(self)
+            self._fingerprints = (fingerprint(self._maps(x, codes), y),)
+            remember(self)
 
     def _fit_classes(self, scores: Floats, y: Any, groups: Groups, weight: Floats | None) -> None:
         if self.fallback is not None or self.group_methods or self.method == "auto":

@@ -30,7 +30,7 @@ def remember(calibrator: Any) -> None:
 
 
 def fitted_here(scores: NDArray[np.float64], y: NDArray[Any]) -> bool:
-    """Whether a living calibrator was fitted on these rows, its outputs or inputs being scores."""
+    """Whether a living calibrator was fitted on these rows, and these are its outputs for them."""
     if not len(_FITTED):
         return False
     found = fingerprint(scores, y)

@@ -157,10 +157,7 @@ class Multicalibrator(BaseEstimator):
         self.scheme_: GroupScheme = groups.scheme
         base = self.calibrator_.transform(s, columns)
         self._patch(_logit(base), target, groups, held, rng)
-        self._fingerprints = tuple(
-            fingerprint(values, target)
-            for values in (np.asarray(s, dtype=np.float64), self._moved(_logit(base), groups.codes))
-        )
+        self._fingerprints = (fingerprint(self._moved(_logit(base), groups.codes), target),)
         remember(self)
         return self
 
