@@ -7,6 +7,15 @@ from fairtrain._imports import lazy_exports as _lazy_exports
 __version__ = "0.1.0"
 
 _MODULES = {
+    "CalibratedFairClassifier": "fairtrain.calibration",
+    "CalibrationAudit": "fairtrain.calibration",
+    "GroupFairnessCalibrator": "fairtrain.calibration",
+    "GroupThresholds": "fairtrain.calibration",
+    "Multicalibrator": "fairtrain.calibration",
+    "CalibrationMonitor": "fairtrain.monitoring",
+    "threshold_effects": "fairtrain.calibration",
+    "TemperatureScaling": "fairtrain.calibration",
+    "calibration_audit": "fairtrain.calibration",
     "BoundedGroupLoss": "fairtrain.constraints",
     "DemographicParity": "fairtrain.constraints",
     "EqualOpportunity": "fairtrain.constraints",

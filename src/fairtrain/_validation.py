@@ -26,11 +26,13 @@ __all__ = [
     "as_sample_weight",
     "as_vector",
     "binary_target",
+    "column_of_labels",
     "drop_columns",
     "factorize",
     "feature_columns",
     "number_of_rows",
     "require_same_order",
+    "scored_target",
     "sensitive_columns",
     "take_rows",
 ]
@@ -121,7 +123,7 @@ def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8],
     classes : ndarray of shape (2,)
         (unfavourable, favourable) label.
     """
-    array = label_column(y)
+    array = column_of_labels(y)
     classes = np.unique(array)
     if len(classes) != 2:
         found = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
@@ -138,8 +140,8 @@ def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8],
     return (array == classes[1]).astype(np.int8), classes
 
 
-def label_column(y: Any) -> NDArray[Any]:
-    """Read labels as one column without missing values."""
+def column_of_labels(y: Any) -> NDArray[Any]:
+    """Read class labels as an array of shape (n,); missing ones and numbers that vary raise."""
     if y is None:
         raise InvalidDataError("requires y to be passed, but the target y is None.")
     array: NDArray[Any] = column_or_1d(
@@ -165,7 +167,7 @@ def class_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int64],
     classes : ndarray of shape (C,)
         Labels by number: sorted, but (unfavourable, favourable) where there are two.
     """
-    array = label_column(y)
+    array = column_of_labels(y)
     classes, numbers = np.unique(array, return_inverse=True)
     if len(classes) < 3:
         binary, both = binary_target(array, positive_label)
@@ -181,6 +183,22 @@ def class_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int64],
 def _is_frame(values: Any) -> bool:
     native = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
     return isinstance(native, nw.DataFrame | nw.Series)
+
+
+def scored_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8], NDArray[Any]]:
+    """Turn the labels that scores speak of into 0 and 1; as :func:`binary_target`, but never guess.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the labels do not say by themselves which one the scores are probabilities of.
+    """
+    target, classes = binary_target(y, positive_label)
+    if positive_label is None and needs_positive_label(classes):
+        raise InvalidParameterError(
+            f"positive_label is missing: scores are probabilities of which of {classes.tolist()}?"
+        )
+    return target, classes
 
 
 def needs_positive_label(classes: NDArray[Any]) -> bool:

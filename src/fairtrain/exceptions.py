@@ -11,8 +11,10 @@ __all__ = [
     "MemorisationWarning",
     "MissingDependencyError",
     "NearConstantWarning",
+    "SameRowsWarning",
     "StoredRowsWarning",
     "UnseenGroupError",
+    "UnseenGroupWarning",
 ]
 
 
@@ -75,3 +77,11 @@ class NearConstantWarning(FairtrainWarning):
 
 class StoredRowsWarning(FairtrainWarning):
     """The base estimator keeps training rows inside the fitted model."""
+
+
+class SameRowsWarning(FairtrainWarning):
+    """Rows that fitted a calibrator are used to judge it."""
+
+
+class UnseenGroupWarning(FairtrainWarning):
+    """A sensitive value that ``fit`` never saw is served by what other groups share."""

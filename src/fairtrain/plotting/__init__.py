@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from fairtrain.plotting.convergence import plot_convergence
+from fairtrain.plotting.reliability import plot_disparity, plot_reliability
 
-__all__ = ["plot_convergence"]
+__all__ = ["plot_convergence", "plot_disparity", "plot_reliability"]

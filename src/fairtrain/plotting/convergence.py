@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.plotting.style import COLOURS, axes, plain
+from fairtrain.plotting.style import COLOURS, axes, plain_text
 
 __all__ = ["plot_convergence"]
 
@@ -39,7 +39,9 @@ def plot_convergence(history: pd.DataFrame, ax: Any = None, best_epoch: int | No
     names = [c.removeprefix("gap_held: ") for c in columns if c.startswith("gap_held: ")]
     epochs = history["epoch"].to_numpy() + 1
     for name, colour in zip(names[:_MOST_RATES], COLOURS, strict=False):
-        ax.plot(epochs, history[f"gap_held: {name}"], color=colour, label=f"gap: {plain(name)}")
+        ax.plot(
+            epochs, history[f"gap_held: {name}"], color=colour, label=f"gap: {plain_text(name)}"
+        )
         if (bound := f"bound: {name}") in history:
             ax.plot(epochs, history[bound], color=colour, linestyle=":", linewidth=1.2)
     ax.set_xlabel("epoch")

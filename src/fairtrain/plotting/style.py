@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["COLOURS", "axes", "plain"]
+__all__ = ["COLOURS", "axes", "plain_text"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers (Okabe & Ito, 2008)."""
@@ -19,7 +19,12 @@ def axes(ax: Any) -> Any:
     return plt.subplots(layout="constrained")[1]
 
 
-def plain(name: Any, longest: int = 40) -> str:
-    """A name as text: no mathtext, one line, not too long."""
-    text = " ".join(str(name).split()).replace("$", r"\$")
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+def plain_text(name: Any) -> str:
+    """A name as text: one line, not too long, and no ``$...$``, which would be mathematics."""
+    text = " ".join(str(name).split())
+    if len(text) > _LONGEST_NAME:
+        text = text[: _LONGEST_NAME - 1] + "\u2026"
+    return text.replace("$", r"\$")
+
+
+_LONGEST_NAME = 48

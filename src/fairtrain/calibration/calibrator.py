@@ -1,0 +1,463 @@
+"""``GroupFairnessCalibrator``: scores that mean the same in every group."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from fairtrain import _validation as inputs
+from fairtrain.calibration.cells import CLIP, Cells, as_logits, gather
+from fairtrain.calibration.fingerprint import fingerprint, remember
+from fairtrain.calibration.fitting import (
+    METHODS,
+    Assignment,
+    assign,
+    choose_methods,
+    log_loss_and_gap,
+)
+from fairtrain.calibration.multiclass import (
+    MulticlassMaps,
+    check_probabilities,
+    fit_multiclass,
+)
+from fairtrain.calibration.parents import Parents, compare_with_parents, find_parents
+from fairtrain.calibration.score_test import adjusted
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupWarning
+from fairtrain.groups import Groups, GroupScheme
+
+if TYPE_CHECKING:
+    from fairtrain.calibration.distillation import DistilledCalibrator
+
+__all__ = ["GroupFairnessCalibrator"]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+_MOST_ROWS_REMEMBERED = 1_000_000  # beyond, calibrating them once more would cost too much
+_FALLBACKS = (None, "global", "parent_test")
+
+
+class GroupFairnessCalibrator(BaseEstimator):
+    r"""Calibrate scores group by group, small groups included.
+
+    A score of 70 % then means 70 % for everyone. The default map of group g is logistic in the
+    logit x of the score,
+
+    .. math:: \operatorname{logit} q = \Bigl(a_0 + \sum_e a_e\Bigr)
+              + \Bigl(b_0 + \sum_e b_e\Bigr)\, x, \qquad a_e, b_e \sim N(0, \tau^2)
+
+    with effects e of each attribute's levels and of the group's intersection. How far effects are
+    shrunk is learned from the groups, so that twenty rows borrow from what their group shares with
+    others and twenty thousand speak for themselves.
+
+    Parameters
+    ----------
+    method : str, default="hierarchical"
+        ``"hierarchical"``: the map above, with a rising correction in groups where curvature is
+        detected. Plain methods, that fit each group by itself: ``"platt"`` (on logits, smoothed
+        targets), ``"isotonic"``, ``"temperature"``, ``"beta"`` (Kull et al., 2017),
+        ``"histogram"``, ``"venn_abers"``. ``"auto"``: for each group whichever of hierarchical,
+        platt, isotonic, temperature and beta has the smallest cross-validated log loss.
+        For three or more classes: ``"temperature"``, ``"vector"``, or any other method one class
+        against the rest, renormalised.
+    group_methods : mapping of str to str, optional
+        Methods of single groups, such as ``{"black/female": "isotonic"}``.
+    min_group_size : int, default=30
+        Groups with fewer rows get a warning in ``group_report_``, everyone's map under
+        ``fallback="global"``, and are never left to ``"auto"``.
+    fallback : {None, "global", "parent_test"}, default=None
+        Textbook policies for plain methods. ``"global"``: groups under ``min_group_size`` take
+        everyone's map. ``"parent_test"``: a group takes its parent's map unless the test in
+        ``group_report_`` rejects it. Both have larger errors than the default method.
+    alpha : float, default=0.05
+        Level of that test, for p-values adjusted over groups.
+    scale : {"probability", "logit"}, default="probability"
+        What scores are. Probabilities are turned into logits before anything else.
+    missing : {"error", "group"}, default="error"
+        Missing sensitive values raise, or form a group of their own.
+    positive_label : label, optional
+        The label whose probability the scores are; may be left out for {0, 1}, {-1, 1}, booleans.
+    cv : int, default=5
+        Folds of ``"auto"``.
+    random_state : int, Generator or None
+        Draws folds, and outcomes for the p-values of groups with few events.
+
+    Attributes
+    ----------
+    scheme_ : GroupScheme
+        The groups seen in ``fit``: names and counts, no row.
+    classes_ : ndarray
+        Labels, sorted.
+    group_report_ : DataFrame
+        One line a group, measured on the rows of the fit: ``rows``, ``event_rate``, ``method``,
+        ``map`` ("own", "shrunk", or whose), ``parent``, ``statistic`` and ``p_value`` of the score
+        test against the parent's other rows, ``p_adjusted`` (Benjamini-Hochberg), ``gap_before``
+        and ``gap_after`` (mean probability minus event rate), ``log_loss_before`` and
+        ``log_loss_after``, and ``warning``, in words. The test reports; under the default method
+        shrinkage chooses the map.
+
+    Notes
+    -----
+    The fitted object holds no row: a few numbers a group, and the corners of isotonic curves.
+
+    Examples
+    --------
+    >>> from fairtrain.datasets import make_miscalibrated
+    >>> data = make_miscalibrated(20_000, random_state=0)
+    >>> model = GroupFairnessCalibrator().fit(data.scores, data.y, data.sensitive_features)
+    >>> fresh = data.fresh(random_state=1)
+    >>> calibrated = model.transform(fresh.scores, fresh.sensitive_features)
+    >>> bool(fresh.group_errors(fresh.scores).max() > 4 * fresh.group_errors(calibrated).max())
+    True
+    """
+
+    def __init__(
+        self,
+        method: str = "hierarchical",
+        *,
+        group_methods: Mapping[str, str] | None = None,
+        min_group_size: int = 30,
+        fallback: str | None = None,
+        alpha: float = 0.05,
+        scale: str = "probability",
+        missing: str = "error",
+        positive_label: Any = None,
+        cv: int = 5,
+        random_state: Any = None,
+    ) -> None:
+        self.method = method
+        self.group_methods = group_methods
+        self.min_group_size = min_group_size
+        self.fallback = fallback
+        self.alpha = alpha
+        self.scale = scale
+        self.missing = missing
+        self.positive_label = positive_label
+        self.cv = cv
+        self.random_state = random_state
+
+    def fit(self, scores: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> Self:
+        """Fit one map a group.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n,), (n, 2) or (n, K)
+            Probability (or logit) of the positive label; of both labels; or of K classes, sorted.
+            They must come from rows that the scoring model was not trained on.
+        y : array-like of shape (n,)
+            Labels.
+        sensitive_features : frame, series, mapping, array or list of n rows
+            Who.
+        sample_weight : array-like of shape (n,), optional
+            Row weights.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidDataError, InvalidParameterError
+            If rows or settings cannot be used.
+        """
+        self._check_settings()
+        values = inputs.as_features(scores)
+        groups = Groups.from_sensitive(
+            sensitive_features,
+            missing=self.missing,  # type: ignore[arg-type]
+            min_count=self.min_group_size,
+            like=scores if inputs.has_index(scores) else y,
+        )
+        n = inputs.number_of_rows(values)
+        inputs.check_lengths(n, y=y, sensitive_features=groups.codes)
+        weight = inputs.as_sample_weight(sample_weight, n)
+        self._check_group_methods(groups.scheme)
+        rng = np.random.default_rng(_seed(self.random_state))
+        if np.ndim(values) == 2 and np.shape(values)[1] > 2:
+            self._fit_classes(np.asarray(values), y, groups, weight)
+        else:
+            self._fit_binary(self._one_column(values), y, groups, weight, rng)
+        return self
+
+    def _fit_binary(
+        self, x: Floats, y: Any, groups: Groups, weight: Floats | None, rng: np.random.Generator
+    ) -> None:
+        target, labels = inputs.scored_target(y, self.positive_label)
+        size, codes = len(groups), groups.codes
+        cells = gather(x, target, codes, size, weight)
+        parents = find_parents(groups.scheme)
+        test = compare_with_parents(cells, parents, rng)
+        methods = self._methods(x, target, groups, weight, rng)
+        p_adjusted = adjusted(test.p_value)
+        small = groups.counts < self.min_group_size
+        plain = np.array([m != "hierarchical" for m in methods])
+        nobody = np.zeros(size, dtype=bool)
+        empty = cells.sums(cells.weight) == 0
+        inherits = {
+            "global": plain & (small if self.fallback == "global" else nobody) | (plain & empty),
+            "parent": plain & ~(p_adjusted < self.alpha) & ~empty
+            if self.fallback == "parent_test"
+            else nobody,
+        }
+        self._maps: Assignment | MulticlassMaps = assign(
+            cells, groups.scheme, methods, parents, inherits
+        )
+        self.scheme_: GroupScheme = groups.scheme
+        self.classes_ = np.sort(labels)
+        self._positive = int(self.classes_[1] == labels[1])
+        self._remember(x, target, codes)
+        self.group_report_ = self._report(groups, cells, parents, test.statistic, test.p_value)
+
+    def _remember(self, x: Floats, y: NDArray[np.int8], codes: Codes) -> None:
+        """Keep one number by which an audit knows the calibrated scores of these rows again."""
+        self._fingerprints: tuple[int, ...] = ()
+        if len(x) <= _MOST_ROWS_REMEMBERED:
+            self._fingerprints = (fingerprint(self._maps(x, codes), y),)
+            remember(self)
+
+    def _fit_classes(self, scores: Floats, y: Any, groups: Groups, weight: Floats | None) -> None:
+        if self.fallback is not None or self.group_methods or self.method == "auto":
+            raise InvalidParameterError(
+                "fallback, group_methods and method='auto' are for two classes; leave them out."
+            )
+        labels = inputs.as_vector(y, "y")
+        self.classes_, target = np.unique(labels, return_inverse=True)
+        if len(self.classes_) != scores.shape[1]:
+            raise InvalidDataError(
+                f"scores have {scores.shape[1]} columns but y has {len(self.classes_)} classes; "
+                "pass one column for each class, sorted."
+            )
+        logits = check_probabilities(scores, self.scale)
+        self._maps = fit_multiclass(logits, target, groups, weight, self.method)
+        self.scheme_ = groups.scheme
+        self._positive = 1
+        after = self._maps(logits, groups.codes)
+        own = np.arange(len(target)), target
+        w = np.ones(len(target)) if weight is None else weight
+        total = np.bincount(groups.codes, w, len(groups))
+        losses = [
+            np.bincount(groups.codes, -w * np.log(np.maximum(q[own], CLIP)), len(groups)) / total
+            for q in (np.exp(logits), after)
+        ]
+        self.group_report_ = pd.DataFrame(
+            {
+                "group": list(groups.names),
+                "rows": groups.counts,
+                "method": self.method,
+                "log_loss_before": losses[0],
+                "log_loss_after": losses[1],
+                "warning": self._warnings(groups.counts, self.method),
+            }
+        )
+
+    def transform(self, scores: Any, sensitive_features: Any = None) -> Floats:
+        """Calibrate scores.
+
+        Parameters
+        ----------
+        scores : array-like
+            As in ``fit``.
+        sensitive_features : frame, series, mapping, array or list of n rows
+            Who. An intersection that ``fit`` never saw inherits its attributes' effects
+            (everyone's map, under plain methods); so does a value never seen, with a warning.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, K)
+            Calibrated probabilities of the positive label, or of K classes.
+
+        Raises
+        ------
+        InvalidDataError
+            If sensitive features are missing: :meth:`distill` makes a map that needs none.
+
+        Warns
+        -----
+        UnseenGroupWarning
+        """
+        check_is_fitted(self)
+        if sensitive_features is None:
+            raise InvalidDataError(
+                "transform needs sensitive_features: the map depends on the group. "
+                "distill(X, scores, ...) makes one that does not."
+            )
+        values = inputs.as_features(scores)
+        codes = self.scheme_.encode(
+            sensitive_features, unseen="ignore", like=scores if inputs.has_index(scores) else None
+        )
+        inputs.check_lengths(inputs.number_of_rows(values), sensitive_features=codes)
+        if isinstance(self._maps, MulticlassMaps):
+            if np.ndim(values) != 2 or np.shape(values)[1] != len(self.classes_):
+                raise InvalidDataError(f"scores must have {len(self.classes_)} columns, as in fit.")
+            return self._maps(check_probabilities(np.asarray(values), self.scale), codes)
+        x = self._one_column(values)
+        found = self._maps(x, codes)
+        strange = codes < 0
+        if strange.any():
+            found[strange] = self._inherited(x[strange], sensitive_features, strange)
+        return found
+
+    def fit_transform(
+        self, scores: Any, y: Any, sensitive_features: Any, sample_weight: Any = None
+    ) -> Floats:
+        """Fit, then calibrate the same rows; judge the result on others."""
+        fitted = self.fit(scores, y, sensitive_features, sample_weight)
+        return fitted.transform(scores, sensitive_features)
+
+    def distill(
+        self, X: Any, scores: Any, y: Any, sensitive_features: Any, **options: Any
+    ) -> DistilledCalibrator:
+        """Make a map of features and score that needs no attribute.
+
+        See :func:`fairtrain.calibration.distill`.
+
+        Parameters
+        ----------
+        X, scores, y, sensitive_features
+            Rows; ``y`` and the attribute also make the report.
+        **options
+            ``estimator``, ``cv`` and ``random_state`` of that function.
+        """
+        from fairtrain.calibration.distillation import distill
+
+        check_is_fitted(self)
+        return distill(self, X, scores, y, sensitive_features, **options)
+
+    def _inherited(self, x: Floats, sensitive_features: Any, rows: NDArray[np.bool_]) -> Floats:
+        """Calibrate rows of groups never seen."""
+        levels = []
+        for j, (column, scheme) in enumerate(self.scheme_.marginals.items()):
+            named = inputs.sensitive_columns(sensitive_features)
+            own = named[column] if column in named else list(named.values())[j]
+            codes = scheme.encode({column: own[rows]}, unseen="ignore")
+            known = scheme.level_codes[:, 0]
+            levels.append(np.where(codes >= 0, known[codes], -1))
+            if (codes < 0).any():
+                warnings.warn(
+                    f"{column!r} has values that fit never saw in {int((codes < 0).sum())} rows; "
+                    "they get the map of everyone, or what their other attributes say.",
+                    UnseenGroupWarning,
+                    stacklevel=3,
+                )
+        assert isinstance(self._maps, Assignment)
+        if self._maps.hierarchical is None or self.method != "hierarchical":
+            return self._maps(x, np.full(len(x), -1))
+        return self._maps.hierarchical.inherited(x, np.stack(levels, axis=1))
+
+    def _one_column(self, values: Any) -> Floats:
+        array = np.asarray(values)
+        if array.ndim == 2 and array.shape[1] == 2:
+            if self.scale == "logit":
+                raise InvalidDataError("scores must be one column of logits, got two columns.")
+            array = array[:, getattr(self, "_positive", 1)]
+        return as_logits(array, self.scale)
+
+    def _methods(
+        self,
+        x: Floats,
+        y: NDArray[Any],
+        groups: Groups,
+        weight: Floats | None,
+        rng: np.random.Generator,
+    ) -> list[str]:
+        named = dict(self.group_methods or {})
+        methods = [named.get(name, self.method) for name in groups.names]
+        if "auto" not in methods:
+            return methods
+        chosen = choose_methods(
+            x,
+            y,
+            groups.codes,
+            weight,
+            groups.scheme,
+            folds=self.cv,
+            min_group_size=self.min_group_size,
+            rng=rng,
+        )
+        return [c if m == "auto" else m for m, c in zip(methods, chosen, strict=True)]
+
+    def _report(
+        self, groups: Groups, cells: Cells, parents: Parents, statistic: Floats, p_value: Floats
+    ) -> pd.DataFrame:
+        assert isinstance(self._maps, Assignment)
+        loss_before, gap_before = log_loss_and_gap(cells, expit(cells.x))
+        loss_after, gap_after = log_loss_and_gap(cells, self._maps(cells.x, cells.group))
+        weight = cells.sums(cells.weight)
+        return pd.DataFrame(
+            {
+                "group": list(groups.names),
+                "rows": groups.counts,
+                "event_rate": cells.sums(cells.events) / np.where(weight > 0, weight, np.nan),
+                "method": self._maps.method,
+                "map": self._maps.owner,
+                "parent": list(parents.names),
+                "statistic": statistic,
+                "p_value": p_value,
+                "p_adjusted": adjusted(p_value),
+                "gap_before": gap_before,
+                "gap_after": gap_after,
+                "log_loss_before": loss_before,
+                "log_loss_after": loss_after,
+                "warning": self._warnings(groups.counts, self._maps.owner),
+            }
+        )
+
+    def _warnings(self, counts: Codes, owner: Any) -> list[str]:
+        shown = [owner] * len(counts) if isinstance(owner, str) else owner
+        leaning = {"shrunk": "; its map leans on what it shares with other groups"}
+        return [
+            ""
+            if n >= self.min_group_size
+            else f"only {n} rows: what was achieved here cannot be judged from them"
+            + leaning.get(whose, "; its own map is mostly noise" if whose == "own" else "")
+            for n, whose in zip(counts.tolist(), shown, strict=True)
+        ]
+
+    def _check_settings(self) -> None:
+        known = (*METHODS, "vector")
+        for method in (self.method, *(self.group_methods or {}).values()):
+            if method not in known:
+                raise InvalidParameterError(
+                    f"method must be one of {', '.join(known)}, got {method!r}."
+                )
+        if self.fallback not in _FALLBACKS:
+            raise InvalidParameterError(
+                f"fallback must be None, 'global' or 'parent_test', got {self.fallback!r}."
+            )
+        if not 0 < self.alpha < 1:
+            raise InvalidParameterError(f"alpha must lie between 0 and 1, got {self.alpha!r}.")
+        if not self.min_group_size >= 1:
+            raise InvalidParameterError(
+                f"min_group_size must be at least 1, got {self.min_group_size!r}."
+            )
+        if not self.cv >= 2:
+            raise InvalidParameterError(f"cv must be at least 2, got {self.cv!r}.")
+
+    def _check_group_methods(self, scheme: GroupScheme) -> None:
+        for name in self.group_methods or {}:
+            if name not in scheme.names:
+                raise InvalidParameterError(
+                    f"group_methods names the group {name!r}, which is not among "
+                    f"{list(scheme.names)[:12]}."
+                )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, and let audits know this calibrator again."""
+        super().__setstate__(state)
+        if hasattr(self, "_fingerprints"):
+            remember(self)
+
+
+def _seed(random_state: Any) -> Any:
+    """Make a RandomState usable by a Generator."""
+    if isinstance(random_state, np.random.RandomState):
+        return random_state.randint(2**31)
+    return random_state

@@ -1,0 +1,262 @@
+"""``CalibratedFairClassifier``: an estimator whose probabilities are calibrated by group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from fairtrain import _validation as inputs
+from fairtrain.calibration.calibrator import GroupFairnessCalibrator
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+
+__all__ = ["CalibratedFairClassifier"]
+
+Floats = NDArray[np.float64]
+
+
+class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Fit a classifier, and calibrate its probabilities by group on rows it was not fitted on.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Any classifier with ``predict_proba``. A fitted one comes in scikit-learn's
+        ``FrozenEstimator``: then all rows given to ``fit`` calibrate, and must be new to it.
+    calibrator : GroupFairnessCalibrator, optional
+        Template; cloned. By default ``GroupFairnessCalibrator()``.
+    cv : int, splitter or iterable, default=5
+        Folds: each row's score comes from a fit without its fold. The estimator is then fitted
+        once more, to all rows.
+    sensitive_features : str or list of str, optional
+        Columns of ``X`` that hold the sensitive features: read at ``fit`` and at ``predict``, and
+        dropped before the estimator sees ``X``. Alternatively pass the values to each call.
+    random_state : int, RandomState or None
+        Shuffles the folds, if ``cv`` is a number.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+        Labels, sorted.
+    estimator_ : estimator
+        Fitted to all rows.
+    calibrator_ : GroupFairnessCalibrator
+        Fitted to out-of-fold scores; ``calibrator_.group_report_`` says what was done.
+    n_features_in_, feature_names_in_
+        As in scikit-learn, without the sensitive columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> rng = np.random.default_rng(0)
+    >>> group = rng.integers(0, 3, 3000)
+    >>> X = rng.normal(size=(3000, 2))
+    >>> y = (X[:, 0] + 0.8 * group + rng.logistic(size=3000) > 1).astype(int)
+    >>> model = CalibratedFairClassifier(GaussianNB()).fit(X, y, sensitive_features=group)
+    >>> model.predict_proba(X, sensitive_features=group).shape
+    (3000, 2)
+    >>> model.calibrator_.group_report_["gap_after"].abs().max() < 0.01
+    np.True_
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        calibrator: GroupFairnessCalibrator | None = None,
+        *,
+        cv: Any = 5,
+        sensitive_features: str | Sequence[str] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.estimator = estimator
+        self.calibrator = calibrator
+        self.cv = cv
+        self.sensitive_features = sensitive_features
+        self.random_state = random_state
+
+    @property
+    def needs_sensitive_at_predict(self) -> bool:
+        """True: the map depends on the group."""
+        return True
+
+    def fit(
+        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Fit estimator and calibrator.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or frame of shape (n, d)
+            Features, handed to the estimator as they come.
+        y : array-like of shape (n,)
+            Labels: two or more.
+        sensitive_features : frame, series, mapping, array or list of n rows, optional
+            Who; left out where the constructor names columns of ``X``.
+        sample_weight : array-like of shape (n,), optional
+            Row weights, for the calibrator, and for the estimator if it takes any.
+
+        Returns
+        -------
+        self
+        """
+        X, sensitive = self._take_sensitive(inputs.as_features(X), sensitive_features)
+        inputs.check_features(self, X, reset=True)
+        labels = inputs.column_of_labels(y)
+        sensitive = inputs.align_to(
+            X if inputs.has_index(X) else y, sensitive, "sensitive_features"
+        )
+        columns = inputs.sensitive_columns(sensitive)
+        n = inputs.number_of_rows(X)
+        inputs.check_lengths(n, y=labels, **columns)
+        weight = inputs.as_sample_weight(sample_weight, n)
+        self.classes_ = np.unique(labels if weight is None else labels[weight > 0])
+        if len(self.classes_) < 2:
+            raise InvalidDataError(
+                f"y must hold at least two classes, found 1 class: {self.classes_.tolist()}."
+            )
+        scores = self._held_out_scores(X, labels, weight)
+        calibrator = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
+        self.calibrator_ = clone(calibrator)
+        if len(self.classes_) == 2:
+            # Scores are those of the label that sorts last, whatever counts as favourable.
+            self.calibrator_.set_params(positive_label=self.classes_[1], scale="probability")
+            scores = scores[:, 1]
+        self.calibrator_.fit(scores, labels, columns, weight)
+        return self
+
+    def _held_out_scores(self, X: Any, y: NDArray[Any], weight: Floats | None) -> Floats:
+        """Scores of rows by fits without them; sets ``estimator_``."""
+        if isinstance(self.estimator, FrozenEstimator):
+            self.estimator_ = self.estimator
+            known = np.asarray(self.estimator.classes_)
+            if known.tolist() != self.classes_.tolist():
+                raise InvalidDataError(
+                    f"the fitted estimator knows {known.tolist()}, y holds "
+                    f"{self.classes_.tolist()}; pass rows of all its classes."
+                )
+            return np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
+        counted = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
+        scores = np.full((len(y), len(self.classes_)), 1 / len(self.classes_))
+        for train, test in self._folds(X, y, counted):
+            model = self._fitted(X, y, weight, train)
+            scores[test] = 0.0
+            at = np.searchsorted(self.classes_, model.classes_)
+            scores[np.ix_(test, at)] = model.predict_proba(inputs.take_rows(X, test))
+        self.estimator_ = self._fitted(X, y, weight, counted)
+        return scores
+
+    def _folds(self, X: Any, y: NDArray[Any], counted: NDArray[np.int64]) -> Any:
+        """Positions of training and test rows; a number splits rows of weight above 0."""
+        if isinstance(self.cv, int | np.integer):
+            smallest = int(np.unique(y[counted], return_counts=True)[1].min())
+            if self.cv < 2:
+                raise InvalidParameterError(f"cv must be at least 2, got {self.cv!r}.")
+            if smallest < 2:
+                raise InvalidDataError(
+                    "a class of y has 1 row; held-out scores need at least two of each."
+                )
+            folds = StratifiedKFold(
+                min(int(self.cv), smallest), shuffle=True, random_state=self.random_state
+            )
+            pairs = folds.split(np.zeros(len(counted)), y[counted])
+            return ((counted[train], counted[test]) for train, test in pairs)
+        return check_cv(self.cv, y, classifier=True).split(X, y)
+
+    def _fitted(
+        self, X: Any, y: NDArray[Any], weight: Floats | None, rows: NDArray[np.int64]
+    ) -> Any:
+        if weight is not None:
+            rows, weight = rows[weight[rows] > 0], weight[rows[weight[rows] > 0]]
+        X, y = inputs.take_rows(X, rows), y[rows]
+        model = clone(self.estimator)
+        if self.random_state is not None and model.get_params().get("random_state", 0) is None:
+            model.set_params(random_state=self.random_state)
+        if weight is not None and has_fit_parameter(model, "sample_weight"):
+            return model.fit(X, y, sample_weight=weight)
+        return model.fit(X, y)
+
+    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
+        """Calibrated probabilities.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or frame of shape (n, d)
+            Features.
+        sensitive_features : frame, series, mapping, array or list of n rows, optional
+            Who; left out where the constructor names columns of ``X``.
+
+        Returns
+        -------
+        ndarray of shape (n, K)
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        InvalidDataError
+            If sensitive features are missing.
+        """
+        check_is_fitted(self)
+        X, sensitive = self._take_sensitive(inputs.as_features(X), sensitive_features)
+        inputs.check_features(self, X, reset=False)
+        if sensitive is None:
+            raise InvalidDataError(
+                "predict needs sensitive_features: the map depends on the group. Pass them, or "
+                "name columns of X in the constructor."
+            )
+        if inputs.has_index(X):
+            sensitive = inputs.align_to(X, sensitive, "sensitive_features")
+        scores = np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
+        columns = inputs.sensitive_columns(sensitive)
+        if len(self.classes_) > 2:
+            return np.asarray(self.calibrator_.transform(scores, columns))
+        positive = self.calibrator_.transform(scores[:, 1], columns)
+        return np.stack([1 - positive, positive], axis=1)
+
+    def predict(self, X: Any, *, sensitive_features: Any = None) -> NDArray[Any]:
+        """Most probable label of each row, shape (n,)."""
+        proba = self.predict_proba(X, sensitive_features=sensitive_features)
+        return np.asarray(self.classes_[np.argmax(proba, axis=1)])
+
+    def score(
+        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+    ) -> float:
+        """Accuracy."""
+        hit = self.predict(X, sensitive_features=sensitive_features) == inputs.as_vector(y, "y")
+        return float(np.average(hit, weights=sample_weight))
+
+    def _take_sensitive(self, X: Any, sensitive_features: Any) -> tuple[Any, Any]:
+        if self.sensitive_features is None:
+            return X, sensitive_features
+        if sensitive_features is not None:
+            raise InvalidParameterError(
+                "sensitive_features was given twice: to the constructor, as columns of X, and to "
+                "the call. Leave one out."
+            )
+        return inputs.drop_columns(X, self.sensitive_features)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Route: groups and weights come here, the estimator is fitted by this class."""
+        router = MetadataRouter(owner=self).add_self_request(self)
+        if hasattr(self.estimator, "get_metadata_routing"):
+            router.add(
+                estimator=self.estimator,
+                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
+            )
+        return router
+
+    def __sklearn_tags__(self) -> Tags:
+        """Tags of a classifier that accepts what its estimator accepts."""
+        tags = super().__sklearn_tags__()
+        if hasattr(self.estimator, "__sklearn_tags__"):
+            base = get_tags(self.estimator).input_tags
+            tags.input_tags.sparse, tags.input_tags.allow_nan = base.sparse, base.allow_nan
+        return tags

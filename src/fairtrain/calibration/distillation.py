@@ -1,0 +1,236 @@
+"""Deployment without the attribute: group-aware probabilities, learned from features and score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import KFold
+
+from fairtrain import _validation as inputs
+from fairtrain.calibration.binning import make_cells
+from fairtrain.calibration.cells import CLIP, as_logits, gather
+from fairtrain.calibration.errors import measures_of
+from fairtrain.calibration.maps import fit_platt
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.groups import Groups
+
+__all__ = ["DistilledCalibrator", "distill"]
+
+Floats = NDArray[np.float64]
+
+_SHARE_NEEDED = 0.5
+_REVEALED = 0.75
+
+
+@dataclass(frozen=True, eq=False)
+class DistilledCalibrator:
+    """A map of features and score that reads no sensitive attribute.
+
+    Attributes
+    ----------
+    report : DataFrame
+        One line for each of ``group-aware``, ``distilled`` and ``global``, on rows that the map
+        was not fitted on: ``largest_error`` (debiased calibration error of the worst group of at
+        least 30 rows), ``mean_error`` (over groups, weighted by rows) and ``log_loss``.
+    revealed : float
+        How well features and score tell groups apart: one-vs-rest AUC, from .5 (not at all) to 1.
+    recovered : float
+        Share of the way from the global map's mean error to the group-aware map's.
+    is_group_calibration : bool
+        Whether it may be called calibration by group: the features reveal the groups (AUC of at
+        least .75) and at least half of the way is recovered.
+    """
+
+    report: pd.DataFrame
+    revealed: float
+    recovered: float
+    is_group_calibration: bool
+    _model: Any
+    _scale: str
+
+    def transform(self, X: Any, scores: Any) -> Floats:
+        """Calibrate scores without the attribute.
+
+        Parameters
+        ----------
+        X : array or frame of shape (n, d)
+            Features, as in :func:`distill`.
+        scores : array-like of shape (n,)
+            Scores.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Probabilities.
+        """
+        x = as_logits(scores, self._scale)
+        return np.asarray(np.clip(self._model.predict(_table(X, x)), 0.0, 1.0))
+
+    def explain(self) -> str:
+        """Say in plain words what the map is, and what it must not be called."""
+        rows = self.report.set_index("map")
+        said = ", ".join(
+            f"{name} {line['mean_error']:.3f} (worst group {line['largest_error']:.3f})"
+            for name, line in rows.iterrows()
+        )
+        verdict = (
+            "It may be called calibration by group."
+            if self.is_group_calibration
+            else "It must not be called calibration by group: the features do not stand in for "
+            "the attribute."
+        )
+        return (
+            f"Mean calibration error over groups: {said}. Features tell groups apart with an AUC "
+            f"of {self.revealed:.2f}; {self.recovered:.0%} of the gain of knowing the group is "
+            f"recovered. {verdict}"
+        )
+
+
+def distill(
+    calibrator: Any,
+    X: Any,
+    scores: Any,
+    y: Any,
+    sensitive_features: Any,
+    *,
+    estimator: Any = None,
+    cv: int = 3,
+    random_state: Any = None,
+) -> DistilledCalibrator:
+    r"""Learn :math:`E[q \mid X, s]`, the group-aware probability given features and score.
+
+    Parameters
+    ----------
+    calibrator : fitted GroupFairnessCalibrator or Multicalibrator
+        Gives q, with the attribute.
+    X : array or frame of shape (n, d)
+        Numeric features that deployment will have; no sensitive column.
+    scores : array-like of shape (n,)
+        Scores of the positive label.
+    y : array-like of shape (n,)
+        Labels, for the report only.
+    sensitive_features : frame, series, mapping, array or list of n rows
+        Who: to make q, and for the report.
+    estimator : regressor, optional
+        Fitted to (X, logit of the score) with squared loss; by default
+        ``HistGradientBoostingRegressor``, which keeps no row.
+    cv : int, default=3
+        Folds of the report: every line of it comes from rows its map was not fitted on.
+    random_state : int or None
+        Draws folds and seeds the estimator.
+
+    Returns
+    -------
+    DistilledCalibrator
+
+    Raises
+    ------
+    InvalidDataError, InvalidParameterError
+        If rows or settings cannot be used.
+
+    Notes
+    -----
+    Where features reveal nothing about groups this is no better than one map for all, and
+    ``is_group_calibration`` says so.
+    """
+    if not cv >= 2:
+        raise InvalidParameterError(f"cv must be at least 2, got {cv!r}.")
+    like = X if inputs.has_index(X) else y
+    columns = inputs.sensitive_columns(
+        inputs.align_to(like, sensitive_features, "sensitive_features")
+    )
+    scale = getattr(calibrator, "scale", "probability")
+    target, _ = inputs.binary_target(y, getattr(calibrator, "positive_label", None))
+    x = as_logits(scores, scale)
+    inputs.check_lengths(len(x), X=X, y=target, **columns)
+    if len(x) < 10 * cv:
+        raise InvalidDataError(f"{len(x)} rows are too few for {cv} folds; pass more.")
+    table, groups = _table(X, x), Groups.from_sensitive(columns, missing="group")
+    seed = random_state if isinstance(random_state, int) else None
+    model = HistGradientBoostingRegressor(random_state=seed) if estimator is None else estimator
+    aware = calibrator.transform(scores, columns)
+    found = {name: np.empty(len(x)) for name in ("group-aware", "distilled", "global")}
+    found["group-aware"][:] = aware
+    folds = KFold(cv, shuffle=True, random_state=random_state)
+    everyone = np.zeros(len(x), dtype=np.int64)
+    for train, test in folds.split(x):
+        refitted = clone(calibrator).fit(
+            _values(scores)[train], inputs.as_vector(y, "y")[train], _take(columns, train)
+        )
+        found["group-aware"][test] = refitted.transform(_values(scores)[test], _take(columns, test))
+        teacher = refitted.transform(_values(scores)[train], _take(columns, train))
+        found["distilled"][test] = clone(model).fit(table[train], teacher).predict(table[test])
+        shared = fit_platt(gather(x[train], target[train], everyone[train], 1))
+        found["global"][test] = shared(x[test], everyone[test])
+    report = pd.DataFrame(
+        [{"map": name, **_errors(q, target, groups)} for name, q in found.items()]
+    )
+    by_map = report.set_index("map")["mean_error"]
+    gain = by_map["global"] - by_map["group-aware"]
+    recovered = float((by_map["global"] - by_map["distilled"]) / gain) if gain > 0 else 0.0
+    revealed = _revealed(table, groups, folds, seed)
+    return DistilledCalibrator(
+        report=report,
+        revealed=revealed,
+        recovered=recovered,
+        is_group_calibration=revealed >= _REVEALED and recovered >= _SHARE_NEEDED,
+        _model=clone(model).fit(table, aware),
+        _scale=scale,
+    )
+
+
+def _values(scores: Any) -> NDArray[Any]:
+    return inputs.as_vector(scores, "scores")
+
+
+def _take(columns: inputs.Columns, rows: NDArray[Any]) -> inputs.Columns:
+    return {name: column[rows] for name, column in columns.items()}
+
+
+def _table(X: Any, x: Floats) -> Floats:
+    try:
+        features = np.column_stack([*(c.astype(np.float64) for c in inputs.feature_columns(X)), x])
+    except (TypeError, ValueError):
+        raise InvalidDataError(
+            "X must hold numbers in every column; encode categories first, and leave out the "
+            "sensitive columns."
+        ) from None
+    return np.asarray(features)
+
+
+def _errors(q: Floats, y: NDArray[np.int8], groups: Groups) -> dict[str, float]:
+    q = np.clip(q, CLIP, 1 - CLIP)
+    order = np.lexsort((q, groups.codes))
+    cells = make_cells(q[order], y[order], groups.codes[order], len(groups), 10)
+    error, counts = measures_of(cells, cells.events)["ece"], groups.counts
+    judged = counts >= 30 if (counts >= 30).any() else counts > 0
+    return {
+        "largest_error": float(error[judged].max()),
+        "mean_error": float(np.average(error[judged], weights=counts[judged])),
+        "log_loss": float(-np.mean(np.where(y == 1, np.log(q), np.log1p(-q)))),
+    }
+
+
+def _revealed(table: Floats, groups: Groups, folds: KFold, seed: int | None) -> float:
+    """AUC of groups against the rest, weighted by rows, out of fold."""
+    codes = groups.codes
+    common = np.flatnonzero(groups.counts >= 30)
+    if len(common) < 2:
+        return 0.5
+    kept = np.isin(codes, common)
+    table, codes = table[kept], codes[kept]
+    proba = np.zeros((len(codes), len(common)))
+    for train, test in folds.split(codes):
+        model = HistGradientBoostingClassifier(max_iter=50, random_state=seed)
+        model.fit(table[train], codes[train])
+        at = np.searchsorted(common, model.classes_)
+        proba[np.ix_(test, at)] = model.predict_proba(table[test])
+    areas = [roc_auc_score(codes == g, proba[:, i]) for i, g in enumerate(common)]
+    return float(np.average(areas, weights=groups.counts[common]))

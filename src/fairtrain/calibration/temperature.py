@@ -1,0 +1,150 @@
+"""``TemperatureScaling`` for PyTorch: logits in, calibrated logits out."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from fairtrain._imports import require
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+
+require("torch", extra="torch")
+
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy  # noqa: E402
+
+__all__ = ["TemperatureScaling"]
+
+_LIMIT = 4.605170185988092  # log 100
+
+
+class TemperatureScaling(nn.Module):
+    r"""Divide logits by a temperature, one for all or one a group.
+
+    :math:`z \mapsto z / T_g` with :math:`T_g > 0` that minimises the cross entropy of held-out
+    rows. Order, and so every decision at the most probable class, stays as it is.
+
+    Parameters
+    ----------
+    num_groups : int, default=1
+        Groups with a temperature of their own.
+    penalty : float, default=1.0
+        Pulls the groups' log temperatures towards their common one, as that many rows would at
+        the common temperature's own precision: penalty / 2 * (log T_g - log T)^2, added to the sum
+        of losses. 0 fits every group by itself.
+
+    Attributes
+    ----------
+    log_temperature : Parameter of shape (num_groups,)
+        Logarithms of the temperatures.
+
+    References
+    ----------
+    Guo, Pleiss, Sun and Weinberger (2017), "On calibration of modern neural networks", ICML.
+
+    Examples
+    --------
+    >>> import torch
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> truth = torch.randn(4000, generator=generator)
+    >>> y = (torch.rand(4000, generator=generator) < torch.sigmoid(truth)).float()
+    >>> scaling = TemperatureScaling().fit(3 * truth, y)  # three times too sure
+    >>> 2.7 < scaling.temperature.item() < 3.3
+    True
+    >>> scaling(3 * truth).shape
+    torch.Size([4000])
+    """
+
+    def __init__(self, num_groups: int = 1, *, penalty: float = 1.0) -> None:
+        super().__init__()
+        if num_groups < 1:
+            raise InvalidParameterError(f"num_groups must be at least 1, got {num_groups!r}.")
+        if penalty < 0:
+            raise InvalidParameterError(f"penalty must not be negative, got {penalty!r}.")
+        self.penalty = penalty
+        self.log_temperature = nn.Parameter(torch.zeros(num_groups))
+
+    @property
+    def temperature(self) -> Tensor:
+        """Temperatures, shape (num_groups,), detached."""
+        return self.log_temperature.detach().exp()
+
+    def forward(self, logits: Tensor, groups: Tensor | None = None) -> Tensor:
+        """Scale logits.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n,), (n, 1) or (n, K)
+            Of the positive class, or of K classes. Probabilities are no logits.
+        groups : Tensor of int64, shape (n,), optional
+            Codes of the groups; may be left out with one group.
+
+        Returns
+        -------
+        Tensor
+            Of the shape and dtype of ``logits``.
+        """
+        scale = torch.exp(-self.log_temperature.clamp(-_LIMIT, _LIMIT)).to(logits.dtype)
+        if groups is None:
+            if len(scale) > 1:
+                raise InvalidDataError("groups are missing: each has a temperature of its own.")
+            return logits * scale
+        if groups.shape != logits.shape[:1]:
+            raise InvalidDataError(
+                f"groups must have shape ({len(logits)},), got {tuple(groups.shape)}."
+            )
+        return logits * scale[groups].reshape(-1, *[1] * (logits.ndim - 1))
+
+    def fit(
+        self, logits: Tensor, y: Tensor, groups: Tensor | None = None, *, max_iter: int = 100
+    ) -> Self:
+        """Find the temperatures by L-BFGS.
+
+        Parameters
+        ----------
+        logits : Tensor
+            As in ``forward``, from rows the network was not trained on. No gradient flows to them.
+        y : Tensor of shape (n,) or (n, 1)
+            Labels: 0 and 1, or classes from 0 to K - 1.
+        groups : Tensor of int64, shape (n,), optional
+            Codes of the groups.
+        max_iter : int, default=100
+            Iterations of L-BFGS.
+
+        Returns
+        -------
+        self
+        """
+        # In double precision, so that a strong Wolfe search can see the last digits.
+        logits = logits.detach().to(torch.float64)
+        several = logits.ndim == 2 and logits.shape[1] > 1
+        target = y.detach().reshape(-1) if several else y.detach().reshape(logits.shape)
+        if target.shape[0] != logits.shape[0]:
+            raise InvalidDataError(f"y has {len(target)} rows, logits have {len(logits)}.")
+        if not bool(torch.isfinite(logits).all()):
+            raise InvalidDataError("logits contain NaN or infinity.")
+        free = self.log_temperature.detach().to(torch.float64).requires_grad_()
+        optimizer = torch.optim.LBFGS([free], max_iter=max_iter, line_search_fn="strong_wolfe")
+        double: Any = TemperatureScaling(len(free), penalty=self.penalty).to(torch.float64)
+        del double.log_temperature
+        double.log_temperature = free
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            scaled = double(logits, groups)
+            loss = (
+                cross_entropy(scaled, target.long(), reduction="sum")
+                if several
+                else binary_cross_entropy_with_logits(
+                    scaled, target.to(torch.float64), reduction="sum"
+                )
+            )
+            spread = self.penalty / 2 * ((free - free.mean()) ** 2).sum()
+            total: Tensor = (loss + spread) / len(logits)
+            total.backward()  # type: ignore[no-untyped-call]
+            return total
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self.log_temperature.copy_(free.clamp(-_LIMIT, _LIMIT))
+        return self

@@ -1,0 +1,411 @@
+"""``GroupThresholds``: one threshold a group on calibrated scores, and what thresholds do."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.optimize import linprog
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from fairtrain import _validation as inputs
+from fairtrain.exceptions import (
+    InvalidDataError,
+    InvalidParameterError,
+    NearConstantWarning,
+)
+from fairtrain.groups import Groups, group_sums
+
+__all__ = ["GroupThresholds", "threshold_effects"]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Notion = Literal["demographic_parity", "equal_opportunity", "predictive_equality", "equalized_odds"]
+
+_RATES: dict[str, tuple[str, ...]] = {
+    "demographic_parity": ("selection_rate",),
+    "equal_opportunity": ("true_positive_rate",),
+    "predictive_equality": ("false_positive_rate",),
+    "equalized_odds": ("true_positive_rate", "false_positive_rate"),
+}
+_CENTRES = 201
+_NEAR_CONSTANT = 0.01
+_SQUARE_CENTRES = 61
+
+
+class GroupThresholds(BaseEstimator):
+    """Decide by a threshold a group, such that a rate is (nearly) equal over groups.
+
+    The second half of calibrate-then-threshold: calibrated scores mean the same in every group,
+    and where base rates differ no single threshold then equalises error rates (Pleiss et al.,
+    2017; Kleinberg et al., 2017). Thresholds of the largest accuracy are chosen for which the rate
+    of any two groups differs by at most ``tolerance`` on the rows of the fit.
+
+    Parameters
+    ----------
+    constraint : str, default="demographic_parity"
+        ``"demographic_parity"``, ``"equal_opportunity"`` (TPR), ``"predictive_equality"`` (FPR) or
+        ``"equalized_odds"`` (both).
+    tolerance : float, default=0.01
+        Largest difference between two groups.
+    randomized : bool, default=False
+        Allow a lot between thresholds: the constraint is then kept exactly and the accuracy is
+        the largest possible (a linear program). The lot belongs to the row's values.
+    n_candidates : int, default=200
+        Most thresholds a group.
+    missing, positive_label
+        As in ``GroupFairnessCalibrator``.
+    random_state : int or None
+        Makes the key of the lots.
+
+    Attributes
+    ----------
+    thresholds_ : DataFrame
+        ``group``, ``threshold`` (decide at or above it), ``weight`` (share of the lot; 1 where
+        nothing is drawn).
+    rates_ : DataFrame
+        ``group``, ``rows``, and ``selection_rate``, ``true_positive_rate`` and
+        ``false_positive_rate`` on the rows of the fit.
+    gap_ : float
+        Largest difference of the constrained rate(s) between two groups, on those rows.
+    accuracy_ : float
+        Expected accuracy on them.
+    scheme_ : GroupScheme
+        The groups seen in ``fit``.
+
+    Examples
+    --------
+    >>> from fairtrain.datasets import make_miscalibrated
+    >>> data = make_miscalibrated(20_000, smallest=300, random_state=0)
+    >>> rule = GroupThresholds("equal_opportunity", tolerance=0.02)
+    >>> rule = rule.fit(data.true_probability, data.y, data.sensitive_features)
+    >>> rule.gap_ <= 0.02
+    True
+    """
+
+    def __init__(
+        self,
+        constraint: str = "demographic_parity",
+        *,
+        tolerance: float = 0.01,
+        randomized: bool = False,
+        n_candidates: int = 200,
+        missing: str = "error",
+        positive_label: Any = None,
+        random_state: Any = None,
+    ) -> None:
+        self.constraint = constraint
+        self.tolerance = tolerance
+        self.randomized = randomized
+        self.n_candidates = n_candidates
+        self.missing = missing
+        self.positive_label = positive_label
+        self.random_state = random_state
+
+    def fit(self, scores: Any, y: Any, sensitive_features: Any) -> Self:
+        """Choose the thresholds.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n,)
+            Calibrated probabilities of the positive label.
+        y : array-like of shape (n,)
+            Two labels.
+        sensitive_features : frame, series, mapping, array or list of n rows
+            Who.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidDataError
+            If a group lacks the label that a rate is about.
+
+        Warns
+        -----
+        NearConstantWarning
+            If the tolerance is kept only by giving (almost) everybody the same decision.
+        """
+        if self.constraint not in _RATES:
+            raise InvalidParameterError(
+                f"constraint must be one of {', '.join(_RATES)}, got {self.constraint!r}."
+            )
+        if not 0 <= self.tolerance < 1:
+            raise InvalidParameterError(f"tolerance must lie in [0, 1), got {self.tolerance!r}.")
+        if not self.n_candidates >= 2:
+            raise InvalidParameterError(
+                f"n_candidates must be at least 2, got {self.n_candidates!r}."
+            )
+        s = _probabilities(scores)
+        target, labels = inputs.scored_target(y, self.positive_label)
+        groups = Groups.from_sensitive(
+            sensitive_features,
+            missing=self.missing,  # type: ignore[arg-type]
+            like=scores if inputs.has_index(scores) else y,
+        )
+        inputs.check_lengths(len(s), y=target, sensitive_features=groups.codes)
+        names = _RATES[self.constraint]
+        curves = _curves(s, target, groups, self.n_candidates)
+        self._require_labels(groups, target, names)
+        rates = np.stack([curves[name] for name in names])
+        right = curves["right"]
+        choose = _randomized if self.randomized else _deterministic
+        weight = choose(rates, right, groups.counts, self.tolerance)
+        g, k = np.nonzero(weight > 1e-9)
+        self.scheme_ = groups.scheme
+        self.classes_ = np.sort(labels)
+        self._positive = int(self.classes_[1] == labels[1])
+        self.thresholds_ = pd.DataFrame(
+            {
+                "group": [groups.names[i] for i in g],
+                "threshold": curves["threshold"][g, k],
+                "weight": weight[g, k],
+            }
+        )
+        self._group_of = g
+        achieved = {
+            name: (curves[name] * weight).sum(1)
+            for name in ("selection_rate", "true_positive_rate", "false_positive_rate")
+        }
+        self.rates_ = pd.DataFrame({"group": list(groups.names), "rows": groups.counts, **achieved})
+        self.gap_ = float(max(np.ptp(achieved[name]) for name in names))
+        self.accuracy_ = float((right * weight).sum() / len(s))
+        selected = float(achieved["selection_rate"] @ groups.counts / len(s))
+        if min(selected, 1 - selected) <= _NEAR_CONSTANT:
+            warnings.warn(
+                f"the tolerance {self.tolerance:g} is kept by giving "
+                f"{max(selected, 1 - selected):.1%} the same decision. "
+                "Set randomized=True, or loosen the tolerance.",
+                NearConstantWarning,
+                stacklevel=2,
+            )
+        self.draw_key_ = int(np.random.default_rng(self.random_state).integers(2**63))
+        return self
+
+    def _require_labels(self, groups: Groups, y: NDArray[np.int8], names: tuple[str, ...]) -> None:
+        positive = group_sums(y.astype(np.float64), groups.codes, len(groups))
+        for name, count in (
+            ("true_positive_rate", positive),
+            ("false_positive_rate", groups.counts - positive),
+        ):
+            if name in names and (count == 0).any():
+                group = groups.names[int(np.argmin(count))]
+                raise InvalidDataError(
+                    f"the group {group!r} has no row that a {name.replace('_', ' ')} speaks of; "
+                    "merge it with another group or choose demographic_parity."
+                )
+
+    def predict(self, scores: Any, sensitive_features: Any, *, X: Any = None) -> NDArray[Any]:
+        """Decide.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n,)
+            Calibrated probabilities.
+        sensitive_features : frame, series, mapping, array or list of n rows
+            Who; a group that ``fit`` never saw raises.
+        X : array or frame of shape (n, d), optional
+            Values that tell people of equal score apart in the lot of a randomised rule.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels.
+        """
+        share = self.decision_probability(scores, sensitive_features)
+        lot = np.full(len(share), 0.5)
+        if ((share > 0) & (share < 1)).any():
+            from fairtrain._draws import keyed_uniform
+
+            own = _probabilities(scores)[:, None] if X is None else X
+            lot = keyed_uniform(own, self.draw_key_)
+        positive = lot < share
+        return np.asarray(self.classes_[np.where(positive, self._positive, 1 - self._positive)])
+
+    def decision_probability(self, scores: Any, sensitive_features: Any) -> Floats:
+        """Probability of the positive decision: 0 or 1 where nothing is drawn; shape (n,)."""
+        check_is_fitted(self)
+        s = _probabilities(scores)
+        codes = self.scheme_.encode(
+            sensitive_features, like=scores if inputs.has_index(scores) else None
+        )
+        inputs.check_lengths(len(s), sensitive_features=codes)
+        # A group's thresholds lie on one stretch of a line: one search serves all rows.
+        cut = np.minimum(self.thresholds_["threshold"].to_numpy(dtype=np.float64), 2.0)
+        order = np.lexsort((cut, self._group_of))
+        own = self._group_of[order]
+        place = 4.0 * own + cut[order]
+        share = self.thresholds_["weight"].to_numpy(dtype=np.float64)[order]
+        running = np.append(0.0, np.cumsum(share))
+        at = np.searchsorted(place, 4.0 * codes + s, side="right")
+        start = np.searchsorted(own, codes)
+        reached = running[at] - running[np.minimum(start, at)]
+        return np.asarray(np.clip(reached, 0.0, 1.0).round(9))
+
+
+def _probabilities(scores: Any) -> Floats:
+    s = inputs.as_float_column(scores, "scores")
+    if len(s) and (s.min() < 0 or s.max() > 1):
+        raise InvalidDataError("scores must be probabilities in [0, 1]; calibrate them first.")
+    return s
+
+
+def _curves(s: Floats, y: NDArray[np.int8], groups: Groups, most: int) -> dict[str, Floats]:
+    """Rates of each group at up to ``most`` thresholds, (G, most); one sort for all groups."""
+    size = len(groups)
+    order = np.lexsort((-s, groups.codes))
+    s, y, codes = s[order], y[order].astype(np.float64), groups.codes[order]
+    counts = groups.counts
+    start = np.concatenate([[0], np.cumsum(counts)])[:-1]
+    cuts = np.rint(np.linspace(0, 1, most) * counts[:, None]).astype(np.int64)
+    # A cut must not part equal scores: it moves on to the end of the tie.
+    last = np.append((np.diff(s) != 0) | (np.diff(codes) != 0), True)
+    end_of_tie = np.minimum.accumulate(np.where(last, np.arange(len(s)), len(s))[::-1])[::-1]
+    before = np.clip(start[:, None] + cuts - 1, 0, len(s) - 1)
+    cuts = np.where(cuts > 0, end_of_tie[before] - start[:, None] + 1, 0)
+    running = np.append(0.0, np.cumsum(y))
+    hits = running[start[:, None] + cuts] - running[start][:, None]
+    positive = group_sums(y, codes, size)[:, None]
+    total = counts[:, None].astype(np.float64)
+    at = np.clip(start[:, None] + cuts - 1, 0, len(s) - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "threshold": np.where(cuts > 0, s[at], np.inf),
+            "selection_rate": cuts / total,
+            "true_positive_rate": hits / positive,
+            "false_positive_rate": (cuts - hits) / (total - positive),
+            "right": hits + (total - positive) - (cuts - hits),
+        }
+
+
+def _deterministic(rates: Floats, right: Floats, counts: Codes, tolerance: float) -> Floats:
+    """Best threshold of each group within [c, c + tolerance], for the best common c.
+
+    A threshold outside costs more than any accuracy gains. Deciding for nobody, or everybody, is
+    always inside for some c.
+    """
+    if len(rates) == 1:
+        centres = np.linspace(0, 1, _CENTRES)[:, None]
+    else:
+        line = np.linspace(0, 1, _SQUARE_CENTRES)
+        centres = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2)
+    best, chosen = -np.inf, np.zeros(len(counts), dtype=np.int64)
+    price = 1e6 * counts.sum()
+    for centre in centres:
+        low = centre[:, None, None]
+        outside = np.maximum(low - rates, rates - low - tolerance).max(0)
+        value = right - price * np.maximum(outside - 1e-12, 0.0)
+        at = np.argmax(value, axis=1)
+        total = np.take_along_axis(value, at[:, None], 1).sum()
+        if total > best:
+            best, chosen = total, at
+    weight = np.zeros_like(right)
+    weight[np.arange(len(counts)), chosen] = 1.0
+    return weight
+
+
+def _randomized(rates: Floats, right: Floats, counts: Codes, tolerance: float) -> Floats:
+    """Best lots between thresholds: a linear program with one free centre a rate."""
+    size, most = right.shape
+    notions = len(rates)
+    own = sparse.kron(sparse.eye_array(size), np.ones((1, most)), format="csr")
+    blocks: list[Any] = []
+    limits: list[Floats] = []
+    for r in range(notions):
+        at = sparse.csr_array(
+            (
+                rates[r].ravel(),
+                (np.repeat(np.arange(size), most), np.arange(size * most)),
+            ),
+            (size, size * most),
+        )
+        centre = np.zeros((size, notions))
+        centre[:, r] = 1.0
+        up: Any = sparse.hstack([at, sparse.csr_array(-centre)])
+        blocks += [up, -up]
+        limits += [np.full(size, tolerance), np.zeros(size)]
+    cost = np.append(-right.ravel() / counts.sum(), np.zeros(notions))
+    solve: Any = linprog  # its stubs know no sparse matrices
+    found = solve(
+        cost,
+        A_ub=sparse.vstack(blocks),
+        b_ub=np.concatenate(limits),
+        A_eq=sparse.hstack([own, sparse.csr_array((size, notions))]),
+        b_eq=np.ones(size),
+        bounds=(0, 1),
+        method="highs",
+    )
+    weight = np.maximum(found.x[: size * most].reshape(size, most), 0.0)
+    return np.asarray(weight / weight.sum(1, keepdims=True))
+
+
+def threshold_effects(
+    before: Any,
+    after: Any,
+    y: Any,
+    sensitive_features: Any,
+    *,
+    threshold: float = 0.5,
+    missing: Any = "error",
+    positive_label: Any = None,
+) -> pd.DataFrame:
+    """What calibration does to selection and error rates at one threshold for all.
+
+    Where base rates differ, calibrated scores are compatible with equality of at most one error
+    rate (Pleiss et al., 2017): calibration may widen the gaps of the others, and here is by how
+    much.
+
+    Parameters
+    ----------
+    before, after : array-like of shape (n,)
+        Probabilities before and after calibration.
+    y : array-like of shape (n,)
+        Two labels.
+    sensitive_features : frame, series, mapping, array or list of n rows
+        Who.
+    threshold : float, default=0.5
+        Decide positively at or above it.
+    missing, positive_label
+        As in ``GroupFairnessCalibrator``.
+
+    Returns
+    -------
+    DataFrame
+        A line a group, and last ``(gap)``, largest minus smallest: ``rows``, ``base_rate``, and
+        ``selection_rate``, ``true_positive_rate`` and ``false_positive_rate``, each ``_before``
+        and ``_after``; NaN where no row counts.
+
+    Examples
+    --------
+    >>> table = threshold_effects([0.6, 0.4], [0.4, 0.6], [1, 0], ["a", "b"])
+    >>> table["selection_rate_after"].tolist()
+    [0.0, 1.0, 1.0]
+    """
+    target, _ = inputs.binary_target(y, positive_label)
+    groups = Groups.from_sensitive(sensitive_features, missing=missing, like=y)
+    size, codes = len(groups), groups.codes
+    positive = group_sums(target.astype(np.float64), codes, size)
+    total = groups.counts.astype(np.float64)
+    table: dict[str, Any] = {"group": list(groups.names), "rows": groups.counts}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table["base_rate"] = positive / total
+        for when, scores in (("before", before), ("after", after)):
+            chosen = (_probabilities(scores) >= threshold).astype(np.float64)
+            inputs.check_lengths(len(target), **{when: chosen}, sensitive_features=codes)
+            hits = group_sums(chosen * target, codes, size)
+            selected = group_sums(chosen, codes, size)
+            table[f"selection_rate_{when}"] = selected / total
+            table[f"true_positive_rate_{when}"] = hits / positive
+            table[f"false_positive_rate_{when}"] = (selected - hits) / (total - positive)
+    frame = pd.DataFrame(table)
+    rates = frame.columns[2:]
+    gap = (frame[rates].max() - frame[rates].min()).to_dict()
+    last = pd.DataFrame([{"group": "(gap)", "rows": int(total.sum()), **gap}])
+    return pd.concat([frame, last], ignore_index=True)
