@@ -65,21 +65,25 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         Replace the bounds of ``constraints``.
     temperature : float > 0, default=1.0
         Sharpness of the soft rates in ``history_``; a penalty's own is one of its options.
-    task, optimizer, lr, batch_size, max_epochs, lr_decay, ema, clip_norm, base_loss, \
-validation_fraction, certification_fraction, frozen, callbacks, device, precision, fabric, \
-timeout, sensitive_features, positive_label, missing, min_count, random_state
-        As in ``LagrangianFairnessTrainer``. Validation rows are measured after every epoch and
+    **others
+        ``task``, ``optimizer``, ``lr``, ``batch_size``, ``max_epochs``, ``lr_decay``, ``ema``,
+        ``clip_norm``, ``base_loss``, ``validation_fraction``, ``certification_fraction``,
+        ``frozen``, ``callbacks``, ``device``, ``precision``, ``fabric``, ``timeout``,
+        ``sensitive_features``, ``positive_label``, ``missing``, ``min_count``, ``random_state``:
+        as in ``LagrangianFairnessTrainer``. Validation rows are measured after every epoch and
         choose nothing here; whoever picks ``eta`` by them steers.
 
     Attributes
     ----------
-    module_, classes_, constraints_, scheme_, reports_, fairness_report_, start_report_, status_, \
-n_iter_, n_skipped_, n_features_in_, feature_names_in_
-        As in ``LagrangianFairnessTrainer``.
+    module_ : nn.Module
+        The trained copy.
     history_ : DataFrame
         A row an epoch: ``loss``, ``base_loss``, ``penalty`` (before eta), ``eta``, accuracies, gaps
         on soft and hard decisions of training batches and on held-out rows, learning rate, gradient
         norm, seconds.
+    fairness_report_ : FairnessReport
+        As in ``LagrangianFairnessTrainer``, like ``reports_``, ``start_report_``, ``status_``,
+        ``constraints_``, ``scheme_``, ``classes_``, ``n_iter_`` and ``n_skipped_``.
 
     Examples
     --------
