@@ -1,0 +1,1 @@
+"""The same constraints inside one run of stock XGBoost or LightGBM."""
