@@ -445,4 +445,56 @@ def require_known_labels(y: NDArray[Any], classes: NDArray[Any]) -> None:
     """Raise if a label is none of the two that ``fit`` saw."""
     strange = ~np.isin(y, classes)
     if strange.any():
-        raise InvalidDataError(f"y holds the label {y[strange][0]!r}; fit saw {classes.tolist()}.")
+        raise InvalidDataError(
+            f"y holds the label {y[strange].tolist()[0]!r}; fit saw {classes.tolist()}."
+        )
+
+
+Levels = dict[str, list[Any]]
+"""Categorical column -> its levels, as ``fit`` saw them."""
+
+
+def booster_features(X: Any, levels: Levels | None = None) -> tuple[Any, Levels]:
+    """Read ``X`` as boosters take it: a pandas frame with categories, a CSR matrix or an array.
+
+    Parameters
+    ----------
+    X : frame, sparse matrix or array
+        Missing values stay missing.
+    levels : dict, optional
+        Levels that ``fit`` saw: a value that is none of them becomes missing.
+
+    Returns
+    -------
+    X, levels
+
+    Raises
+    ------
+    InvalidDataError
+        If a column holds text that nobody declared to be categories.
+    """
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        array = check_array(X, accept_sparse="csr", dtype="numeric", ensure_all_finite="allow-nan")
+        if _is_sparse(array):
+            return sparse.csr_matrix(array), {}
+        return (array.astype(np.float64) if array.dtype.kind in "bO" else array), {}
+    data: pd.DataFrame = frame.to_pandas()
+    found: Levels = {}
+    changed: dict[Any, Any] = {}
+    for name in data.columns:
+        column = data[name]
+        known = None if levels is None else levels.get(str(name))
+        if known is not None:
+            at = pd.Index(known).get_indexer(pd.Index(column.astype(object)))
+            changed[name] = pd.Categorical.from_codes(at, categories=pd.Index(known))
+        elif isinstance(column.dtype, pd.CategoricalDtype):
+            used = column.cat.remove_unused_categories().cat.categories
+            changed[name] = column.astype(pd.CategoricalDtype(used))
+            found[str(name)] = used.tolist()
+        elif not pd.api.types.is_numeric_dtype(column.dtype):
+            raise InvalidDataError(
+                f"X has the column {str(name)!r} of type {column.dtype}; boosters take numbers and "
+                f"categories: X[{str(name)!r}] = X[{str(name)!r}].astype('category')."
+            )
+    return (data.assign(**changed) if changed else data), found if levels is None else levels
