@@ -304,6 +304,12 @@ def drop_columns(X: Any, names: str | Sequence[str]) -> tuple[Any, Columns]:
         If ``X`` is no frame or lacks a column.
     """
     wanted = [names] if isinstance(names, str) else list(names)
+    if is_lazy(X) and hasattr(X, "columns"):
+        known = list(X.columns)
+        if missing := [name for name in wanted if name not in known]:
+            raise InvalidDataError(f"X has no column {missing[0]!r}; columns: {known}.")
+        here = X[wanted].compute()
+        return X.drop(columns=wanted), {name: here[name].to_numpy() for name in wanted}
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
         raise InvalidDataError(
@@ -489,12 +495,23 @@ def booster_features(X: Any, levels: Levels | None = None) -> tuple[Any, Levels]
             at = pd.Index(known).get_indexer(pd.Index(column.astype(object)))
             changed[name] = pd.Categorical.from_codes(at, categories=pd.Index(known))
         elif isinstance(column.dtype, pd.CategoricalDtype):
-            used = column.cat.remove_unused_categories().cat.categories
-            changed[name] = column.astype(pd.CategoricalDtype(used))
-            found[str(name)] = used.tolist()
+            changed[name] = column.cat.as_unordered()  # LightGBM takes ordered ones for numbers
+            found[str(name)] = column.cat.categories.tolist()
         elif not pd.api.types.is_numeric_dtype(column.dtype):
             raise InvalidDataError(
                 f"X has the column {str(name)!r} of type {column.dtype}; boosters take numbers and "
                 f"categories: X[{str(name)!r}] = X[{str(name)!r}].astype('category')."
             )
     return (data.assign(**changed) if changed else data), found if levels is None else levels
+
+
+def is_lazy(values: Any) -> bool:
+    """Whether rows are a Dask collection."""
+    return hasattr(values, "__dask_graph__")
+
+
+def stack_rows(parts: Sequence[Any]) -> Any:
+    """Rows of several frames, CSR matrices or arrays, one after the other."""
+    if isinstance(parts[0], pd.DataFrame):
+        return pd.concat(parts, ignore_index=True)
+    return sparse.vstack(parts, format="csr") if _is_sparse(parts[0]) else np.vstack(parts)

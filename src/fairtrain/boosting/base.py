@@ -19,12 +19,18 @@ from fairtrain import _validation as inputs
 from fairtrain._facade import take_sensitive
 from fairtrain._splits import RowSplit, split_rows
 from fairtrain.boosting.backend import feature_gains, load_backend, stock_predict
+from fairtrain.boosting.distributed import DaskRows, local, map_rows, train_on_workers
 from fairtrain.boosting.explaining import empty_cells, training_notes
-from fairtrain.boosting.objective import Task, predictions
+from fairtrain.boosting.objective import Task
 from fairtrain.boosting.settings import round_settings, tree_settings
-from fairtrain.boosting.training import Job, JobRows, Trained, train
+from fairtrain.boosting.training import Job, JobRows, Trained, predict_all, train
 from fairtrain.constraints import Constraint
-from fairtrain.exceptions import ConstraintNotMetWarning, FairtrainWarning, NearConstantWarning
+from fairtrain.exceptions import (
+    ConstraintNotMetWarning,
+    FairtrainWarning,
+    InvalidParameterError,
+    NearConstantWarning,
+)
 from fairtrain.groups import Groups, GroupScheme
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import RowsRole, Verdict
@@ -46,9 +52,18 @@ class Prepared:
     watched: list[tuple[Any, Floats]]
 
     @property
-    def steering(self) -> NDArray[np.int64] | None:
-        """Rows that steer; None where the training rows have to."""
-        return self.split.steering if len(self.split.steering) else None
+    def job_rows(self) -> JobRows:
+        """What training needs of them; without steering rows the training rows have to steer."""
+        steering = self.split.steering if len(self.split.steering) else None
+        return JobRows(
+            X=self.X,
+            y=self.y,
+            codes=self.groups.codes,
+            weight=self.weight,
+            training=self.split.training,
+            steering=steering,
+            watched=self.watched,
+        )
 
 
 class LagrangianBoosting(BaseEstimator):
@@ -65,6 +80,7 @@ class LagrangianBoosting(BaseEstimator):
     validation_fraction: float | None
     certification_fraction: float | None
     confidence: float | None
+    timeout: float
     random_state: Any
 
     @property
@@ -127,25 +143,10 @@ class LagrangianBoosting(BaseEstimator):
 
     def _train(self, job: Job, rows: Prepared) -> tuple[Trained, Floats]:
         """Train, and predict for all rows."""
-        found = train(
-            job,
-            JobRows(
-                rows.X,
-                rows.y,
-                rows.groups.codes,
-                rows.weight,
-                rows.split.training,
-                rows.steering,
-                rows.watched,
-            ),
-        )
-        predicted = np.empty(len(rows.y))
-        predicted[rows.split.training] = predictions(found.rounds.training_margin, self.task)
-        if rows.steering is not None:
-            predicted[rows.steering] = predictions(found.rounds.steering_margin, self.task)
-        if len(last := rows.split.certification):
-            predicted[last] = stock_predict(found.model, inputs.take_rows(rows.X, last))
-        return found, predicted
+        if isinstance(rows.X, DaskRows):
+            return train_on_workers(job, rows.X, rows.job_rows, self.timeout)
+        found = train(job, rows.job_rows)
+        return found, predict_all(found, rows.job_rows, self.task)
 
     def _prepare(
         self,
@@ -157,10 +158,22 @@ class LagrangianBoosting(BaseEstimator):
         constraints: tuple[Constraint, ...],
         rng: np.random.RandomState,
     ) -> Prepared:
-        X, sensitive = take_sensitive(
-            inputs.as_features(X), self.sensitive_features, sensitive_features
-        )
-        inputs.check_features(self, X, reset=True)
+        on_workers = inputs.is_lazy(X)
+        if on_workers:
+            self._check_distributed(eval_set)
+            X, sensitive = take_sensitive(X, self.sensitive_features, sensitive_features)
+            X, y, sensitive, sample_weight = (
+                DaskRows(X),
+                local(y),
+                local(sensitive),
+                local(sample_weight),
+            )
+            inputs.check_features(self, X.head, reset=True)
+        else:
+            X, sensitive = take_sensitive(
+                inputs.as_features(X), self.sensitive_features, sensitive_features
+            )
+            inputs.check_features(self, X, reset=True)
         target = self._read_target(y, constraints)
         groups = Groups.from_sensitive(
             sensitive,
@@ -168,14 +181,17 @@ class LagrangianBoosting(BaseEstimator):
             min_count=self.min_count,
             like=X if inputs.has_index(X) else y,
         )
-        n = inputs.number_of_rows(X)
+        n = X.shape[0] if on_workers else inputs.number_of_rows(X)
         inputs.check_lengths(n, y=target, sensitive_features=groups.codes)
         weight = inputs.as_sample_weight(sample_weight, n)
-        X, self._levels = inputs.booster_features(X)
+        if on_workers:
+            self._levels = X.levels
+        else:
+            X, self._levels = inputs.booster_features(X)
         if weight is not None and (weight == 0).any():
             kept = np.flatnonzero(weight > 0)
-            X, target, groups = inputs.take_rows(X, kept), target[kept], groups.take(kept)
-            weight = weight[kept]
+            X = X.take(kept) if on_workers else inputs.take_rows(X, kept)
+            target, groups, weight = target[kept], groups.take(kept), weight[kept]
         split = split_rows(
             groups.codes,
             self._strata(target),
@@ -184,6 +200,16 @@ class LagrangianBoosting(BaseEstimator):
             random_state=rng,
         )
         return Prepared(X, target, groups, weight, split, self._read_eval_set(eval_set))
+
+    def _check_distributed(self, eval_set: Any) -> None:
+        if self.booster != "xgboost":
+            raise InvalidParameterError(
+                f"booster={self.booster!r} does not train on Dask collections; use 'xgboost'."
+            )
+        if eval_set is not None:
+            raise InvalidParameterError(
+                "eval_set is not followed on Dask collections; the steering rows are: leave it out."
+            )
 
     def _read_eval_set(self, eval_set: Any) -> list[tuple[Any, Floats]]:
         read = []
@@ -249,6 +275,11 @@ class LagrangianBoosting(BaseEstimator):
         check_is_fitted(self)
         return stock_predict(self.booster_, self._features(X))
 
+    def _by_part(self, function: Any, X: Any, like: NDArray[Any]) -> Any:
+        """Apply a function of rows, to a Dask collection lazily, part by part."""
+        check_is_fitted(self)
+        return map_rows(function, X, like) if inputs.is_lazy(X) else function(X)
+
     def evaluate(
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
     ) -> FairnessReport:
@@ -264,11 +295,12 @@ class LagrangianBoosting(BaseEstimator):
         FairnessReport
         """
         check_is_fitted(self)
-        X, sensitive = take_sensitive(
-            inputs.as_features(X), self.sensitive_features, sensitive_features
-        )
+        X = X if inputs.is_lazy(X) else inputs.as_features(X)
+        X, sensitive = take_sensitive(X, self.sensitive_features, sensitive_features)
+        y, sensitive, sample_weight = local(y), local(sensitive), local(sample_weight)
         codes = self.scheme_.encode(sensitive, like=X if inputs.has_index(X) else y)
-        predicted, target = self._predicted(X), self._read_later_target(y)
+        predicted = np.asarray(self._by_part(self._predicted, X, np.empty(0)))
+        target = self._read_later_target(y)
         inputs.check_lengths(len(predicted), y=target, sensitive_features=codes)
         weight = inputs.as_sample_weight(sample_weight, len(target))
         groups = Groups(self.scheme_, codes)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 
 from fairtrain import _validation as inputs
 from fairtrain._facade import require_positive_label
@@ -82,6 +83,8 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
     min_count : int, default=30
         Groups with fewer steering rows are steadied by the coarser groups that contain them, and
         are never judged fair on steering rows.
+    timeout : float, default=600
+        Seconds after which a worker of a Dask cluster that waits for the others gives up.
     random_state : int, RandomState or None
         Splits the rows and seeds the booster.
     n_jobs : int, optional
@@ -161,6 +164,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         positive_label: Any = None,
         missing: str = "error",
         min_count: int = 30,
+        timeout: float = 600.0,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -182,6 +186,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         self.positive_label = positive_label
         self.missing = missing
         self.min_count = min_count
+        self.timeout = timeout
         self.random_state = random_state
         self.n_jobs = n_jobs
 
@@ -227,18 +232,25 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         """
         return self._fit(X, y, sensitive_features, sample_weight, eval_set)
 
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Decide for the label of larger probability, shape (n,)."""
+    def predict(self, X: Any) -> Any:
+        """Decide for the label of larger probability, shape (n,); lazily for a Dask collection."""
+        check_is_fitted(self)
+        return self._by_part(self._decide, X, self.classes_[:0])
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probability of each label, shape (n, 2), in the order of ``classes_``.
+
+        Under a bound these are probabilities of a fair rule, not those of the labels.
+        """
+        return self._by_part(self._both, X, np.empty((0, 2)))
+
+    def _decide(self, X: Any) -> NDArray[Any]:
         favourable = self._predicted(X) > 0.5
         return np.asarray(
             self.classes_[np.where(favourable, self._favourable, 1 - self._favourable)]
         )
 
-    def predict_proba(self, X: Any) -> Floats:
-        """Probability of each label, shape (n, 2), in the order of ``classes_``.
-
-        Under a bound these are probabilities of a fair rule, not those of the labels.
-        """
+    def _both(self, X: Any) -> Floats:
         share = self._predicted(X)
         proba = np.empty((len(share), 2))
         proba[:, self._favourable], proba[:, 1 - self._favourable] = share, 1 - share

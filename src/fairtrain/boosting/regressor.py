@@ -43,7 +43,7 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         As in :class:`LagrangianBoostingClassifier`.
     validation_fraction, certification_fraction, early_stopping_rounds, booster_params
         As there.
-    confidence, sensitive_features, missing, min_count, random_state, n_jobs
+    confidence, sensitive_features, missing, min_count, timeout, random_state, n_jobs
         As there; ``confidence`` is the level of the reports' intervals.
 
     Attributes
@@ -90,6 +90,7 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         sensitive_features: str | Sequence[str] | None = None,
         missing: str = "error",
         min_count: int = 30,
+        timeout: float = 600.0,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -108,6 +109,7 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         self.sensitive_features = sensitive_features
         self.missing = missing
         self.min_count = min_count
+        self.timeout = timeout
         self.random_state = random_state
         self.n_jobs = n_jobs
 
@@ -146,9 +148,9 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         """
         return self._fit(X, y, sensitive_features, sample_weight, eval_set)
 
-    def predict(self, X: Any) -> Floats:
-        """Predict values, shape (n,)."""
-        return self._predicted(X)
+    def predict(self, X: Any) -> Any:
+        """Predict values, shape (n,); lazily for a Dask collection."""
+        return self._by_part(self._predicted, X, np.empty(0))
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = as_constraints(self.constraints)

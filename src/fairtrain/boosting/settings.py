@@ -27,6 +27,7 @@ def tree_settings(estimator: Any, task: Task, seed: int) -> TreeSettings:
     if estimator.max_depth is not None:
         _whole("max_depth", estimator.max_depth)
     _above_zero("learning_rate", estimator.learning_rate)
+    _above_zero("timeout", estimator.timeout)
     params = estimator.booster_params
     if params is not None and not isinstance(params, Mapping):
         raise InvalidParameterError(

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain import _validation as inputs
-from fairtrain.boosting.backend import TreeData, TreeSettings, load_backend
-from fairtrain.boosting.objective import GroupSums, Lagrangian
+from fairtrain.boosting.backend import TreeData, TreeSettings, load_backend, stock_predict
+from fairtrain.boosting.objective import GroupSums, Lagrangian, Task, predictions
 from fairtrain.boosting.rounds import Rounds, RoundSettings, run_rounds
 from fairtrain.constraints import Constraint
 from fairtrain.groups import GroupScheme, group_sums
 from fairtrain.steering import RateFamily, families_of
 
-__all__ = ["Job", "JobRows", "Trained", "train"]
+__all__ = ["Job", "JobRows", "Trained", "predict_all", "train"]
 
 Floats = NDArray[np.float64]
 
@@ -115,6 +115,18 @@ def train(job: Job, rows: JobRows, sums: GroupSums = group_sums) -> Trained:
     ]
     found = run_rounds(trees, families, training, steers, job.rounds, watched)
     return Trained(trees.model(found.kept), found, steers.counts, _base_rates(job, rows, sums))
+
+
+def predict_all(found: Trained, rows: JobRows, task: Task) -> Floats:
+    """Predictions for all rows, shape (n,); margins of the chosen round spare most of the work."""
+    predicted = np.full(len(rows.y), np.nan)
+    predicted[rows.training] = predictions(found.rounds.training_margin, task)
+    if rows.steering is not None:
+        predicted[rows.steering] = predictions(found.rounds.steering_margin, task)
+    left = np.flatnonzero(np.isnan(predicted))
+    if len(left):
+        predicted[left] = stock_predict(found.model, inputs.take_rows(rows.X, left))
+    return predicted
 
 
 def _base_rates(job: Job, rows: JobRows, sums: GroupSums) -> Floats:
