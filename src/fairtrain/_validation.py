@@ -149,6 +149,8 @@ def label_column(y: Any) -> NDArray[Any]:
         raise InvalidDataError("y contains missing labels; drop those rows.")
     if array.dtype.kind == "f" and np.isnan(array).any():
         raise InvalidDataError("Input y contains NaN; drop the rows without a label.")
+    if array.dtype.kind == "f" and np.isinf(array).any():
+        raise InvalidDataError("Input y contains infinity, which is no label.")
     check_classification_targets(array)
     return array
 

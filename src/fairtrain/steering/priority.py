@@ -18,16 +18,17 @@ class Yielding:
 
     Called once an epoch (or every so many rounds). When the model predicts no better than the best
     constant, or a bound is at its cap, although ``patience`` calls have passed, the working bound
-    of the lowest priority that still pulls is loosened by a step. Constraints of equal priority
-    have the same claim: with a single level nothing gives way, and the outcome says what is broken.
+    of the lowest priority that still pulls is loosened, each time by more, and its multipliers are
+    halved so that the model recovers soon. Constraints of equal priority have the same claim: with
+    a single level nothing gives way, and the outcome says what is broken.
 
     Parameters
     ----------
     bounds : sequence of RateBounds
         The bounds, with the priorities of their constraints.
-    step : float, default=0.25
-        Loosening at a time, as a share of the bound (of 1 - bound, for a ratio).
-    patience : int, default=3
+    step : float, default=0.5
+        First loosening, as a share of the bound (of 1 - bound, for a ratio).
+    patience : int, default=2
         Calls that must agree before something gives way.
 
     Attributes
@@ -37,7 +38,7 @@ class Yielding:
     """
 
     def __init__(
-        self, bounds: Sequence[RateBounds], *, step: float = 0.25, patience: int = 3
+        self, bounds: Sequence[RateBounds], *, step: float = 0.5, patience: int = 2
     ) -> None:
         self.priority = np.array([b.constraint.priority for b in bounds])
         self.slack = np.zeros(len(bounds))
@@ -77,7 +78,9 @@ class Yielding:
         lower = pulls & (self.priority < self.priority.max())
         if lower.any():
             first = lower & (self.priority == self.priority[lower].min())
-            self.slack = np.where(first, self.slack + self._step, self.slack)
+            self.slack = np.where(first, 2 * self.slack + self._step, self.slack)
+            for i in np.flatnonzero(first):
+                multipliers.values[:, multipliers.slices[i]] *= 0.5
         return self.slack
 
     def state_dict(self) -> dict[str, Any]:

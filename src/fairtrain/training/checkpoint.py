@@ -18,6 +18,8 @@ __all__ = ["read_checkpoint", "write_checkpoint"]
 
 FORMAT = 1
 
+_ARRAY = "__ndarray__"
+
 
 def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     """Write a state beside its place, flush it to disk, and move it there.
@@ -62,14 +64,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InvalidDataError(
             f"{str(path)!r} is no checkpoint of this version of fairtrain; train from the start."
         )
-    state: dict[str, Any] = found["state"]
+    state: dict[str, Any] = _restored(found["state"])
     return state
 
 
 def _plain(value: Any) -> Any:
     """Only what can be read back without running code."""
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(value.copy())
+        return {_ARRAY: torch.from_numpy(value.copy())}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
@@ -77,3 +79,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     return value
+
+
+def _restored(value: Any) -> Any:
+    """Undo :func:`_plain`, but for tuples, which come back as lists."""
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return value[_ARRAY].numpy()
+        return {key: _restored(part) for key, part in value.items()}
+    return [_restored(part) for part in value] if isinstance(value, list) else value

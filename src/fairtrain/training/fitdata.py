@@ -91,7 +91,7 @@ def from_rows(
     head: Head,
     labels: NDArray[Any] | None,
     *,
-    batch_size: int,
+    batch_size: int | None,
     fractions: Fractions,
     engine: Engine,
     seed: int,
@@ -106,8 +106,9 @@ def from_rows(
         Their groups.
     head, labels
         See :class:`FitData`.
-    batch_size : int
-        Rows of a batch, of each process.
+    batch_size : int or None
+        Rows of a batch, of each process; None for a twentieth of the training rows, between 64 and
+        512.
     fractions : Fractions
         How many rows steer and certify.
     engine : Engine
@@ -134,7 +135,8 @@ def from_rows(
         rows.take(torch.from_numpy(part))
         for part in (split.training, split.steering, split.certification)
     )
-    sampler = _sampler(training, batch_size, stratify=labels is not None, seed=seed)
+    size = _batch_size(len(training.y)) if batch_size is None else int(batch_size)
+    sampler = _sampler(training, size, stratify=labels is not None, seed=seed)
     held, certifying = (
         _source(part, engine) if len(part.y) else None for part in (steering, certification)
     )
@@ -214,6 +216,11 @@ def _source(
     rows: TensorRows, engine: Engine, sampler: GroupStratifiedBatchSampler | None = None
 ) -> RowSource:
     return RowSource(rows, engine.device, sampler, rank=engine.rank, world_size=engine.world_size)
+
+
+def _batch_size(rows: int) -> int:
+    """Twenty batches an epoch where rows are few, batches of 512 where they are many."""
+    return min(max(rows // 20, 64), 512)
 
 
 def _sampler(

@@ -21,6 +21,7 @@ from fairtrain.steering import (
     working_margins,
 )
 from fairtrain.training.batch import Batch
+from fairtrain.training.cells import Measured
 from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.dual import DualStep
 from fairtrain.training.run import Run, RunParts
@@ -42,6 +43,8 @@ class GameSettings:
     ----------
     augmented : float
         Penalty parameter of the augmented Lagrangian; 0 for the plain one.
+    margin : float
+        Share of a parity's bound (of 1 minus a ratio's) that multipliers leave unused.
     confidence : float or None
         Level at which bounds are to hold on the rows that steer.
     min_count : int
@@ -53,6 +56,7 @@ class GameSettings:
     """
 
     augmented: float = 0.0
+    margin: float = 0.0
     confidence: float | None = None
     min_count: int = 30
     best_constant: float = -np.inf
@@ -99,12 +103,17 @@ class LagrangianRun(Run):
         """Excess over the working bounds and sums of multipliers, at every update."""
         self._recent = np.zeros((2, parts.cells.n_cells))
         self._soft: Tensor | None = None
+        self._this_epoch = 0
+        self._last_epoch: int | None = None
+        floating = (p.dtype for p in parts.module.parameters() if p.is_floating_point())
+        self._dtype = next(floating, torch.get_default_dtype())
         self._pull = self._as_tensor(multipliers.pull())
 
     @property
     def n_batches(self) -> int | None:
         """Batches of an epoch."""
-        return self.parts.training.n_batches
+        known = self.parts.training.n_batches
+        return self._last_epoch if known is None else known
 
     def step(self, batch: Batch) -> Losses:
         """Base loss plus what the soft rates of the batch cost."""
@@ -114,7 +123,7 @@ class LagrangianRun(Run):
         sums = all_reduce_sum(own)
         present = sums[1] > 0
         rates = sums[0] / torch.where(present, sums[1], 1.0)
-        self._soft = torch.where(present, rates.detach(), torch.nan)
+        self._soft = torch.stack([torch.where(present, rates, torch.nan), sums[1]]).detach()
         pull = self._pull.to(rates.dtype)
         if self.settings.augmented:
             shifted = self.multipliers.shifted(self._soft_rates(), self.settings.augmented)
@@ -129,15 +138,18 @@ class LagrangianRun(Run):
 
     def after_batch(self, batch: Batch, losses: Losses) -> None:
         """Let the multipliers move if it is their turn."""
+        self._this_epoch += 1
         self.dual.after_batch(self, self._soft_rates)
 
     def after_epoch(self, record: dict[str, Any]) -> None:
         """Measure, choose, and complete the record."""
         self.dual.after_epoch(self)
+        self._last_epoch, self._this_epoch = self._this_epoch, 0
         super().after_epoch(record)
         assert self.held is not None
-        self._tighten(self.held.rates, self.held.effective)
+        self._tighten(self.held.rates, self.held.effective, spare=0.0)
         excess = self.multipliers.excess(self.held.rates)
+        self._tighten(self.held.rates, self.held.effective)
         candidate = Candidate(
             when=int(record["epoch"]),
             performance=self.held.performance,
@@ -148,9 +160,7 @@ class LagrangianRun(Run):
             self.best_weights = self.weights()
         if self.settings.keep_all:
             self.iterates.append((self.weights(), candidate, self.held.rates))
-        self.yielding.look(
-            self.multipliers, useless=self.held.performance <= self.settings.best_constant + 1e-9
-        )
+        self.yielding.look(self.multipliers, useless=self._useless(self.held))
         record["feasible"] = self.choice.is_feasible(candidate)
         record["worst_excess"] = float(np.nanmax(excess)) if np.isfinite(excess).any() else np.nan
         for i, (family, part) in enumerate(
@@ -202,6 +212,7 @@ class LagrangianRun(Run):
             "best": self.best_weights,
             "looks": [[excess, sums] for excess, sums in self.looks],
             "recent": self._recent,
+            "last_epoch": self._last_epoch,
             "iterates": [
                 [weights, {**vars(candidate), "excess": list(candidate.excess)}, rates]
                 for weights, candidate, rates in self.iterates
@@ -220,6 +231,7 @@ class LagrangianRun(Run):
         self.best_weights = state["best"]
         self.looks = [(np.array(excess), np.array(sums)) for excess, sums in state["looks"]]
         self._recent = np.array(state["recent"])
+        self._last_epoch = state["last_epoch"]
         self.iterates = [
             (
                 weights,
@@ -229,13 +241,29 @@ class LagrangianRun(Run):
             for weights, candidate, rates in state["iterates"]
         ]
 
-    def _tighten(self, rates: Floats, effective: Floats) -> None:
-        """Set working bounds: tighter by their uncertainty, looser by what gave way."""
+    def _useless(self, held: Measured) -> bool:
+        """Whether predictions are no better than the best constant, within a standard error."""
+        constant = self.settings.best_constant
+        if not np.isfinite(constant) or self.parts.head.task == "regression":
+            return False
+        noise = np.sqrt(constant * (1 - constant) / max(held.n_rows, 1.0))
+        return bool(held.performance <= constant + noise)
+
+    def _tighten(self, rates: Floats, effective: Floats, spare: float | None = None) -> None:
+        """Set working bounds: tighter by their uncertainty, looser by what gave way.
+
+        Multipliers also leave a part of each bound unused (``spare``), or the iterates of a
+        converged run would lie on either side of it.
+        """
         margins = np.zeros(len(self.families))
         if self.settings.confidence is not None:
             margins = working_margins(self.families, rates, effective, self.settings.confidence)
-        for i, margin in enumerate(margins - self.yielding.slack):
-            self.multipliers.set_margin(i, float(margin))
+        margins -= self.yielding.slack
+        spare = self.settings.margin if spare is None else spare
+        for i, family in enumerate(self.families):
+            bound, kind = family.constraint.bound, family.constraint.kind
+            room = {"difference": bound, "ratio": 1 - bound, "upper": 0.0}[kind]
+            self.multipliers.set_margin(i, float(margins[i] + spare * room))
 
     def _recent_sums(self) -> tuple[Floats, Floats]:
         recent = torch.from_numpy(self._recent).to(communication_device())
@@ -244,8 +272,11 @@ class LagrangianRun(Run):
         return total[0], total[1]
 
     def _soft_rates(self) -> Floats:
+        """Soft rates of the last batch; bounds around the overall rate learn its shares."""
         assert self._soft is not None
-        return np.asarray(self._soft.double().cpu().numpy())
+        rates, counts = self._soft.double().cpu().numpy()
+        self.multipliers.set_shares(counts)
+        return np.asarray(rates)
 
     def _as_tensor(self, values: Floats) -> Tensor:
-        return torch.from_numpy(values).float().to(self.parts.engine.device)
+        return torch.from_numpy(values).to(self.parts.engine.device, self._dtype)

@@ -102,10 +102,12 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Largest sum of a bound's multipliers on either side.
     temperature : float > 0, default=0.5
         Sharpness of the soft rates that weights pay for; smaller is closer to decisions.
-    batch_size : int, default=512
-        Rows of a batch (of each process). Batches hold every group and label.
-    max_epochs : int, default=30
-        Epochs.
+    batch_size : int, optional
+        Rows of a batch (of each process). Batches hold every group and label. Default: a twentieth
+        of the training rows, between 64 and 512.
+    max_epochs : int, optional
+        Epochs. Default: 30, or more where these come to less than 1,500 steps: multipliers need
+        time to find their level.
     lr_decay : {"cosine", "none"} or callable, default="cosine"
         Factor of the learning rate as a function of the part of training that is over. What is
         left of a constant rate is noise around the bound.
@@ -123,6 +125,9 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     confidence : float in (0, 1), optional
         Tighten the working bounds until the *upper confidence limit* of every gap on the rows that
         steer keeps its bound.
+    margin : float in [0, 1), default=0.1
+        Share of a difference bound (of 1 minus a ratio bound) that the multipliers leave unused, so
+        that the iterates of a converged run lie inside the bound rather than on either side of it.
     tolerance : float, default=0.0
         Excess on the rows that steer that counts as kept when an epoch is chosen, as a share of
         the bound.
@@ -225,8 +230,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         primal_step: Callable[..., PrimalStep] | None = None,
         multiplier_cap: float = 50.0,
         temperature: float = 0.5,
-        batch_size: int = 512,
-        max_epochs: int = 30,
+        batch_size: int | None = None,
+        max_epochs: int | None = None,
         lr_decay: str | Callable[[float], float] = "cosine",
         ema: float | None = None,
         clip_norm: float | None = 1.0,
@@ -234,6 +239,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         validation_fraction: float | None = 0.2,
         certification_fraction: float | None = 0.0,
         confidence: float | None = None,
+        margin: float = 0.1,
         tolerance: float = 0.0,
         mixture: bool = False,
         frozen: str | Sequence[str] = (),
@@ -272,6 +278,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         self.validation_fraction = validation_fraction
         self.certification_fraction = certification_fraction
         self.confidence = confidence
+        self.margin = margin
         self.tolerance = tolerance
         self.mixture = mixture
         self.frozen = frozen
@@ -289,8 +296,10 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     def _read_constraints(self) -> tuple[Constraint, ...]:
         if self.confidence is not None and not 0 < self.confidence < 1:
             raise InvalidParameterError(f"confidence must lie in (0, 1), got {self.confidence!r}.")
-        if not 0 <= self.tolerance <= 1:
-            raise InvalidParameterError(f"tolerance must lie in [0, 1], got {self.tolerance!r}.")
+        for name in ("margin", "tolerance"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise InvalidParameterError(f"{name} must lie in [0, 1), got {value!r}.")
         return as_constraints(
             self.constraints,
             difference_bound=self.difference_bound,
@@ -305,11 +314,12 @@ class LagrangianFairnessTrainer(FairnessTrainer):
             multipliers,
             self._dual_step(),
             IterateChoice(
-                bounds, tolerance=self.tolerance, warm_up=int(self.max_epochs * _WARM_UP)
+                bounds, tolerance=self.tolerance, warm_up=int(self._epochs(data) * _WARM_UP)
             ),
             Yielding(bounds),
             GameSettings(
                 augmented=_PROPORTIONAL * self.dual_lr if self.dual == "augmented" else 0.0,
+                margin=self.margin,
                 confidence=self.confidence,
                 min_count=self.min_count,
                 best_constant=data.best_constant,

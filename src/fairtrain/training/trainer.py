@@ -13,20 +13,18 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import RegressorTags, Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from fairtrain import _validation as inputs
-from fairtrain._facade import require_positive_label, take_sensitive
+from fairtrain._facade import require_positive_label
 from fairtrain.constraints import BoundedGroupLoss, Constraint, RateParity
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups, GroupScheme
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import RowsRole, Verdict
 from fairtrain.steering import families_of
-from fairtrain.training.batch import CHUNK, Batch, Source, TensorRows
+from fairtrain.training.batch import Batch, Source, TensorRows, to_device
 from fairtrain.training.cells import CellSums
 from fairtrain.training.checkpoint import read_checkpoint
 from fairtrain.training.engine import Engine, process_group, trainable
@@ -35,6 +33,7 @@ from fairtrain.training.heads import Head
 from fairtrain.training.judging import Decided, Judge, Members, decide
 from fairtrain.training.loop import TrainingLoop
 from fairtrain.training.modules import build_module
+from fairtrain.training.predictor import Predictor, as_array, dtype_of
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import GradientStep, PrimalStep, cosine_decay
 
@@ -44,11 +43,14 @@ Floats = NDArray[np.float64]
 
 _DECAYS: dict[str, Callable[[float], float] | None] = {"cosine": cosine_decay, "none": None}
 
+_EPOCHS, _STEPS = 30, 1500
+"""Epochs, and the steps they must at least come to, where nobody says how many."""
+
 _MAY_DIFFER = {"callbacks", "device", "fabric", "timeout", "module"}
 """Settings that a resumed training need not share with the one it goes on with."""
 
 
-class FairnessTrainer(ClassifierMixin, BaseEstimator):
+class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
     """Base of the trainers of neural networks.
 
     Everything but the method is here: reading rows, groups and labels, splitting rows that train,
@@ -58,14 +60,13 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
     """
 
     module: Any
-    task: str
     optimizer: Any
     lr: float
     lr_decay: Any
     clip_norm: float | None
     ema: float | None
-    batch_size: int
-    max_epochs: int
+    batch_size: int | None
+    max_epochs: int | None
     base_loss: Any
     validation_fraction: float | None
     certification_fraction: float | None
@@ -75,7 +76,6 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
     precision: Any
     fabric: Any
     timeout: float
-    sensitive_features: Any
     positive_label: Any
     missing: Any
     min_count: int
@@ -138,7 +138,7 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
                 groups,
                 head,
                 labels,
-                batch_size=int(self.batch_size),
+                batch_size=self.batch_size,
                 fractions=Fractions(self.validation_fraction, self.certification_fraction),
                 engine=engine,
                 seed=seed,
@@ -215,7 +215,7 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
             if data.learn is not None:
                 data.learn(module)
             module = module.to(engine.device)
-            data = data.cast(_dtype(module))
+            data = data.cast(dtype_of(module))
             _try_module(module, data)
             optimizer = self._make_optimizer(trainable(module, _names(self.frozen)))
             net, optimizer = engine.prepare(module, optimizer)
@@ -246,7 +246,7 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
             run.step,
             primal,
             data.training,
-            max_epochs=int(self.max_epochs),
+            max_epochs=self._epochs(data),
             hooks=run,
             callbacks=self.callbacks,
             trainer=self,
@@ -320,11 +320,6 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
     @property
     def _report_confidence(self) -> float:
         return 0.95
-
-    @property
-    def _members(self) -> Members:
-        """Who decides."""
-        return [(1.0, self.module_)]
 
     def _make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         if isinstance(self.lr, bool) or not 0 < self.lr < math.inf:
@@ -417,12 +412,21 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
     def _check_settings(self) -> None:
         for name in ("batch_size", "max_epochs"):
             value = getattr(self, name)
+            if value is None:
+                continue
             if isinstance(value, bool) or int(value) != value or value < 1:
                 raise InvalidParameterError(f"{name} must be a whole number >= 1, got {value!r}.")
         if self.task not in ("classification", "regression"):
             raise InvalidParameterError(
                 f"task must be 'classification' or 'regression', got {self.task!r}."
             )
+
+    def _epochs(self, data: FitData) -> int:
+        """Epochs asked for, or enough for a number of steps."""
+        if self.max_epochs is not None:
+            return int(self.max_epochs)
+        batches = data.training.n_batches
+        return _EPOCHS if batches is None else max(_EPOCHS, -(-_STEPS // batches))
 
     def _head_of(self, n_classes: int) -> Head:
         temperature = float(getattr(self, "temperature", 1.0))
@@ -445,7 +449,7 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
         X, sensitive = self._split_columns(X, sensitive_features)
         x = self._features(X, reset=True)
         labels = None
-        y = _as_array(y)
+        y = as_array(y)
         if self.task == "regression":
             if y is None:
                 raise InvalidDataError("requires y to be passed, but the target y is None.")
@@ -465,154 +469,8 @@ class FairnessTrainer(ClassifierMixin, BaseEstimator):
         )
         inputs.check_lengths(len(x), y=target, sensitive_features=groups.codes)
         weight = inputs.as_sample_weight(sample_weight, len(x))
-        weights = None if weight is None else torch.from_numpy(weight).float()
+        weights = None if weight is None else torch.from_numpy(weight)
         return TensorRows(x, target, torch.from_numpy(groups.codes), weights), groups, head, labels
-
-    def _split_columns(self, X: Any, sensitive_features: Any) -> tuple[Any, Any]:
-        X = X if isinstance(X, Tensor) else inputs.as_features(X)
-        X, sensitive = take_sensitive(X, self.sensitive_features, sensitive_features)
-        return X, _as_array(sensitive)
-
-    def _features(self, X: Any, *, reset: bool) -> Tensor:
-        if not isinstance(X, Tensor):
-            return torch.from_numpy(inputs.numeric_features(self, X, reset=reset))
-        if X.ndim < 2 or not len(X):
-            raise InvalidDataError(f"X must be rows of shape (n, ...), got {tuple(X.shape)}.")
-        if X.is_floating_point() and not bool(torch.isfinite(X).all()):
-            raise InvalidDataError("X contains NaN or infinity: fill or drop those rows.")
-        if reset:
-            self.n_features_in_ = int(X.shape[1])
-        elif X.shape[1] != self.n_features_in_:
-            raise InvalidDataError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input."
-            )
-        return X.detach().cpu()
-
-    # Predicting ---------------------------------------------------------------------------------
-
-    def decision_function(self, X: Any) -> Floats:
-        """Logits.
-
-        Returns
-        -------
-        ndarray of shape (n,), or (n, C) for several classes
-            Above 0 decides for ``classes_[1]``; with several classes the largest column decides.
-        """
-        labels = self._class_labels("decision_function")
-        outputs = self._outputs(X, self.module_)
-        if outputs.ndim == 2:
-            return outputs  # several classes are numbered in sorted order
-        return outputs if labels[1] == self.classes_[1] else -outputs
-
-    def predict_proba(self, X: Any) -> Floats:
-        """Probability of each class.
-
-        Returns
-        -------
-        ndarray of shape (n, C)
-            In the order of ``classes_``.
-        """
-        self._class_labels("predict_proba")
-        outputs = torch.from_numpy(self._outputs(X, self.module_))
-        return self._in_order(self._head.probabilities(outputs))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Decide, or predict numbers.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels; numbers for regression.
-        """
-        check_is_fitted(self)
-        shares = self._shares(X)
-        if self._head.task == "regression":
-            return shares
-        return np.asarray(self.classes_[self._in_order(_columns(shares)).argmax(axis=1)])
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy; R^2 for regression."""
-        scorer = r2_score if self.task == "regression" else accuracy_score
-        return float(scorer(_as_array(y), self.predict(X), sample_weight=sample_weight))
-
-    def evaluate(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
-    ) -> FairnessReport:
-        """Judge the constraints on rows that took no part in training or choosing.
-
-        Parameters
-        ----------
-        X, y, sensitive_features, sample_weight
-            As in ``fit``; groups keep their codes, a group that fit never saw raises.
-
-        Returns
-        -------
-        FairnessReport
-        """
-        check_is_fitted(self)
-        X, sensitive = self._split_columns(X, sensitive_features)
-        y = _as_array(y)
-        codes = self.scheme_.encode(sensitive, like=X if inputs.has_index(X) else y)
-        truth = inputs.as_vector(y, "y")
-        inputs.check_lengths(inputs.number_of_rows(X), y=truth, sensitive_features=codes)
-        if self._labels is None:
-            target: NDArray[Any] = inputs.as_float_column(truth, "y")
-        else:
-            inputs.require_known_labels(truth, self.classes_)
-            order = np.argsort(self._labels, kind="stable")
-            target = order[np.searchsorted(self._labels, truth, sorter=order)]
-        weight = inputs.as_sample_weight(sample_weight, len(target))
-        return self._judge(Decided(self._shares(X), target, codes, weight), "certification")
-
-    def explain(self) -> str:
-        """Say in plain words what was achieved, on which rows, and why not more."""
-        check_is_fitted(self)
-        return "\n".join([self.fairness_report_.explain(), *self._said])
-
-    @property
-    def needs_sensitive_at_predict(self) -> bool:
-        """False: decisions read the features only."""
-        return False
-
-    def _class_labels(self, name: str) -> NDArray[Any]:
-        check_is_fitted(self)
-        if self._labels is None:
-            raise AttributeError(f"{name} belongs to classification; this task is regression.")
-        return self._labels
-
-    def _outputs(self, X: Any, module: nn.Module) -> Floats:
-        """Outputs of a module for rows of any kind."""
-        x = self._features(self._without_sensitive(X), reset=False)
-        x = x.to(_dtype(module)) if x.is_floating_point() else x
-        with torch.no_grad():
-            found = [self._head.outputs(module(p), len(p)).double() for p in torch.split(x, CHUNK)]
-        return np.asarray(torch.cat(found).numpy())
-
-    def _without_sensitive(self, X: Any) -> Any:
-        if isinstance(X, Tensor):
-            return X
-        X = inputs.as_features(X)
-        if self.sensitive_features is None:
-            return X
-        return inputs.drop_if_present(X, self.sensitive_features)
-
-    def _rows_of(self, X: Any) -> NDArray[Any]:
-        """Feature rows as numbers, one row a person."""
-        x = self._features(self._without_sensitive(X), reset=False)
-        return np.asarray(x.reshape(len(x), -1).numpy())
-
-    def _shares(self, X: Any) -> Floats:
-        """Decisions as a report reads them: of all members, by their shares."""
-        total: Any = 0.0
-        for share, module in self._members:
-            total = total + share * self._head.hard(torch.from_numpy(self._outputs(X, module)))
-        return np.asarray(total.numpy())
-
-    def _in_order(self, columns: Floats) -> Floats:
-        """Columns by class number, put into the order of ``classes_``."""
-        assert self._labels is not None
-        return columns[:, np.argsort(self._labels, kind="stable")]
 
     # scikit-learn -------------------------------------------------------------------------------
 
@@ -646,9 +504,7 @@ def _check_task(constraints: tuple[Constraint, ...], head: Head) -> None:
 def _try_module(module: nn.Module, data: FitData) -> None:
     """See on a few rows whether the module takes them and gives what the task needs."""
     example: Batch = data.example
-    x = example.x
-    if isinstance(x, Tensor) and x.is_floating_point():
-        x = x.to(_dtype(module))
+    x = to_device(example.x, example.y.device, dtype_of(module))
     was_training = module.training
     module.eval()
     try:
@@ -670,21 +526,5 @@ def _local_randomness(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    for parameter in module.parameters():
-        if parameter.is_floating_point():
-            return parameter.dtype
-    return torch.get_default_dtype()
-
-
-def _columns(shares: Floats) -> Floats:
-    """Shares by class number, one column a class."""
-    return shares if shares.ndim == 2 else np.column_stack([1 - shares, shares])
-
-
 def _names(frozen: str | Sequence[str]) -> tuple[str, ...]:
     return (frozen,) if isinstance(frozen, str) else tuple(frozen)
-
-
-def _as_array(values: Any) -> Any:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values

@@ -1,0 +1,219 @@
+"""One table of cases against every trainer: scikit-learn's rules and ours."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn import config_context
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from tests.training.data import linear, make_rows
+
+from fairtrain import (
+    BoundedGroupLoss,
+    LagrangianFairnessTrainer,
+    RegularizedFairnessTrainer,
+)
+from fairtrain._draws import keyed_uniform
+from fairtrain._validation import as_features
+from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
+
+QUICK = {"lr": 0.05, "batch_size": 128, "max_epochs": 4, "random_state": 0}
+TRAINERS: dict[str, Any] = {
+    "lagrangian": lambda **more: LagrangianFairnessTrainer(**{"module": linear, **QUICK, **more}),
+    "regularized": lambda **more: RegularizedFairnessTrainer(**{"module": linear, **QUICK, **more}),
+}
+X, Y, A = make_rows(600)
+pytestmark = pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
+
+
+@pytest.fixture(params=TRAINERS)
+def make(request):
+    return TRAINERS[request.param]
+
+
+def test_fit_returns_self_and_reports(make):
+    trainer = make()
+    assert trainer.fit(X, Y, sensitive_features=A) is trainer
+    assert trainer.classes_.tolist() == [0, 1]
+    assert trainer.n_features_in_ == 4
+    assert set(trainer.reports_) == {"training", "steering"}
+    assert trainer.fairness_report_ is trainer.reports_["steering"]
+    assert str(trainer.status_) in trainer.explain()
+    assert is_classifier(trainer)
+    assert not trainer.needs_sensitive_at_predict
+
+
+def test_the_same_seed_gives_the_same_model_and_leaves_the_global_one_alone(make):
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = make().fit(X, Y, sensitive_features=A)
+    assert (torch.get_rng_state() == state).all()
+    torch.manual_seed(6)
+    second = make().fit(X, Y, sensitive_features=A)
+    assert (first.decision_function(X) == second.decision_function(X)).all()
+    other = make(random_state=1).fit(X, Y, sensitive_features=A)
+    assert (first.decision_function(X) != other.decision_function(X)).any()
+
+
+def test_a_module_is_copied_and_cloning_keeps_its_weights(make):
+    module = linear(4, 1)
+    before = module.weight.detach().clone()
+    trainer = clone(make(module=module)).fit(X, Y, sensitive_features=A)
+    assert (module.weight == before).all()
+    assert (trainer.module.weight == before).all()
+    assert trainer.module_ is not trainer.module
+    assert not (trainer.module_.weight == before).all()
+    assert not trainer.module_.training
+
+
+def test_a_model_keeps_no_row(make):
+    canary = X.copy()
+    canary[:, 0] = 123456.78125 + np.arange(len(X))
+    trainer = make(module=None).fit(canary, Y, sensitive_features=A)
+    blob = pickle.dumps(trainer)
+    marked = canary[:, 0]
+    for kind in (np.float32, np.float64):
+        assert not any(value.tobytes() in blob for value in marked.astype(kind))
+    assert len(blob) < 120_000
+    again = pickle.loads(blob)
+    assert (again.predict(X) == trainer.predict(X)).all()
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "tensor", "list"])
+def test_rows_of_every_kind(make, kind):
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    rows = {
+        "pandas": frame, "polars": pl.DataFrame(X, schema=list("abcd")),
+        "tensor": torch.from_numpy(X), "list": X.tolist(),
+    }[kind]  # fmt: skip
+    trainer = make().fit(rows, Y, sensitive_features=A)
+    expected = make().fit(X, Y, sensitive_features=A)
+    np.testing.assert_allclose(trainer.decision_function(rows), expected.decision_function(X),
+                               atol=1e-6)  # fmt: skip
+    if kind in ("pandas", "polars"):
+        assert trainer.feature_names_in_.tolist() == list("abcd")
+
+
+def test_sensitive_columns_of_x_are_read_and_dropped(make):
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(race=A)
+    inside = make(sensitive_features="race").fit(frame, Y)
+    outside = make().fit(frame.drop(columns="race"), Y, sensitive_features=A)
+    assert (inside.predict(frame) == outside.predict(frame.drop(columns="race"))).all()
+    assert inside.n_features_in_ == 4
+    assert cross_validate(make(sensitive_features="race"), frame, Y, cv=2)["test_score"].min() > 0.5
+    with pytest.raises(InvalidParameterError, match="given twice"):
+        make(sensitive_features="race").fit(frame, Y, sensitive_features=A)
+
+
+def test_any_two_labels_and_the_favourable_one(make):
+    labels = np.array(["deny", "approve"])[Y]
+    trainer = make(positive_label="approve").fit(X, labels, sensitive_features=A)
+    plain = make().fit(X, Y, sensitive_features=A)
+    assert (trainer.predict(X) == np.array(["deny", "approve"])[plain.predict(X)]).all()
+    np.testing.assert_allclose(trainer.predict_proba(X)[:, 0], plain.predict_proba(X)[:, 1])
+
+
+def test_bounds_can_be_searched_with_routing(make):
+    with config_context(enable_metadata_routing=True):
+        trainer = make().set_fit_request(sensitive_features=True)
+        pipeline = make_pipeline(StandardScaler(), trainer)
+        name = f"{type(trainer).__name__.lower()}__difference_bound"
+        search = GridSearchCV(pipeline, {name: [0.05, 0.5]}, cv=2)
+        search.fit(X, Y, sensitive_features=A)
+    assert search.best_score_ > 0.5
+
+
+def test_weights_of_zero_leave_rows_out(make):
+    weight = np.where(np.arange(600) < 400, 1.0, 0.0)
+    weighted = make(validation_fraction=0.0).fit(X, Y, sensitive_features=A, sample_weight=weight)
+    cut = make(validation_fraction=0.0).fit(X[:400], Y[:400], sensitive_features=A[:400])
+    np.testing.assert_allclose(weighted.decision_function(X), cut.decision_function(X), atol=1e-4)
+
+
+def test_regression_is_a_regressor(make):
+    target = X.sum(axis=1) + A
+    bounded = BoundedGroupLoss(upper_bound=3.0, loss="squared")
+    more = {"penalty": bounded} if make is TRAINERS["regularized"] else {}
+    trainer = make(task="regression", constraints=bounded, **more)
+    assert is_regressor(trainer)
+    trainer.fit(X, target, sensitive_features=A)
+    assert trainer.score(X, target) > 0.2
+    assert not np.isfinite(trainer.fairness_report_.accuracy[0])
+    with pytest.raises(AttributeError, match="belongs to classification"):
+        trainer.predict_proba(X)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_half_precision_trains(make, precision):
+    trainer = make(precision=precision).fit(X, Y, sensitive_features=A)
+    assert trainer.score(X, Y) > 0.6
+    assert trainer.module_.weight.dtype == torch.float32
+
+
+def linear64(features: int, outputs: int) -> torch.nn.Module:
+    """In float32 a row's product may change in the last bit with the number of rows."""
+    return torch.nn.Linear(features, outputs, dtype=torch.float64)
+
+
+class Supplied:
+    """Draws groups from row values, because the checks call ``fit(X, y)``."""
+
+    def fit(self, X, y, *, sensitive_features=None, sample_weight=None, resume_from=None):
+        if sensitive_features is None:
+            rows = as_features(X)
+            table = rows if getattr(rows, "ndim", 2) == 2 else np.asarray(rows).reshape(-1, 1)
+            if getattr(getattr(table, "dtype", None), "kind", "") == "O":
+                table = table.astype(str)
+            sensitive_features = (keyed_uniform(table, key=7) < 0.5).astype(int)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FairtrainWarning)
+            return super().fit(
+                X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
+            )
+
+
+class SuppliedLagrangian(Supplied, LagrangianFairnessTrainer):
+    pass
+
+
+class SuppliedRegularized(Supplied, RegularizedFairnessTrainer):
+    pass
+
+
+# One batch of all rows, so that a repeated row is the same as a doubled weight.
+CHECKED = {
+    "module": linear64,
+    "batch_size": 1000,
+    "max_epochs": 30,
+    "lr": 0.1,
+    "min_count": 1,
+    "validation_fraction": 0.0,
+    "random_state": 0,
+}
+CASES = [
+    (estimator, check)
+    for estimator in (
+        SuppliedLagrangian(**CHECKED, difference_bound=0.5),
+        SuppliedRegularized(**CHECKED, eta=0.1),
+    )
+    for estimator, check in estimator_checks_generator(estimator)
+]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.parametrize(
+    ("estimator", "check"), CASES, ids=lambda v: getattr(v, "func", v).__class__.__name__
+)
+def test_check_estimator(estimator, check):
+    check(estimator)

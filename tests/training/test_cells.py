@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fairtrain import fairness_report
+from fairtrain.constraints import (
+    BoundedGroupLoss,
+    DemographicParity,
+    EqualizedOdds,
+    ErrorRateParity,
+)
+from fairtrain.groups import Groups
+from fairtrain.losses.base_loss import mean_base_loss
+from fairtrain.steering import families_of
+from fairtrain.training.batch import Batch
+from fairtrain.training.cells import CellSums, measure
+from fairtrain.training.heads import Head
+
+RNG = np.random.default_rng(0)
+N = 400
+RACE, SEX = RNG.choice(["a", "b", "c"], N), RNG.choice(["f", "m"], N)
+GROUPS = Groups.from_sensitive({"race": RACE, "sex": SEX})
+CONSTRAINTS = [
+    DemographicParity(over="race"),
+    EqualizedOdds(),
+    BoundedGroupLoss(upper_bound=0.4, over="sex"),
+]
+
+
+def batches(x, y, weight=None, size=64):
+    codes = torch.from_numpy(GROUPS.codes)
+    for start in range(0, len(y), size):
+        part = slice(start, start + size)
+        yield Batch(x[part], y[part], codes[part], None if weight is None else weight[part])
+
+
+def test_hard_rates_are_those_of_the_report():
+    x = torch.from_numpy(RNG.normal(size=(N, 1))).float()
+    y = torch.from_numpy(RNG.integers(0, 2, N))
+    cells = CellSums(families_of(CONSTRAINTS, GROUPS.scheme), Head("binary"))
+    found = measure(
+        nn.Identity(), batches(x, y), cells,
+        lambda z, t, w: mean_base_loss(nn.BCEWithLogitsLoss(), z, t, w),
+    )  # fmt: skip
+    decided = (x[:, 0] > 0).numpy().astype(int)
+    report = fairness_report(y.numpy(), decided, {"race": RACE, "sex": SEX}, CONSTRAINTS)
+    assert found.performance == pytest.approx(report.accuracy[0])
+    assert found.loss == pytest.approx(
+        float(nn.functional.binary_cross_entropy_with_logits(x[:, 0], y.float())), abs=1e-6
+    )
+    by_race = found.rates[:3]
+    assert np.ptp(by_race) == pytest.approx(report.results[0].achieved)
+    assert max(np.ptp(found.rates[3:9]), np.ptp(found.rates[9:15])) == pytest.approx(
+        report.results[1].achieved
+    )
+    assert found.rates[15:].max() == pytest.approx(report.results[2].achieved)
+    assert found.counts[:3].sum() == N
+    assert found.minority == pytest.approx(min(decided.mean(), 1 - decided.mean()))
+
+
+def test_weights_count_as_repeated_rows():
+    x = torch.from_numpy(RNG.normal(size=(N, 1))).float()
+    y = torch.from_numpy(RNG.integers(0, 2, N))
+    weight = torch.from_numpy(RNG.integers(1, 4, N)).float()
+    cells = CellSums(families_of(CONSTRAINTS, GROUPS.scheme), Head("binary"))
+
+    def loss(z, t, w):
+        return mean_base_loss(nn.BCEWithLogitsLoss(), z, t, w)
+
+    weighted = measure(nn.Identity(), batches(x, y, weight), cells, loss)
+    times = weight.long()
+    codes = torch.from_numpy(GROUPS.codes).repeat_interleave(times)
+    rows = [Batch(x.repeat_interleave(times, 0), y.repeat_interleave(times), codes)]
+    repeated = measure(nn.Identity(), rows, cells, loss)
+    np.testing.assert_allclose(weighted.rates, repeated.rates)
+    assert weighted.performance == pytest.approx(repeated.performance)
+    assert weighted.loss == pytest.approx(repeated.loss, rel=1e-5)
+    assert (weighted.effective < weighted.counts).all()
+
+
+def test_several_classes_are_outcomes_of_their_own_except_for_errors():
+    constraints = [DemographicParity(over="sex"), ErrorRateParity(over="sex")]
+    families = families_of(constraints, GROUPS.scheme, outcomes=("x", "y", "z"))
+    cells = CellSums(families, Head("multiclass", 3))
+    y = torch.from_numpy(RNG.integers(0, 3, N))
+    chosen = torch.from_numpy(RNG.integers(0, 3, N))
+    decisions = nn.functional.one_hot(chosen, 3).double()
+    sums, counts = cells(decisions, y, torch.from_numpy(GROUPS.codes))
+    rates = (sums / counts).numpy().reshape(4, 2)
+    for c in range(3):
+        for g, sex in enumerate("fm"):
+            assert rates[c, g] == pytest.approx((chosen.numpy() == c)[sex == SEX].mean())
+    wrong = (chosen != y).numpy()
+    np.testing.assert_allclose(rates[3], [wrong[sex == SEX].mean() for sex in "fm"])
+
+
+def test_rows_of_unknown_group_are_left_out_and_gradients_flow():
+    cells = CellSums(families_of([DemographicParity(over="race")], GROUPS.scheme), Head("binary"))
+    p = torch.tensor([0.2, 0.6, 0.9], requires_grad=True)
+    codes = torch.tensor([0, -1, 5])
+    sums, counts = cells(p, torch.tensor([0, 1, 1]), codes)
+    assert counts.tolist() == [1.0, 0.0, 1.0]
+    sums.sum().backward()
+    assert p.grad.tolist() == [1.0, 0.0, 1.0]
