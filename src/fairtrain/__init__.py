@@ -31,6 +31,8 @@ _MODULES = {
     "group_rates": "fairtrain.metrics",
     "ratio": "fairtrain.metrics",
     "ReductionsWrapper": "fairtrain.reductions",
+    "LagrangianBoostingClassifier": "fairtrain.boosting",
+    "LagrangianBoostingRegressor": "fairtrain.boosting",
     "BiasParityScoreLoss": "fairtrain.losses",
     "BoundedGroupLossPenalty": "fairtrain.losses",
     "CorrelationLoss": "fairtrain.losses",

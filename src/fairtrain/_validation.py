@@ -324,6 +324,12 @@ def drop_columns(X: Any, names: str | Sequence[str]) -> tuple[Any, Columns]:
         If ``X`` is no frame or lacks a column.
     """
     wanted = [names] if isinstance(names, str) else list(names)
+    if is_lazy(X) and hasattr(X, "columns"):
+        known = list(X.columns)
+        if missing := [name for name in wanted if name not in known]:
+            raise InvalidDataError(f"X has no column {missing[0]!r}; columns: {known}.")
+        here = X[wanted].compute()
+        return X.drop(columns=wanted), {name: here[name].to_numpy() for name in wanted}
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
         raise InvalidDataError(
@@ -465,4 +471,67 @@ def require_known_labels(y: NDArray[Any], classes: NDArray[Any]) -> None:
     """Raise if a label is none of the two that ``fit`` saw."""
     strange = ~np.isin(y, classes)
     if strange.any():
-        raise InvalidDataError(f"y holds the label {y[strange][0]!r}; fit saw {classes.tolist()}.")
+        raise InvalidDataError(
+            f"y holds the label {y[strange].tolist()[0]!r}; fit saw {classes.tolist()}."
+        )
+
+
+Levels = dict[str, list[Any]]
+"""Categorical column -> its levels, as ``fit`` saw them."""
+
+
+def booster_features(X: Any, levels: Levels | None = None) -> tuple[Any, Levels]:
+    """Read ``X`` as boosters take it: a pandas frame with categories, a CSR matrix or an array.
+
+    Parameters
+    ----------
+    X : frame, sparse matrix or array
+        Missing values stay missing.
+    levels : dict, optional
+        Levels that ``fit`` saw: a value that is none of them becomes missing.
+
+    Returns
+    -------
+    X, levels
+
+    Raises
+    ------
+    InvalidDataError
+        If a column holds text that nobody declared to be categories.
+    """
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        array = check_array(X, accept_sparse="csr", dtype="numeric", ensure_all_finite="allow-nan")
+        if _is_sparse(array):
+            return sparse.csr_matrix(array), {}
+        return (array.astype(np.float64) if array.dtype.kind in "bO" else array), {}
+    data: pd.DataFrame = frame.to_pandas()
+    found: Levels = {}
+    changed: dict[Any, Any] = {}
+    for name in data.columns:
+        column = data[name]
+        known = None if levels is None else levels.get(str(name))
+        if known is not None:
+            at = pd.Index(known).get_indexer(pd.Index(column.astype(object)))
+            changed[name] = pd.Categorical.from_codes(at, categories=pd.Index(known))
+        elif isinstance(column.dtype, pd.CategoricalDtype):
+            changed[name] = column.cat.as_unordered()  # LightGBM takes ordered ones for numbers
+            found[str(name)] = column.cat.categories.tolist()
+        elif not pd.api.types.is_numeric_dtype(column.dtype):
+            raise InvalidDataError(
+                f"X has the column {str(name)!r} of type {column.dtype}; boosters take numbers and "
+                f"categories: X[{str(name)!r}] = X[{str(name)!r}].astype('category')."
+            )
+    return (data.assign(**changed) if changed else data), found if levels is None else levels
+
+
+def is_lazy(values: Any) -> bool:
+    """Whether rows are a Dask collection."""
+    return hasattr(values, "__dask_graph__")
+
+
+def stack_rows(parts: Sequence[Any]) -> Any:
+    """Rows of several frames, CSR matrices or arrays, one after the other."""
+    if isinstance(parts[0], pd.DataFrame):
+        return pd.concat(parts, ignore_index=True)
+    return sparse.vstack(parts, format="csr") if _is_sparse(parts[0]) else np.vstack(parts)

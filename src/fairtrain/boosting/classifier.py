@@ -1,0 +1,309 @@
+"""``LagrangianBoostingClassifier``: boosted trees under fairness constraints, in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from fairtrain import _validation as inputs
+from fairtrain._facade import require_positive_label
+from fairtrain.boosting.base import LagrangianBoosting
+from fairtrain.boosting.objective import Task, is_probability_loss
+from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.groups import Groups
+from fairtrain.metrics.measures import Rows
+from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.metrics.verdicts import RowsRole, judge
+
+__all__ = ["LagrangianBoostingClassifier"]
+
+Floats = NDArray[np.float64]
+
+
+class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
+    r"""Boosted trees that keep fairness constraints, in one run of stock XGBoost or LightGBM.
+
+    Every round adds a tree along the gradient of
+
+    .. math:: \text{log loss} + \sum_k \pi_k\, r_k,
+
+    with :math:`r_k` the soft rates of all groups on the training rows and :math:`\pi_k` their
+    prices (signed multipliers), and then moves the multipliers by what the *decisions* do on the
+    steering rows, which no tree has seen. A bound holds between any two groups. While no bound is
+    broken prices are zero, and the trees are the booster's own. The sensitive features are not
+    needed to predict.
+
+    Parameters
+    ----------
+    constraints : Constraint, str, fairlearn moment, or a list of these
+        What is asked.
+    difference_bound, ratio_bound : float, optional
+        Replace the bounds of ``constraints``, so that they can be searched.
+    booster : {"xgboost", "lightgbm"}, default="xgboost"
+        Who grows the trees.
+    n_estimators : int, default=100
+        Most rounds.
+    max_depth : int or None, default=6
+        Depth of a tree (LightGBM: with up to ``2**max_depth`` leaves); None leaves it to the
+        booster.
+    learning_rate : float, default=0.1
+        Shrinkage. Small steps let the multipliers keep up.
+    dual_lr : float, default=1.0
+        What a violation of 1 adds to a multiplier in one round.
+    multiplier_cap : float, default=50.0
+        Largest sum of a bound's multipliers; a bound at its cap could not be kept at that price.
+    validation_fraction : float, default=0.2
+        Share of the rows that steer: their decisions move the multipliers and choose the round.
+        With 0 the training rows steer, and a bound says little about new rows.
+    certification_fraction : float, default=0.0
+        Share of the rows that are set aside and read once, after everything is decided.
+    confidence : float in (0, 1), optional
+        Tighten the working bounds until the *upper confidence limit* of every gap on the steering
+        rows keeps its bound, as far as their number allows.
+    early_stopping_rounds : int, optional
+        Stop after so many rounds without a better choice.
+    booster_params : dict, optional
+        More of the booster's parameters, under its own names, such as ``min_child_weight`` or
+        ``monotone_constraints``.
+    sensitive_features : str or list of str, optional
+        Columns of ``X`` that hold the sensitive features. They are read at ``fit`` and dropped
+        before the booster sees ``X``. Alternatively pass the values to ``fit``.
+    positive_label : label, optional
+        The favourable outcome. May be left out for {0, 1}, {-1, 1}, booleans, and where the
+        constraints treat both labels alike.
+    missing : {"error", "group"}, default="error"
+        Missing sensitive values raise, or form a group of their own.
+    min_count : int, default=30
+        Groups with fewer steering rows are steadied by the coarser groups that contain them, and
+        are never judged fair on steering rows.
+    timeout : float, default=600
+        Seconds after which a worker of a Dask cluster that waits for the others gives up.
+    random_state : int, RandomState or None
+        Splits the rows and seeds the booster.
+    n_jobs : int, optional
+        Threads.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (2,)
+        Labels, sorted.
+    booster_ : xgboost.Booster or lightgbm.Booster
+        The stock model, cut after the chosen round. Its own ``predict`` gives the probability of
+        the favourable label; it can be saved and loaded without fairtrain.
+    constraints_ : tuple of Constraint
+        What was asked, bounds resolved.
+    scheme_ : GroupScheme
+        The groups seen in ``fit``: names and counts, no row.
+    fairness_report_ : FairnessReport
+        What was achieved, on certification rows if there are any, else on steering rows, else on
+        training rows.
+    reports_ : dict of str to FairnessReport
+        The same for each of "training", "steering" and "certification" that exists.
+    status_ : Verdict
+        Verdict of ``fairness_report_``.
+    history_ : DataFrame
+        A row a round, on the steering rows: ``held_loss``, ``held_accuracy``; for every rate its
+        gap (``gap_held: ...``), the working bound, the sum of its multipliers and the price of
+        each group; ``feasible``; and loss and accuracy on each ``eval_set``.
+    multipliers_ : DataFrame
+        The last multipliers: constraint, group, above, below.
+    n_estimators_, best_iteration_ : int
+        Rounds that the model holds, and the number of the chosen round.
+    feature_importances_ : ndarray of shape (d,)
+        Share of every feature in the gain of all splits.
+    n_features_in_, feature_names_in_
+        As in scikit-learn, without the sensitive columns.
+
+    Notes
+    -----
+    Categories and missing values are the booster's: give categorical columns the dtype
+    ``category`` (polars: ``Categorical`` or ``Enum``); a level that fit never saw counts as
+    missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> group = rng.integers(0, 2, 4000)
+    >>> X = rng.normal(size=(4000, 3)) + 0.5 * group[:, None]
+    >>> y = (X.sum(axis=1) + rng.normal(size=4000) > 1).astype(int)
+    >>> model = LagrangianBoostingClassifier("demographic_parity", difference_bound=0.05,
+    ...                                      random_state=0, n_jobs=1)
+    >>> model = model.fit(X, y, sensitive_features=group)
+    >>> str(model.status_)
+    'met_on_steering_rows'
+    """
+
+    task: ClassVar[Task] = "classification"
+
+    def __init__(
+        self,
+        constraints: ConstraintSpec = "demographic_parity",
+        *,
+        difference_bound: float | None = None,
+        ratio_bound: float | None = None,
+        booster: Literal["xgboost", "lightgbm"] = "xgboost",
+        n_estimators: int = 100,
+        max_depth: int | None = 6,
+        learning_rate: float = 0.1,
+        dual_lr: float = 1.0,
+        multiplier_cap: float = 50.0,
+        validation_fraction: float | None = 0.2,
+        certification_fraction: float | None = 0.0,
+        confidence: float | None = None,
+        early_stopping_rounds: int | None = None,
+        booster_params: dict[str, Any] | None = None,
+        sensitive_features: str | Sequence[str] | None = None,
+        positive_label: Any = None,
+        missing: str = "error",
+        min_count: int = 30,
+        timeout: float = 600.0,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.constraints = constraints
+        self.difference_bound = difference_bound
+        self.ratio_bound = ratio_bound
+        self.booster = booster
+        self.n_estimators = n_estimators
+        self.max_depth = max_depth
+        self.learning_rate = learning_rate
+        self.dual_lr = dual_lr
+        self.multiplier_cap = multiplier_cap
+        self.validation_fraction = validation_fraction
+        self.certification_fraction = certification_fraction
+        self.confidence = confidence
+        self.early_stopping_rounds = early_stopping_rounds
+        self.booster_params = booster_params
+        self.sensitive_features = sensitive_features
+        self.positive_label = positive_label
+        self.missing = missing
+        self.min_count = min_count
+        self.timeout = timeout
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sensitive_features: Any = None,
+        sample_weight: Any = None,
+        eval_set: Any = None,
+    ) -> Self:
+        """Train.
+
+        Parameters
+        ----------
+        X : array, sparse matrix, frame or Dask collection of shape (n, d)
+            Features; absent entries of a sparse matrix count as the booster counts them.
+        y : array-like of shape (n,)
+            Two labels.
+        sensitive_features : frame, series, mapping, array or list of n rows, optional
+            Who; left out where the constructor names columns of ``X``.
+        sample_weight : array-like of shape (n,), optional
+            Row weights, honoured in the loss and in the rates.
+        eval_set : list of (X, y), optional
+            Rows to follow in ``history_``. Among the rounds that keep the bounds on the steering
+            rows, the last of them judges accuracy, which the steering rows judge otherwise.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidDataError, InvalidParameterError
+            If rows or settings cannot be used.
+        MissingDependencyError
+            If the booster is not installed.
+
+        Warns
+        -----
+        ConstraintNotMetWarning, NearConstantWarning
+        """
+        return self._fit(X, y, sensitive_features, sample_weight, eval_set)
+
+    def predict(self, X: Any) -> Any:
+        """Decide for the label of larger probability, shape (n,); lazily for a Dask collection."""
+        check_is_fitted(self)
+        return self._by_part(self._decide, X, self.classes_[:0])
+
+    def predict_proba(self, X: Any) -> Any:
+        """Probability of each label, shape (n, 2), in the order of ``classes_``.
+
+        Under a bound these are probabilities of a fair rule, not those of the labels.
+        """
+        return self._by_part(self._both, X, np.empty((0, 2)))
+
+    def _decide(self, X: Any) -> NDArray[Any]:
+        favourable = self._predicted(X) > 0.5
+        return np.asarray(
+            self.classes_[np.where(favourable, self._favourable, 1 - self._favourable)]
+        )
+
+    def _both(self, X: Any) -> Floats:
+        share = self._predicted(X)
+        proba = np.empty((len(share), 2))
+        proba[:, self._favourable], proba[:, 1 - self._favourable] = share, 1 - share
+        return proba
+
+    def _read_constraints(self) -> tuple[Constraint, ...]:
+        return as_constraints(
+            self.constraints,
+            difference_bound=self.difference_bound,
+            ratio_bound=self.ratio_bound,
+        )
+
+    def _read_target(self, y: Any, constraints: tuple[Constraint, ...]) -> Floats:
+        target, labels = inputs.binary_target(y, self.positive_label)
+        require_positive_label(constraints, labels, self.positive_label)
+        self.classes_ = np.sort(labels)
+        self._favourable = int(self.classes_[1] == labels[1])
+        return target.astype(np.float64)
+
+    def _read_later_target(self, y: Any) -> Floats:
+        labels = inputs.as_vector(y, "y")
+        inputs.require_known_labels(labels, self.classes_)
+        return np.asarray(labels == self.classes_[self._favourable], dtype=np.float64)
+
+    def _strata(self, target: Floats) -> NDArray[Any]:
+        inputs.require_two_classes(target)
+        return target.astype(np.int64)
+
+    def _report_on(
+        self,
+        y: Floats,
+        predicted: Floats,
+        groups: Groups,
+        weight: Floats | None,
+        role: RowsRole,
+    ) -> FairnessReport:
+        favourable = self.classes_[self._favourable]
+        decision = (predicted > 0.5).astype(np.float64)
+        report = report_on(
+            Rows(y, decision, None, groups, weight, favourable),
+            self.constraints_,
+            rows=role,
+            confidence=self._report_confidence,
+        )
+        soft = Rows(y, predicted, None, groups, weight, favourable)
+        results = tuple(
+            judge(c, soft, role, report.confidence) if is_probability_loss(c) else found
+            for c, found in zip(self.constraints_, report.results, strict=True)
+        )
+        return replace(report, results=results)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Tags of a binary classifier."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
