@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from fairtrain import _validation as inputs
 from fairtrain.constraints import Constraint
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.exceptions import ConstraintNotMetWarning, InvalidParameterError
+from fairtrain.metrics.report import FairnessReport
 
-__all__ = ["require_positive_label", "take_sensitive"]
+__all__ = ["require_positive_label", "take_sensitive", "warn_of_broken_bounds"]
 
 
 def take_sensitive(
@@ -69,3 +71,24 @@ def require_positive_label(
             f"positive_label is missing: {dependent[0]} depends on which of "
             f"{np.sort(labels).tolist()} is the favourable outcome."
         )
+
+
+def warn_of_broken_bounds(reports: Mapping[str, FairnessReport], *, stacklevel: int) -> None:
+    """Warn of every bound that the rows which steered, or else trained, do not keep.
+
+    Parameters
+    ----------
+    reports : mapping of str to FairnessReport
+        An estimator's ``reports_``.
+    stacklevel : int
+        As in ``warnings.warn``, counted from the caller.
+    """
+    steered = reports.get("steering", reports["training"])
+    for result in steered.results:
+        over = result.achieved - result.bound
+        if (-over if result.kind == "ratio" else over) > 1e-6:
+            warnings.warn(
+                f"{result.constraint} on {steered.rows} rows: {result.words()}",
+                ConstraintNotMetWarning,
+                stacklevel=stacklevel + 1,
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -36,6 +37,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Port .* is already in use:UserWarning"),
     pytest.mark.filterwarnings("ignore:Sending large graph:UserWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Let what Dask leaves open close here, where warnings of it are expected."""
+    yield
+    time.sleep(0.2)
+    for _ in range(3):
+        gc.collect()
 
 
 @pytest.fixture(scope="module")

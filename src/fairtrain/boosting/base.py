@@ -16,7 +16,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fairtrain import _validation as inputs
-from fairtrain._facade import take_sensitive
+from fairtrain._facade import take_sensitive, warn_of_broken_bounds
 from fairtrain._splits import RowSplit, split_rows
 from fairtrain.boosting.backend import feature_gains, load_backend, stock_predict
 from fairtrain.boosting.distributed import DaskRows, local, map_rows, train_on_workers
@@ -26,7 +26,6 @@ from fairtrain.boosting.settings import round_settings, tree_settings
 from fairtrain.boosting.training import Job, JobRows, Trained, predict_all, train
 from fairtrain.constraints import Constraint
 from fairtrain.exceptions import (
-    ConstraintNotMetWarning,
     FairtrainWarning,
     InvalidParameterError,
     NearConstantWarning,
@@ -254,16 +253,8 @@ class LagrangianBoosting(BaseEstimator):
             warnings.warn(note, FairtrainWarning, stacklevel=4)
 
     def _warn_of_outcome(self) -> None:
-        steered = self.reports_.get("steering", self.reports_["training"])
-        for result in steered.results:
-            over = result.achieved - result.bound
-            if (-over if result.kind == "ratio" else over) > 1e-6:
-                warnings.warn(
-                    f"{result.constraint} on {steered.rows} rows: {result.words()}",
-                    ConstraintNotMetWarning,
-                    stacklevel=4,
-                )
-        if steered.near_constant:
+        warn_of_broken_bounds(self.reports_, stacklevel=4)
+        if self.reports_.get("steering", self.reports_["training"]).near_constant:
             warnings.warn(
                 "(almost) everybody gets the same decision, so any bound is kept and worth "
                 "nothing: loosen the bound, or raise n_estimators or learning_rate.",

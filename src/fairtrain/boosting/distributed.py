@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -228,10 +229,10 @@ def start_tracker(n_workers: int, scheduler: str, timeout: int) -> dict[str, Any
 
 
 def _until_done(tracker: Any) -> None:
-    try:
+    with suppress(Exception):  # the workers report what went wrong
         tracker.wait_for()
-    except Exception:  # noqa: BLE001 - the workers report what went wrong
-        return
+    with suppress(Exception):  # after a failure its finaliser would raise where nobody can catch it
+        tracker.free()
 
 
 def run_rank(

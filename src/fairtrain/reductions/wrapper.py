@@ -16,11 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from fairtrain import _validation as inputs
 from fairtrain._draws import keyed_uniform
-from fairtrain._facade import require_positive_label, take_sensitive
+from fairtrain._facade import require_positive_label, take_sensitive, warn_of_broken_bounds
 from fairtrain._splits import RowSplit, split_rows
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
 from fairtrain.exceptions import (
-    ConstraintNotMetWarning,
     InvalidParameterError,
     NearConstantWarning,
 )
@@ -361,15 +360,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return report_on(data, self.constraints_, rows=role)
 
     def _warn_of_outcome(self) -> None:
-        steered = self.reports_.get("steering", self.reports_["training"])
-        for result in steered.results:
-            over = result.achieved - result.bound
-            if (-over if result.kind == "ratio" else over) > 1e-6:
-                warnings.warn(
-                    f"{result.constraint} on {steered.rows} rows: {result.words()}",
-                    ConstraintNotMetWarning,
-                    stacklevel=5,
-                )
+        warn_of_broken_bounds(self.reports_, stacklevel=5)
         if self.constant_weight_ > _LEANS_ON_CONSTANTS:
             warnings.warn(
                 f"{self.constant_weight_:.0%} of decisions are made by a constant classifier, "

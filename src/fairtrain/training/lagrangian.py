@@ -15,9 +15,9 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from fairtrain._draws import keyed_uniform
+from fairtrain._facade import warn_of_broken_bounds
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
 from fairtrain.exceptions import (
-    ConstraintNotMetWarning,
     InvalidParameterError,
     NearConstantWarning,
 )
@@ -463,16 +463,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         return said
 
     def _warn(self) -> None:
-        steered = self.reports_.get("steering", self.reports_["training"])
-        for result in steered.results:
-            over = result.achieved - result.bound
-            if (-over if result.kind == "ratio" else over) > 1e-6:
-                warnings.warn(
-                    f"{result.constraint} on {steered.rows} rows: {result.words()}",
-                    ConstraintNotMetWarning,
-                    stacklevel=5,
-                )
-        if steered.near_constant:
+        warn_of_broken_bounds(self.reports_, stacklevel=5)
+        if self.reports_.get("steering", self.reports_["training"]).near_constant:
             warnings.warn(
                 "(almost) everybody gets the same decision: loosen the bound or train longer.",
                 NearConstantWarning,
