@@ -108,7 +108,7 @@ def from_rows(
         See :class:`FitData`.
     batch_size : int or None
         Rows of a batch, of each process; None for a twentieth of the training rows, between 64 and
-        512.
+        512, or more where that many hold no two rows of every group.
     fractions : Fractions
         How many rows steer and certify.
     engine : Engine
@@ -135,7 +135,7 @@ def from_rows(
         rows.take(torch.from_numpy(part))
         for part in (split.training, split.steering, split.certification)
     )
-    size = _batch_size(len(training.y)) if batch_size is None else int(batch_size)
+    size = _batch_size(len(training.y), len(groups)) if batch_size is None else int(batch_size)
     sampler = _sampler(training, size, stratify=labels is not None, seed=seed)
     held, certifying = (
         _source(part, engine) if len(part.y) else None for part in (steering, certification)
@@ -218,9 +218,9 @@ def _source(
     return RowSource(rows, engine.device, sampler, rank=engine.rank, world_size=engine.world_size)
 
 
-def _batch_size(rows: int) -> int:
+def _batch_size(rows: int, groups: int) -> int:
     """Twenty batches an epoch where rows are few, batches of 512 where they are many."""
-    return min(max(rows // 20, 64), 512)
+    return max(min(max(rows // 20, 64), 512), 2 * groups)
 
 
 def _sampler(

@@ -104,7 +104,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Sharpness of the soft rates that weights pay for; smaller is closer to decisions.
     batch_size : int, optional
         Rows of a batch (of each process). Batches hold every group and label. Default: a twentieth
-        of the training rows, between 64 and 512.
+        of the training rows, between 64 and 512, or more where there are hundreds of groups.
     max_epochs : int, optional
         Epochs. Default: 30, or more where these come to less than 1,500 steps: multipliers need
         time to find their level.
