@@ -50,7 +50,7 @@ def trainer(kind: str, **more: Any):
 
     common = {
         "module": module(), "difference_bound": 0.05, "random_state": 0, "max_epochs": 4,
-        "lr_decay": "none", "clip_norm": None, "timeout": 30.0,
+        "lr_decay": "none", "clip_norm": None, "timeout": 12.0,
         "optimizer": functools.partial(torch.optim.SGD, lr=0.3),
     }  # fmt: skip
     if kind == "regularized":
@@ -182,7 +182,7 @@ def test_the_death_of_one_process_is_an_error_not_a_hang():
         for child in children:
             child.start()
         for child in children:
-            child.join(60)
+            child.join(80)
         alive = [child.is_alive() for child in children]
         for child in children:
             child.kill()
