@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import warnings
 from datetime import timedelta
 from typing import Any
@@ -153,41 +155,51 @@ def test_rows_in_memory_are_shared_out_even_without_a_seed():
         assert torch.equal(own, other)
 
 
-def dying(rank: int, port: int, results: Any) -> None:
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2"
-    )
-    torch.set_num_threads(1)
+DYING = """
+import faulthandler, os, signal, sys
+faulthandler.dump_traceback_later(60, exit=True)
+import torch.distributed as dist
+from fairtrain.training import Callback
+from tests.training.test_processes import SHARDS, fit_by_loader
 
-    from fairtrain.training import Callback
+rank = int(os.environ["RANK"])
 
-    class Dies(Callback):
-        def on_epoch_end(self, trainer, record):
-            if rank == 1 and trainer.loop_.epoch == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
+class Dies(Callback):
+    def on_epoch_end(self, trainer, record):
+        if rank == 1 and trainer.loop_.epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    try:
-        fit_by_loader("lagrangian", slice(*SHARDS[rank]), callbacks=[Dies()], max_epochs=100_000)
-    except RuntimeError as error:
-        results[rank] = type(error).__name__
+try:
+    fit_by_loader("lagrangian", slice(*SHARDS[rank]), callbacks=[Dies()], max_epochs=100_000)
+except RuntimeError as error:
     assert not dist.is_initialized()
+    sys.exit(f"stopped by {type(error).__name__}")
+"""
 
 
 def test_the_death_of_one_process_is_an_error_not_a_hang():
-    context = mp.get_context("fork")
-    with context.Manager() as manager:
-        results = manager.dict()
-        port = free_port()
-        children = [context.Process(target=dying, args=(r, port, results)) for r in range(2)]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join(80)
-        alive = [child.is_alive() for child in children]
+    port = str(free_port())
+    common = {
+        **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd(),
+    }  # fmt: skip
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", DYING],
+            env={**common, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [child.communicate(timeout=90)[1] for child in children]
+    finally:
         for child in children:
             child.kill()
-        assert alive == [False, False]
-        assert 0 in results
+            child.wait()
+    assert children[1].returncode == -signal.SIGKILL
+    assert "stopped by" in said[0], said[0]
 
 
 def test_fabric_takes_over_device_and_precision():
