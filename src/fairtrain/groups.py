@@ -23,7 +23,7 @@ from fairtrain._partition import (
 from fairtrain._validation import Columns, align_to, factorize, sensitive_columns
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupError
 
-__all__ = ["GroupScheme", "Groups", "group_sums"]
+__all__ = ["GroupScheme", "Groups", "group_sums", "match_columns"]
 
 
 Missing = Literal["error", "group"]
@@ -98,20 +98,10 @@ class GroupScheme:
         """
         if unseen not in ("error", "ignore"):
             raise InvalidParameterError(f"unseen must be 'error' or 'ignore', got {unseen!r}.")
-        columns = self._matching(sensitive_columns(align_to(like, sensitive_features, _SF)))
+        found = sensitive_columns(align_to(like, sensitive_features, _SF))
+        columns = match_columns(found, self.columns)
         level_codes = [self._encode_column(i, column, unseen) for i, column in enumerate(columns)]
         return self._combine(level_codes, unseen)
-
-    def _matching(self, columns: Columns) -> list[NDArray[Any]]:
-        if all(name in columns for name in self.columns):
-            return [columns[name] for name in self.columns]
-        by_position = _unnamed(columns) or _unnamed(self.columns)
-        if by_position and len(columns) == len(self.columns):
-            return list(columns.values())
-        absent = next(name for name in self.columns if name not in columns)
-        raise InvalidDataError(
-            f"sensitive_features lacks the column {absent!r}; it has {list(columns)}."
-        )
 
     def _encode_column(self, i: int, column: NDArray[Any], unseen: Unseen) -> NDArray[np.int64]:
         values, codes = factorize(column)
@@ -371,6 +361,19 @@ def _select(columns: Columns, wanted: Sequence[str]) -> Columns:
                 f"sensitive_features has no column {name!r}; it has {list(columns)}."
             )
     return {name: columns[name] for name in wanted}
+
+
+def match_columns(columns: Columns, names: Sequence[str]) -> list[NDArray[Any]]:
+    """Find the columns that ``fit`` saw: by name, or by position where one side has no names."""
+    if all(name in columns for name in names):
+        return [columns[name] for name in names]
+    by_position = _unnamed(columns) or _unnamed(names)
+    if by_position and len(columns) == len(names):
+        return list(columns.values())
+    absent = next(name for name in names if name not in columns)
+    raise InvalidDataError(
+        f"sensitive_features lacks the column {absent!r}; it has {list(columns)}."
+    )
 
 
 def _unnamed(columns: Iterable[str]) -> bool:

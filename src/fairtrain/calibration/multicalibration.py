@@ -2,62 +2,80 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from fairtrain import _validation as inputs
+from fairtrain._imports import require
+from fairtrain.calibration.boosted import BoostedShift, BoostSettings, fit_boosted
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.calibration.cells import CLIP
+from fairtrain.calibration.columns import ColumnScheme, read_columns
 from fairtrain.calibration.fingerprint import fingerprint, remember
-from fairtrain.calibration.lattice import Family, families
-from fairtrain.calibration.steps import GroupTables
+from fairtrain.calibration.holdout import held_out
+from fairtrain.calibration.patching import CellPatches, PatchSettings, fit_patches
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, GroupScheme, group_sums
+from fairtrain.groups import Groups, GroupScheme, match_columns
 
 __all__ = ["Multicalibrator"]
 
 Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+Columns = dict[str, NDArray[Any]]
+S = TypeVar("S", PatchSettings, BoostSettings)
 
-_KNOTS = 40
+_BACKENDS = ("cells", "lightgbm")
 
 
 class Multicalibrator(BaseEstimator):
     r"""Calibrate scores on all subgroups of the attributes, overlapping ones included.
 
-    Starts from the map of :class:`GroupFairnessCalibrator`, then looks at the cells that subgroups
+    Starts from the map of :class:`GroupFairnessCalibrator`, then corrects what is left.
+
+    ``backend="cells"``, for a handful of categorical attributes, looks at the cells that subgroups
     and bins of the current probability make. The cell with the largest
     :math:`|z| = |\sum (y - q)| / \sqrt{\sum q (1 - q)}` is moved by the shrunk mean residual
     :math:`\sum (y - q) / (n + k)`, until no cell of at least ``min_rows`` rows lies beyond
-    ``z``, or held-out log loss stops falling. Each group's curve is made rising again after each
-    step, so that ranking within a group stays what the scores say.
+    ``z``, or held-out log loss stops falling.
+
+    ``backend="lightgbm"``, for many attributes or continuous ones, adds small boosted trees on
+    the starting logit and the attributes, in rounds: each stops early on held-out log loss, is
+    multiplied by the factor of at most 1 that suits held-out rows best, and is dropped unless it
+    gains more than two standard errors there. The start uses the categorical attributes alone.
 
     Parameters
     ----------
     calibrator : GroupFairnessCalibrator, optional
         Where to start; by default ``GroupFairnessCalibrator()``.
+    backend : {"cells", "lightgbm"}, default="cells"
+        What corrects the start. ``"lightgbm"`` needs the extra ``boosting``.
     depth : int, optional
-        Most attributes combined; all by default.
+        Most attributes combined in a cell; all by default.
     n_bins : int, default=10
-        Bins of the current probability.
+        Bins of the current probability, for cells.
     z : float, default=3.0
         Cells nearer to calibration are left alone.
     min_rows : int, default=30
-        Smallest cell to move.
+        Smallest cell to move; smallest leaf of a tree.
     shrinkage : float, default=20.0
-        k above, in rows.
+        k above, in rows; in trees the penalty on leaves that counts as so many rows.
     max_iter : int, default=200
-        Most steps.
+        Most steps; most trees a round.
     validation_fraction : float, default=0.25
         Share of the rows that decide when to stop.
     patience : int, default=10
-        Steps without a better held-out log loss after which to stop.
+        Steps, or trees, without a better held-out log loss after which to stop.
+    num_leaves : int, default=8
+        Leaves of a tree.
+    rounds : int, default=3
+        Most rounds of trees.
+    continuous : list of str, optional
+        Attributes that trees take as numbers. By default those with fractions and more than two
+        values, or more than 30 whole numbers. Cells take none: cut them first.
     missing, positive_label
         As in :class:`GroupFairnessCalibrator`.
     random_state : int, Generator or None
@@ -66,19 +84,31 @@ class Multicalibrator(BaseEstimator):
     Attributes
     ----------
     n_iter_ : int
-        Steps kept: those up to the best held-out log loss.
+        Steps, or rounds, kept.
     patches_ : list of dict
-        ``subgroup``, ``low`` and ``high`` probability, ``z`` and ``shift`` of each step kept.
+        ``subgroup``, ``low`` and ``high`` probability, ``z`` and ``shift`` of each step kept; of
+        each round ``trees``, ``scale`` and held-out ``gain`` in log loss.
     calibrator_ : GroupFairnessCalibrator
         The map it started from.
     scheme_ : GroupScheme
-        The groups seen in ``fit``.
+        The groups of categorical attributes seen in ``fit``; one group, ``everyone``, where all
+        are continuous.
+
+    Notes
+    -----
+    Ranking: if the start rises with the score, so does the result among people whose attributes
+    (and ``features``, where used) are all the same: a higher score never ends up lower. Cells can
+    make equal what was not; trees are made rising by rearrangement. Nothing is promised between
+    people who differ in a continuous attribute, each value of which is a group.
+
+    The fitted object holds no row: tables a group, or trees over bins as text.
 
     References
     ----------
     Hebert-Johnson, Kim, Reingold and Rothblum (2018), "Multicalibration", ICML. Starting from a
     calibrated map, rather than from the scores, is what Hansen et al. (2024), "When is
-    multicalibration post-processing necessary?", NeurIPS, found to matter most.
+    multicalibration post-processing necessary?", NeurIPS, found to matter most. Trees:
+    Globus-Harris et al. (2023), "Multicalibration as boosting for regression", ICML.
 
     Examples
     --------
@@ -95,6 +125,7 @@ class Multicalibrator(BaseEstimator):
         self,
         calibrator: GroupFairnessCalibrator | None = None,
         *,
+        backend: str = "cells",
         depth: int | None = None,
         n_bins: int = 10,
         z: float = 3.0,
@@ -103,11 +134,15 @@ class Multicalibrator(BaseEstimator):
         max_iter: int = 200,
         validation_fraction: float = 0.25,
         patience: int = 10,
+        num_leaves: int = 8,
+        rounds: int = 3,
+        continuous: list[str] | None = None,
         missing: str = "error",
         positive_label: Any = None,
         random_state: Any = None,
     ) -> None:
         self.calibrator = calibrator
+        self.backend = backend
         self.depth = depth
         self.n_bins = n_bins
         self.z = z
@@ -116,12 +151,15 @@ class Multicalibrator(BaseEstimator):
         self.max_iter = max_iter
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.num_leaves = num_leaves
+        self.rounds = rounds
+        self.continuous = continuous
         self.missing = missing
         self.positive_label = positive_label
         self.random_state = random_state
 
-    def fit(self, scores: Any, y: Any, sensitive_features: Any) -> Self:
-        """Fit the starting map, then move cells.
+    def fit(self, scores: Any, y: Any, sensitive_features: Any, features: Any = None) -> Self:
+        """Fit the starting map, then correct it.
 
         Parameters
         ----------
@@ -131,126 +169,56 @@ class Multicalibrator(BaseEstimator):
             Two labels.
         sensitive_features : frame, series, mapping, array or list of n rows
             Who.
+        features : frame, mapping or array of n rows, optional
+            More columns that trees may split on, numbers or categories; missing values allowed.
 
         Returns
         -------
         self
         """
-        self._check_settings()
+        self._check_settings(features)
         target, _ = inputs.scored_target(y, self.positive_label)
         like = scores if inputs.has_index(scores) else y
-        groups = Groups.from_sensitive(
-            sensitive_features,
-            missing=self.missing,  # type: ignore[arg-type]
-            like=like,
-        )
-        inputs.check_lengths(len(target), scores=scores, sensitive_features=groups.codes)
-        start = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
         columns = inputs.sensitive_columns(
             inputs.align_to(like, sensitive_features, "sensitive_features")
         )
+        more = self._features(features, like, columns)
+        inputs.check_lengths(len(target), scores=scores, **columns, **more)
+        self._sensitive = tuple(columns)
+        self._scheme: ColumnScheme | None = None
+        if self.backend == "lightgbm":
+            self._scheme = read_columns(columns, more, self.continuous, self.missing)
+        start_columns = self._start_columns(columns)
+        groups = Groups.from_sensitive(start_columns, missing=self.missing)  # type: ignore[arg-type]
+        self.scheme_: GroupScheme = groups.scheme
+        start = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
         rng = np.random.default_rng(self.random_state)
-        held = _held_out(groups.codes, target, self.validation_fraction, rng)
+        held = held_out(groups.codes, target, self.validation_fraction, rng)
         self.calibrator_ = clone(start).set_params(missing=self.missing, positive_label=None)
         s = inputs.as_vector(scores, "scores")
-        self.calibrator_.fit(s[~held], target[~held], _rows_of(columns, ~held))
-        self.scheme_: GroupScheme = groups.scheme
-        base = self.calibrator_.transform(s, columns)
-        self._patch(_logit(base), target, groups, held, rng)
-        self._fingerprints = (fingerprint(self._moved(_logit(base), groups.codes), target),)
+        self.calibrator_.fit(s[~held], target[~held], _rows_of(start_columns, ~held))
+        x = _logit(self.calibrator_.transform(s, start_columns))
+        self._shift: CellPatches | BoostedShift
+        if self._scheme is not None:
+            seed = int(rng.integers(1 << 30))
+            every = columns | more
+            self._shift = fit_boosted(
+                x, target, every, self._scheme, held, self._settings(BoostSettings), seed
+            )
+            self.patches_ = list(self._shift.rounds)
+            shift = self._shift(x, every)
+        else:
+            self._shift = fit_patches(x, target, groups, held, self._settings(PatchSettings))
+            self.patches_ = self._shift.steps
+            shift = self._shift(x, groups.codes)
+        self.n_iter_ = len(self.patches_)
+        self._fingerprints = (fingerprint(np.asarray(expit(x + shift)), target),)
         remember(self)
         return self
 
-    def _patch(
-        self,
-        x: Floats,
-        y: NDArray[np.int8],
-        groups: Groups,
-        held: NDArray[np.bool_],
-        rng: np.random.Generator,
-    ) -> None:
-        """Work on sums of leaf x knot: knots are bins of the starting probability."""
-        edges = np.unique(np.quantile(x, np.linspace(0, 1, _KNOTS + 1)[1:-1]))
-        knots, leaves = len(edges) + 1, len(groups)
-        at = groups.codes * knots + np.searchsorted(edges, x, side="right")
-
-        def table(values: Floats, rows: NDArray[np.bool_]) -> Floats:
-            return group_sums(values[rows], at[rows], leaves * knots).reshape(leaves, knots)
-
-        ones, events = np.ones(len(x)), y.astype(np.float64)
-        rows, hits = table(ones, ~held), table(events, ~held)
-        held_rows, held_hits = table(ones, held), table(events, held)
-        middle = group_sums(x, at % knots, knots) / np.maximum(np.bincount(at % knots), 1)
-        curve = np.tile(middle, (leaves, 1))  # logit at every knot of every leaf
-        depth = len(groups.columns) if self.depth is None else self.depth
-        found = [_everyone(leaves), *families(groups.scheme, min(depth, len(groups.columns)))]
-        best, best_loss, self.patches_ = curve.copy(), _loss(curve, held_rows, held_hits), []
-        kept = 0
-        for step in range(1, self.max_iter + 1):
-            patch = self._worst_cell(curve, rows, hits, found)
-            if patch is None:
-                break
-            family, g, b, z, shift = patch
-            low, high = b / self.n_bins, (b + 1) / self.n_bins
-            q = expit(curve)
-            inside = (family.of_leaf == g)[:, None] & (_bin_of(q, self.n_bins) == b)
-            moved = np.where(inside, np.clip(q + shift, CLIP, 1 - CLIP), q)
-            touched = np.flatnonzero(inside.any(axis=1))
-            for leaf in touched:
-                weight = rows[leaf] + 1e-3
-                moved[leaf] = isotonic_regression(moved[leaf], weights=weight).x
-            curve = _logit(moved)
-            self.patches_.append(
-                {
-                    "subgroup": self._name(family, g),
-                    "low": low,
-                    "high": high,
-                    "z": z,
-                    "shift": shift,
-                }
-            )
-            loss = _loss(curve, held_rows, held_hits)
-            if loss < best_loss:
-                best, best_loss, kept = curve.copy(), loss, step
-            elif step - kept >= self.patience:
-                break
-        self.n_iter_ = kept
-        self.patches_ = self.patches_[:kept]
-        leaf, _ = np.indices(best.shape)
-        shift_table = best - middle
-        self._shift = GroupTables.make(
-            leaf.ravel(), np.tile(middle, leaves), shift_table.ravel(), leaves
-        )
-
-    def _worst_cell(
-        self, curve: Floats, rows: Floats, hits: Floats, found: list[Family]
-    ) -> tuple[Family, int, int, float, float] | None:
-        q = expit(curve)
-        bins = _bin_of(q, self.n_bins)
-        best: tuple[Family, int, int, float, float] | None = None
-        for family in found:
-            cell = (family.of_leaf[:, None] * self.n_bins + bins).ravel()
-            size = len(family) * self.n_bins
-            n = group_sums(rows.ravel(), cell, size)
-            residual = group_sums((hits - rows * q).ravel(), cell, size)
-            variance = group_sums((rows * q * (1 - q)).ravel(), cell, size)
-            z = np.where(n >= self.min_rows, residual / np.sqrt(np.maximum(variance, 1e-9)), 0.0)
-            worst = int(np.argmax(np.abs(z)))
-            if abs(z[worst]) > max(self.z, abs(best[3]) if best else 0.0):
-                shift = float(residual[worst] / (n[worst] + self.shrinkage))
-                g, b = divmod(worst, self.n_bins)
-                best = (family, g, b, float(z[worst]), shift)
-        return best
-
-    def _name(self, family: Family, g: int) -> str:
-        leaf = int(family.first[g])
-        parts = (
-            f"{self.scheme_.columns[j]}={self.scheme_.levels[j][self.scheme_.level_codes[leaf, j]]}"
-            for j in family.columns
-        )
-        return " & ".join(parts) or "everyone"
-
-    def transform(self, scores: Any, sensitive_features: Any = None) -> Floats:
+    def transform(
+        self, scores: Any, sensitive_features: Any = None, features: Any = None
+    ) -> Floats:
         """Calibrate scores.
 
         Parameters
@@ -258,31 +226,85 @@ class Multicalibrator(BaseEstimator):
         scores : array-like of shape (n,)
             Probabilities.
         sensitive_features : frame, series, mapping, array or list of n rows
-            Who; intersections never seen take the starting map.
+            Who. Intersections (to cells) and values (to trees) never seen take the starting map.
+        features : frame, mapping or array of n rows, optional
+            As in ``fit``.
 
         Returns
         -------
         ndarray of shape (n,)
         """
         check_is_fitted(self)
-        base = _logit(self.calibrator_.transform(scores, sensitive_features))
-        codes = self.scheme_.encode(
-            sensitive_features, unseen="ignore", like=scores if inputs.has_index(scores) else None
+        if sensitive_features is None:
+            raise InvalidDataError(
+                "transform needs sensitive_features: the map depends on the group. "
+                "distill(X, scores, ...) makes one that does not."
+            )
+        like = scores if inputs.has_index(scores) else None
+        found = inputs.sensitive_columns(
+            inputs.align_to(like, sensitive_features, "sensitive_features")
         )
-        return self._moved(base, codes)
+        columns = dict(zip(self._sensitive, match_columns(found, self._sensitive), strict=True))
+        start_columns = self._start_columns(columns)
+        x = _logit(self.calibrator_.transform(scores, start_columns))
+        if isinstance(self._shift, CellPatches):
+            codes = self.scheme_.encode(start_columns, unseen="ignore")
+            return np.asarray(expit(x + self._shift(x, codes)))
+        more = self._features(features, like, columns)
+        inputs.check_lengths(len(x), **more)
+        absent = [n for n in self._shift.columns.names if n not in columns and n not in more]
+        if absent:
+            raise InvalidDataError(f"features lacks the column {absent[0]!r}; pass it as in fit.")
+        return np.asarray(expit(x + self._shift(x, columns | more)))
 
-    def _moved(self, x: Floats, codes: Codes) -> Floats:
-        known = codes >= 0
-        shift = np.zeros(len(x))
-        shift[known] = self._shift(x[known], codes[known])
-        return np.asarray(expit(x + shift))
+    def _start_columns(self, columns: Columns) -> Columns:
+        """Columns that make the groups of the start."""
+        if self._scheme is None:
+            return columns
+        kinds = dict(zip(self._scheme.names, self._scheme.categorical, strict=True))
+        named = {name: column for name, column in columns.items() if kinds[name]}
+        if named:
+            return named
+        rows = len(next(iter(columns.values())))
+        return {"everyone": np.full(rows, "everyone")}
 
-    def _check_settings(self) -> None:
+    def _features(self, features: Any, like: Any, columns: Columns) -> Columns:
+        if features is None:
+            return {}
+        more = inputs.sensitive_columns(inputs.align_to(like, features, "features"), "feature")
+        if twice := [name for name in more if name in columns]:
+            raise InvalidDataError(
+                f"features holds the sensitive column {twice[0]!r}; pass it once."
+            )
+        return more
+
+    def _settings(self, kind: type[S]) -> S:
+        """Those of the parameters that a back end needs."""
+        return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
+
+    def _check_settings(self, features: Any) -> None:
+        if self.backend not in _BACKENDS:
+            raise InvalidParameterError(
+                f"backend must be 'cells' or 'lightgbm', got {self.backend!r}."
+            )
+        if self.backend == "lightgbm":
+            require("lightgbm", extra="boosting")
+        elif features is not None or self.continuous:
+            raise InvalidParameterError(
+                "features and continuous are for backend='lightgbm'; set it, or leave them out."
+            )
         if not 0 < self.validation_fraction < 1:
             raise InvalidParameterError(
                 f"validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}."
             )
-        for name, least in (("n_bins", 1), ("min_rows", 1), ("max_iter", 0), ("patience", 1)):
+        for name, least in (
+            ("n_bins", 1),
+            ("min_rows", 1),
+            ("max_iter", 0),
+            ("patience", 1),
+            ("num_leaves", 2),
+            ("rounds", 0),
+        ):
             if not getattr(self, name) >= least:
                 raise InvalidParameterError(
                     f"{name} must be at least {least}, got {getattr(self, name)!r}."
@@ -293,37 +315,9 @@ class Multicalibrator(BaseEstimator):
             raise InvalidParameterError(f"depth must be at least 1, got {self.depth!r}.")
 
 
-def _everyone(leaves: int) -> Family:
-    return Family((), np.zeros(leaves, dtype=np.int64), np.zeros(1, dtype=np.int64))
-
-
-def _bin_of(q: Floats, n_bins: int) -> Codes:
-    return np.minimum((q * n_bins).astype(np.int64), n_bins - 1)
-
-
-def _loss(curve: Floats, rows: Floats, hits: Floats) -> float:
-    """Log loss of rows and hits at knots."""
-    total = (rows * np.logaddexp(0.0, curve) - hits * curve).sum()
-    return float(total / max(rows.sum(), 1.0))
-
-
 def _logit(q: Floats) -> Floats:
     return np.asarray(logit(np.clip(q, CLIP, 1 - CLIP)))
 
 
-def _held_out(
-    codes: Codes, y: NDArray[np.int8], fraction: float, rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Rows that decide when to stop, in proportion from every group and label."""
-    order = np.lexsort((rng.permutation(len(y)), y, codes))
-    held = np.zeros(len(y), dtype=bool)
-    held[order] = (np.arange(len(y)) * fraction + rng.uniform()) % 1.0 < fraction
-    if held.all() or not held.any() or len(np.unique(y[~held])) < 2:
-        raise InvalidDataError(
-            f"{len(y)} rows are too few to hold out {fraction:.0%} of them; pass more rows."
-        )
-    return held
-
-
-def _rows_of(columns: inputs.Columns, rows: NDArray[np.bool_]) -> inputs.Columns:
+def _rows_of(columns: Columns, rows: NDArray[np.bool_]) -> Columns:
     return {name: column[rows] for name, column in columns.items()}
