@@ -267,7 +267,7 @@ def smooth_errors(q: Any, y: Any, who: pd.DataFrame) -> Any:
     found = []
     for depth in range(1, who.shape[1] + 1):
         for columns in combinations(who, depth):
-            codes, _ = pd.factorize(who[list(columns)].agg("/".join, axis=1))
+            codes = who.groupby(list(columns)).ngroup().to_numpy()
             count = np.bincount(codes)
             sums = [
                 np.bincount(codes * places + cell, r, len(count) * places).reshape(-1, places)
