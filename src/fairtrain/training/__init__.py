@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fairtrain.training.regularized import (
         RegularizedFairnessTrainer as RegularizedFairnessTrainer,
     )
+    from fairtrain.training.reversal import GradientReversalLayer as GradientReversalLayer
     from fairtrain.training.sampling import (
         GroupStratifiedBatchSampler as GroupStratifiedBatchSampler,
     )
@@ -32,6 +33,7 @@ _MODULES = {
     "Callback": "fairtrain.training.callbacks",
     "Checkpoint": "fairtrain.training.callbacks",
     "EarlyStopping": "fairtrain.training.callbacks",
+    "GradientReversalLayer": "fairtrain.training.reversal",
     "LagrangianFairnessTrainer": "fairtrain.training.lagrangian",
     "LogMetrics": "fairtrain.training.callbacks",
     "ProgressBar": "fairtrain.training.callbacks",
