@@ -56,6 +56,7 @@ _MODULES = {
     "SigmoidRamp": "fairtrain.losses",
     "StepRamp": "fairtrain.losses",
     "WassersteinLoss": "fairtrain.losses",
+    "AdversarialDebiasingTrainer": "fairtrain.training",
     "EpochFairnessMeter": "fairtrain.training",
     "GradientReversalLayer": "fairtrain.training",
     "GroupStratifiedBatchSampler": "fairtrain.training",
