@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from tests.training.data import linear, make_rows
 
 from fairtrain import (
+    AdversarialDebiasingTrainer,
     BoundedGroupLoss,
     LagrangianFairnessTrainer,
     RegularizedFairnessTrainer,
@@ -32,6 +33,9 @@ QUICK = {"lr": 0.05, "batch_size": 128, "max_epochs": 4, "random_state": 0}
 TRAINERS: dict[str, Any] = {
     "lagrangian": lambda **more: LagrangianFairnessTrainer(**{"module": linear, **QUICK, **more}),
     "regularized": lambda **more: RegularizedFairnessTrainer(**{"module": linear, **QUICK, **more}),
+    "adversarial": lambda **more: AdversarialDebiasingTrainer(
+        **{"module": linear, "leakage": "debiased", **QUICK, **more}
+    ),
 }
 X, Y, A = make_rows(600)
 pytestmark = pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
@@ -191,6 +195,10 @@ class SuppliedRegularized(Supplied, RegularizedFairnessTrainer):
     pass
 
 
+class SuppliedAdversarial(Supplied, AdversarialDebiasingTrainer):
+    pass
+
+
 # One batch of all rows, so that a repeated row is the same as a doubled weight.
 CHECKED = {
     "module": linear64,
@@ -206,6 +214,7 @@ CASES = [
     for estimator in (
         SuppliedLagrangian(**CHECKED, difference_bound=0.5),
         SuppliedRegularized(**CHECKED, eta=0.1),
+        SuppliedAdversarial(**CHECKED, strength=0.1, leakage="none"),
     )
     for estimator, check in estimator_checks_generator(estimator)
 ]

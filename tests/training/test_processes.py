@@ -48,7 +48,11 @@ def module():
 def trainer(kind: str, **more: Any):
     import functools
 
-    from fairtrain import LagrangianFairnessTrainer, RegularizedFairnessTrainer
+    from fairtrain import (
+        AdversarialDebiasingTrainer,
+        LagrangianFairnessTrainer,
+        RegularizedFairnessTrainer,
+    )
 
     common = {
         "module": module(), "difference_bound": 0.05, "random_state": 0, "max_epochs": 4,
@@ -57,13 +61,18 @@ def trainer(kind: str, **more: Any):
     }  # fmt: skip
     if kind == "regularized":
         return RegularizedFairnessTrainer(**{**common, "eta": 3.0, **more})
+    if kind in ("reversal", "projection"):
+        return AdversarialDebiasingTrainer(
+            **{**common, "method": kind, "warm_up": 0, "leakage": "debiased", "adversary_steps": 2,
+               **more}
+        )  # fmt: skip
     dual = {"lagrangian": "proxy", "simultaneous": "simultaneous"}[kind]
     return LagrangianFairnessTrainer(
         **{**common, "dual_step": dual, "dual_every": 1, "dual_lr": 0.7, "margin": 0.0, **more}
     )
 
 
-KINDS = ("lagrangian", "simultaneous", "regularized")
+KINDS = ("lagrangian", "simultaneous", "regularized", "reversal", "projection")
 
 
 def loader(part: slice) -> list[Any]:

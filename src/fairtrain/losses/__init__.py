@@ -64,7 +64,7 @@ from fairtrain.losses.robust import (  # noqa: E402
     GroupDROLoss,
     GroupMSEParityLoss,
 )
-from fairtrain.losses.schedule import CosineRamp, LinearWarmup, StepRamp  # noqa: E402
+from fairtrain.losses.schedule import CosineRamp, LinearWarmup, SigmoidRamp, StepRamp  # noqa: E402
 from fairtrain.losses.wasserstein import WassersteinLoss  # noqa: E402
 
 FairnessRegularizer = FairnessRegularizerLoss
@@ -95,6 +95,7 @@ __all__ = [
     "NeuralMutualInformationLoss",
     "PredictiveEqualityLoss",
     "RateParityLoss",
+    "SigmoidRamp",
     "StepRamp",
     "WassersteinLoss",
     "disparity",

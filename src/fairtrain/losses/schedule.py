@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["CosineRamp", "EtaSchedule", "LinearWarmup", "StepRamp"]
+__all__ = ["CosineRamp", "EtaSchedule", "LinearWarmup", "SigmoidRamp", "StepRamp"]
 
 EtaSchedule = Callable[[int], float]
 
@@ -82,6 +82,31 @@ class CosineRamp(_Ramp):
     def __call__(self, step: int) -> float:
         """Eta at a training step."""
         share = (1 - math.cos(math.pi * self._progress(step))) / 2
+        return self.initial + (self.eta - self.initial) * share
+
+
+class SigmoidRamp(_Ramp):
+    r"""The ramp of Ganin & Lempitsky (2015): fast at first, flat at the end.
+
+    .. math:: \eta(p) = \eta_0 + (\eta_1 - \eta_0) \left(\frac{2}{1 + e^{-10 p}} - 1\right)
+
+    with p the part of the ramp that is over.
+
+    Parameters
+    ----------
+    eta, steps, start, initial
+        See :class:`LinearWarmup`.
+
+    Examples
+    --------
+    >>> schedule = SigmoidRamp(1.0, steps=100)
+    >>> [round(schedule(step), 3) for step in (0, 10, 50, 100)]
+    [0.0, 0.462, 0.987, 1.0]
+    """
+
+    def __call__(self, step: int) -> float:
+        """Eta at a training step."""
+        share = 2 / (1 + math.exp(-10 * self._progress(step))) - 1
         return self.initial + (self.eta - self.initial) * share
 
 

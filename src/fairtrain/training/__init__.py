@@ -11,6 +11,9 @@ require("torch", extra="torch")
 require("jaxtyping", extra="torch")
 
 if TYPE_CHECKING:
+    from fairtrain.training.adversarial import (
+        AdversarialDebiasingTrainer as AdversarialDebiasingTrainer,
+    )
     from fairtrain.training.callbacks import Callback as Callback
     from fairtrain.training.callbacks import Checkpoint as Checkpoint
     from fairtrain.training.callbacks import EarlyStopping as EarlyStopping
@@ -23,15 +26,18 @@ if TYPE_CHECKING:
     from fairtrain.training.regularized import (
         RegularizedFairnessTrainer as RegularizedFairnessTrainer,
     )
+    from fairtrain.training.reversal import GradientReversalLayer as GradientReversalLayer
     from fairtrain.training.sampling import (
         GroupStratifiedBatchSampler as GroupStratifiedBatchSampler,
     )
 
 # Lazily: the losses use training.distributed, the meter here uses the losses.
 _MODULES = {
+    "AdversarialDebiasingTrainer": "fairtrain.training.adversarial",
     "Callback": "fairtrain.training.callbacks",
     "Checkpoint": "fairtrain.training.callbacks",
     "EarlyStopping": "fairtrain.training.callbacks",
+    "GradientReversalLayer": "fairtrain.training.reversal",
     "LagrangianFairnessTrainer": "fairtrain.training.lagrangian",
     "LogMetrics": "fairtrain.training.callbacks",
     "ProgressBar": "fairtrain.training.callbacks",

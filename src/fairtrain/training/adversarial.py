@@ -1,0 +1,359 @@
+"""``AdversarialDebiasingTrainer``: a predictor against an adversary that reads the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+import torch
+
+from fairtrain.constraints import Constraint, ConstraintSpec, RateParity, as_constraints
+from fairtrain.exceptions import InvalidParameterError
+from fairtrain.losses.schedule import EtaSchedule
+from fairtrain.training.adversary import AdversarySettings, AdversarySpec, Notion, View
+from fairtrain.training.contest import AdversarialRun, ContestSettings, represent
+from fairtrain.training.engine import Engine, Precision
+from fairtrain.training.fitdata import FitData
+from fairtrain.training.leakage import leakage_table
+from fairtrain.training.modules import ModuleSpec
+from fairtrain.training.reversal import strength_at
+from fairtrain.training.run import Run, RunParts
+from fairtrain.training.trainer import FairnessTrainer
+
+__all__ = ["AdversarialDebiasingTrainer"]
+
+Method = Literal["reversal", "projection"]
+Probed = Literal["both", "debiased", "none"]
+
+
+class AdversarialDebiasingTrainer(FairnessTrainer):
+    r"""Train a network so that an adversary cannot read the sensitive features from it.
+
+    .. math:: \min_\theta \; L(\theta) - s\, A(\theta, \phi), \qquad \min_\phi \; A(\theta, \phi)
+
+    A is the cross entropy of an adversary that predicts the groups from what it sees: the output,
+    or an inner layer. If the output tells nothing about the group, decisions are made equally often
+    in all groups (demographic parity); if it tells nothing beyond the label, equalized odds hold
+    (Zhang, Lemoine & Mitchell, 2018). The two are trained by gradient reversal (Ganin & Lempitsky,
+    2015) or by Zhang et al.'s projected update.
+
+    Nothing is enforced: ``strength`` can be searched, and :attr:`leakage_` says whether a *fresh*
+    reader still finds the attribute, where the adversary of training was merely fooled (Elazar &
+    Goldberg, 2018).
+
+    Parameters
+    ----------
+    module : nn.Module, callable or None, default=None
+        The predictor, as in ``LagrangianFairnessTrainer``.
+    adversary : nn.Module, callable or None, default=None
+        A module, which is copied, or a factory ``(n_inputs, n_outputs) -> nn.Module``. It takes
+        rows of what is seen and gives a logit for every level of every sensitive column. Default:
+        two hidden layers of 32.
+    constraint : {"demographic_parity", "equalized_odds", "equal_opportunity"}
+        What the adversary knows besides: nothing; the label; or nothing, on rows of the favourable
+        label alone.
+    representation : str, optional
+        Name of the layer that the adversary sees, such as ``"encoder.2"``; default: the output.
+    strength : float >= 0 or callable, default=5.0
+        s, or a schedule: a function of the number of steps so far, such as
+        :class:`~fairtrain.losses.SigmoidRamp`.
+    method : {"reversal", "projection"}, default="reversal"
+        ``"projection"`` also takes out of the predictor's gradient its component along the
+        adversary's (Zhang et al., 2018, equation 1).
+    adversary_steps : int >= 1, default=1
+        Steps of the adversary for each of the predictor.
+    adversary_lr : float, default=5e-3
+        Its learning rate (Adam).
+    warm_up : int >= 0, default=1
+        Epochs in which the adversary learns and the predictor pays nothing.
+    spectral_norm : bool, default=False
+        Bound the adversary's slopes by the spectral norms of its linear layers (Miyato et al.,
+        2018).
+    gradient_penalty : float >= 0, default=0.0
+        Or by a penalty on the squared slope of the true level's logit (Mescheder et al., 2018).
+    restart : bool, default=True
+        Give an adversary fresh weights after an epoch in which it was worse than the best constant
+        guess by 0.1 nats, or stood still while its input varied, or is no longer finite.
+    leakage : {"both", "debiased", "none"}, default="both"
+        Whom fresh probes read after training: this model and a baseline trained without adversary
+        under the same settings (a second training), this model alone, or nobody.
+    constraints : Constraint, str, or list of these, optional
+        What reports judge. Default: ``constraint``; for regression, equal mean predictions.
+    difference_bound, ratio_bound : float, optional
+        Replace the bounds of ``constraints``.
+    temperature : float > 0, default=0.5
+        Sharpness of the probabilities that the adversary sees beside the logits, and of the soft
+        rates in ``history_``.
+    **others
+        ``task``, ``optimizer``, ``lr``, ``batch_size``, ``max_epochs``, ``lr_decay``, ``ema``,
+        ``clip_norm``, ``base_loss``, ``validation_fraction``, ``certification_fraction``,
+        ``frozen``, ``callbacks``, ``device``, ``precision``, ``fabric``, ``timeout``,
+        ``sensitive_features``, ``positive_label``, ``missing``, ``min_count``, ``random_state``:
+        as in ``LagrangianFairnessTrainer``. Validation rows are measured after every epoch, are
+        what probes read, and choose nothing here.
+
+    Attributes
+    ----------
+    module_ : nn.Module
+        The trained predictor; the adversary is not kept.
+    history_ : DataFrame
+        A row an epoch: ``loss``, ``base_loss`` (the predictor's), ``adversary_loss``,
+        ``adversary_accuracy`` and ``majority_accuracy`` (means over sensitive columns; measured
+        before the adversary learns from a batch), ``strength``, ``adversary_collapsed``,
+        ``adversary_restarts``, and what ``RegularizedFairnessTrainer`` keeps.
+    leakage_ : DataFrame or None
+        What probes found on rows that trained nothing: ``model`` ("debiased" or "baseline"),
+        ``column``, ``rows`` ("all", or those of one label where ``constraint`` is about labels),
+        ``probe``, ``balanced_accuracy`` with ``lower`` and ``upper`` limits (95 %), ``chance``,
+        ``n_rows``.
+    fairness_report_ : FairnessReport
+        As in ``LagrangianFairnessTrainer``, like ``reports_``, ``start_report_``, ``status_``,
+        ``constraints_``, ``scheme_``, ``classes_``, ``n_iter_`` and ``n_skipped_``.
+
+    Notes
+    -----
+    Sensitive features are levels: a continuous one has to be cut into classes (``pandas.qcut``).
+    Several columns have a head each, so that none of them is readable alone; their intersections
+    are not the adversary's aim.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fairtrain import AdversarialDebiasingTrainer
+    >>> rng = np.random.default_rng(0)
+    >>> group = rng.integers(0, 2, 2000)
+    >>> X = rng.normal(size=(2000, 2)) + group[:, None]
+    >>> y = (X.sum(axis=1) + rng.normal(size=2000) > 1).astype(int)
+    >>> gaps = [
+    ...     AdversarialDebiasingTrainer(
+    ...         strength=strength, max_epochs=10, leakage="none", random_state=0
+    ...     )
+    ...     .fit(X, y, sensitive_features=group)
+    ...     .fairness_report_.results[0].achieved
+    ...     for strength in (0.0, 5.0)
+    ... ]
+    >>> gaps[1] < gaps[0] - 0.1
+    True
+    """
+
+    _alone = False  # the baseline trains without adversary
+
+    def __init__(
+        self,
+        module: ModuleSpec = None,
+        adversary: AdversarySpec = None,
+        *,
+        constraint: Notion = "demographic_parity",
+        representation: str | None = None,
+        strength: float | EtaSchedule = 5.0,
+        method: Method = "reversal",
+        adversary_steps: int = 1,
+        adversary_lr: float = 5e-3,
+        warm_up: int = 1,
+        spectral_norm: bool = False,
+        gradient_penalty: float = 0.0,
+        restart: bool = True,
+        leakage: Probed = "both",
+        constraints: ConstraintSpec = None,
+        difference_bound: float | None = None,
+        ratio_bound: float | None = None,
+        task: Literal["classification", "regression"] = "classification",
+        optimizer: Any = None,
+        lr: float = 2e-3,
+        temperature: float = 0.5,
+        batch_size: int | None = None,
+        max_epochs: int | None = None,
+        lr_decay: str | Callable[[float], float] = "cosine",
+        ema: float | None = None,
+        clip_norm: float | None = 1.0,
+        base_loss: Any = None,
+        validation_fraction: float | None = 0.2,
+        certification_fraction: float | None = 0.0,
+        frozen: str | Sequence[str] = (),
+        callbacks: Sequence[Any] = (),
+        device: Any = "auto",
+        precision: Precision = "32",
+        fabric: Any = None,
+        timeout: float = 600.0,
+        sensitive_features: str | Sequence[str] | None = None,
+        positive_label: Any = None,
+        missing: str = "error",
+        min_count: int = 30,
+        random_state: Any = None,
+    ) -> None:
+        self.module = module
+        self.adversary = adversary
+        self.constraint = constraint
+        self.representation = representation
+        self.strength = strength
+        self.method = method
+        self.adversary_steps = adversary_steps
+        self.adversary_lr = adversary_lr
+        self.warm_up = warm_up
+        self.spectral_norm = spectral_norm
+        self.gradient_penalty = gradient_penalty
+        self.restart = restart
+        self.leakage = leakage
+        self.constraints = constraints
+        self.difference_bound = difference_bound
+        self.ratio_bound = ratio_bound
+        self.task = task
+        self.optimizer = optimizer
+        self.lr = lr
+        self.temperature = temperature
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.lr_decay = lr_decay
+        self.ema = ema
+        self.clip_norm = clip_norm
+        self.base_loss = base_loss
+        self.validation_fraction = validation_fraction
+        self.certification_fraction = certification_fraction
+        self.frozen = frozen
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+        self.fabric = fabric
+        self.timeout = timeout
+        self.sensitive_features = sensitive_features
+        self.positive_label = positive_label
+        self.missing = missing
+        self.min_count = min_count
+        self.random_state = random_state
+
+    def _read_constraints(self) -> tuple[Constraint, ...]:
+        self._check_contest()
+        asked: ConstraintSpec = self.constraints
+        if asked is None:
+            regression = self.task == "regression"
+            asked = RateParity(label="mean_prediction") if regression else self.constraint
+        return as_constraints(
+            asked, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
+        )
+
+    def _check_contest(self) -> None:
+        for name, allowed in (("constraint", Notion), ("method", Method), ("leakage", Probed)):
+            if getattr(self, name) not in get_args(allowed):
+                raise InvalidParameterError(
+                    f"{name} must be one of {', '.join(get_args(allowed))}, got "
+                    f"{getattr(self, name)!r}."
+                )
+        for name, least in (("adversary_steps", 1), ("warm_up", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or int(value) != value or value < least:
+                raise InvalidParameterError(
+                    f"{name} must be a whole number >= {least}, got {value!r}."
+                )
+        if not self.adversary_lr > 0:
+            raise InvalidParameterError(
+                f"adversary_lr must be a number above 0, got {self.adversary_lr!r}."
+            )
+        if not self.gradient_penalty >= 0:
+            raise InvalidParameterError(
+                f"gradient_penalty must be a number >= 0, got {self.gradient_penalty!r}."
+            )
+        strength_at(self.strength, 0)
+
+    def _make_run(self, parts: RunParts, data: FitData) -> AdversarialRun:
+        if self.constraint == "equal_opportunity" and parts.head.task != "binary":
+            raise InvalidParameterError(
+                "equal_opportunity needs two classes; use constraint='equalized_odds', which shows "
+                "the adversary any label."
+            )
+        settings = AdversarySettings(
+            spec=self.adversary,
+            levels=tuple(len(level) for level in data.scheme.levels),
+            lr=self.adversary_lr,
+            steps=int(self.adversary_steps),
+            spectral_norm=self.spectral_norm,
+            gradient_penalty=self.gradient_penalty,
+            seed=torch.initial_seed() % 2**31,
+        )
+        return AdversarialRun(
+            parts,
+            data,
+            View(self.constraint, parts.head, output=self.representation is None),
+            ContestSettings(
+                strength=self.strength,
+                method=self.method,
+                representation=self.representation,
+                warm_up=int(self.warm_up),
+                restart=self.restart,
+            ),
+            None if self._alone else settings,
+        )
+
+    def _train(
+        self,
+        data: FitData,
+        constraints: tuple[Constraint, ...],
+        engine: Engine,
+        seed: int,
+        resume_from: str | Path | None,
+    ) -> None:
+        super()._train(data, constraints, engine, seed, resume_from)
+        self.leakage_: pd.DataFrame | None = None
+        if self._alone or self.leakage == "none":
+            return
+        found = [self._probe(data, engine, "debiased", seed)]
+        if self.leakage == "both":
+            settings = {**self.get_params(deep=False), "callbacks": ()}
+            baseline = AdversarialDebiasingTrainer(**settings)
+            baseline._alone = True
+            baseline._train(data, constraints, engine, seed, None)
+            found.append(baseline._probe(data, engine, "baseline", seed))
+        self.leakage_ = pd.concat(found, ignore_index=True)
+        self._said = [*self._said, *_said_of(self.leakage_)]
+
+    def _probe(self, data: FitData, engine: Engine, model: str, seed: int) -> pd.DataFrame:
+        """What fresh probes read on rows that trained nothing, where there are any."""
+        source = data.steering or data.certification or data.training
+        rows = represent(self.module_, source, data.head, data.scheme, engine, self.representation)
+        within: dict[str, Any] = {"all": None}
+        if self.constraint == "equal_opportunity":
+            within = {"y=1": 1}
+        elif self.constraint == "equalized_odds" and data.head.task != "regression":
+            within = {f"y={label}": label for label in range(data.head.n_classes)}
+        return leakage_table(rows, data.scheme.columns, model=model, within=within, seed=seed)
+
+    def _explain(self, run: Run, data: FitData) -> list[str]:
+        assert isinstance(run, AdversarialRun)
+        if run.adversary is None or not len(self.history_):
+            return []
+        last = self.history_.iloc[-1]
+        said = [
+            f"The adversary ended at accuracy {last['adversary_accuracy']:.3f}; naming the largest "
+            f"group gives {last['majority_accuracy']:.3f}."
+        ]
+        if run.adversary.n_restarts:
+            said.append(
+                f"The adversary collapsed and was restarted {run.adversary.n_restarts} times: "
+                "lower adversary_lr or strength, or set spectral_norm or gradient_penalty."
+            )
+        return said
+
+
+def _said_of(leakage: pd.DataFrame) -> list[str]:
+    """Sentences on the better probe of every column and set of rows."""
+    said = []
+    for (column, rows), part in leakage.groupby(["column", "rows"], sort=False):
+        known = part.dropna(subset="balanced_accuracy")
+        if not len(known):
+            said.append(f"Too few rows to probe for {column}.")
+            continue
+        best = known.loc[known.groupby("model")["balanced_accuracy"].idxmax()].set_index("model")
+        own = best.loc["debiased"]
+        where = "" if rows == "all" else f" on rows with {rows}"
+        text = (
+            f"A fresh probe ({own['probe']}) reads {column}{where} at balanced accuracy "
+            f"{own['balanced_accuracy']:.3f} ({own['lower']:.3f} to {own['upper']:.3f}; chance "
+            f"{own['chance']:.3f})"
+        )
+        if "baseline" in best.index:
+            without = best.loc["baseline"]
+            text += f", and at {without['balanced_accuracy']:.3f} without the adversary"
+        still = own["lower"] > own["chance"]
+        said.append(f"{text}: it is still readable." if still else f"{text}.")
+    return said
