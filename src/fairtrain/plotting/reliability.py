@@ -97,7 +97,7 @@ def plot_reliability(
     told = f"bars: {confidence:.0%} intervals"
     told += "; dashed, hollow: before calibration" if before is not None else ""
     ax.set_title(f"Reliability: on the line is calibrated\n{told}", fontsize=10)
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return ax
 
 
@@ -174,7 +174,7 @@ def plot_disparity(
         f"{audit.disparity_null:.3f}\nin 95 % of samples (p = {audit.disparity_p:.3f})",
         fontsize=10,
     )
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.3, -0.1))
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.16))
     return ax
 
 
