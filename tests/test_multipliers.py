@@ -58,6 +58,16 @@ def test_the_excess_is_in_units_of_the_rate():
     assert np.isnan(bounds(FREE).excess(np.array([0.2, np.nan, np.nan])))
 
 
+def test_what_was_achieved_is_what_the_bound_limits():
+    rates = np.array([0.2, 0.5, np.nan])
+    assert bounds(FREE).achieved(rates) == pytest.approx(0.3)
+    assert bounds(RATIO).achieved(rates) == pytest.approx(0.4)
+    assert bounds(UPPER).achieved(rates) == pytest.approx(0.5)
+    assert np.isnan(bounds(FREE).achieved(np.array([0.2, np.nan, np.nan])))
+    left_out = RateBounds(FREE, np.array([1.0, 1.0, 0.0]))
+    assert left_out.achieved(np.array([0.2, 0.5, 0.9])) == pytest.approx(0.3)
+
+
 def test_a_margin_tightens_every_kind_of_bound():
     assert bounds(FREE, margin=0.04).bound == pytest.approx(0.06)
     assert bounds(RATIO, margin=0.1).bound == pytest.approx(0.9)

@@ -84,6 +84,12 @@ class RateBounds:
         return float(min(max(moved, 0.0), most))
 
     @property
+    def room(self) -> float:
+        """What shares of the bound are taken of: the bound itself, 1 minus it for a ratio."""
+        bound = self.constraint.bound
+        return 1 - bound if self.constraint.kind == "ratio" else bound
+
+    @property
     def reference(self) -> Literal["free", "overall", "none"]:
         """What rates are compared with."""
         if isinstance(self.constraint, BoundedGroupLoss):
@@ -127,6 +133,19 @@ class RateBounds:
         if self.constraint.kind == "ratio":
             return worst_below  # the centre is the largest rate
         return worst_above + worst_below
+
+    def achieved(self, rates: Floats) -> float:
+        """The quantity that the bound limits between groups: gap, smallest ratio, or largest rate.
+
+        NaN where there is nothing to compare.
+        """
+        seen = rates[self.present(rates)]
+        if len(seen) < (1 if self.reference == "none" else 2):
+            return math.nan
+        low, high = float(seen.min()), float(seen.max())
+        if self.constraint.kind == "ratio":
+            return low / high if high > 0 else 1.0
+        return high if self.reference == "none" else high - low
 
     def violations(self, rates: Floats, shares: Floats | None = None) -> Floats:
         """How far each inequality is broken, shape (2, G): above, below.
@@ -467,6 +486,11 @@ class Multipliers:
                 for b, part in zip(self.bounds, self.slices, strict=True)
             ]
         )
+
+    @property
+    def sums(self) -> Floats:
+        """Sum of every bound's multipliers, both sides, shape (n_bounds,)."""
+        return np.array([float(self.values[:, part].sum()) for part in self.slices])
 
     @property
     def at_cap(self) -> NDArray[np.bool_]:

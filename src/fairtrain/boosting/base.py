@@ -33,6 +33,7 @@ from fairtrain.exceptions import (
 from fairtrain.groups import Groups, GroupScheme
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import RowsRole, Verdict
+from fairtrain.steering import multiplier_frame
 
 __all__ = ["LagrangianBoosting", "Prepared"]
 
@@ -225,7 +226,7 @@ class LagrangianBoosting(BaseEstimator):
         self.history_: pd.DataFrame = found.rounds.history()
         self.n_estimators_ = found.rounds.kept
         self.best_iteration_ = found.rounds.best.when
-        self.multipliers_: pd.DataFrame = _multiplier_frame(job, found)
+        self.multipliers_: pd.DataFrame = multiplier_frame(job.families, found.rounds.multipliers)
 
     def _report(self, rows: Prepared, predicted: Floats) -> None:
         parts: dict[RowsRole, NDArray[np.int64]] = {
@@ -343,10 +344,3 @@ class LagrangianBoosting(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = tags.input_tags.allow_nan = True
         return tags
-
-
-def _multiplier_frame(job: Job, found: Trained) -> pd.DataFrame:
-    """Last multipliers, one row a cell."""
-    names = [(f.name, group) for f in job.families for group in f.scheme.names]
-    above, below = found.rounds.multipliers.values
-    return pd.DataFrame(names, columns=["constraint", "group"]).assign(above=above, below=below)

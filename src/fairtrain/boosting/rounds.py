@@ -146,7 +146,7 @@ def run_rounds(
         record = _measured("held", steering, margin, performance)
         record |= _columns(families, multipliers, rates, bounds, prices)
         excess.append(over)
-        pulls.append(np.array([multipliers.values[:, part].sum() for part in multipliers.slices]))
+        pulls.append(multipliers.sums)
         for i, moved in enumerate(asked + aims):
             multipliers.set_margin(i, float(moved))
         multipliers.update(rates)
@@ -212,10 +212,8 @@ def _margins(
 
 def _aim(family: RateFamily) -> float:
     """How far inside its bound a rate is aimed: one that nears it from outside never arrives."""
-    constraint = family.constraint
-    if constraint.kind == "upper":
-        return _AIM_OF_LOSS * constraint.bound
-    return _AIM * (1 - constraint.bound if constraint.kind == "ratio" else constraint.bound)
+    bounds = family.bounds
+    return (_AIM_OF_LOSS if bounds.reference == "none" else _AIM) * bounds.room
 
 
 def _excess(
@@ -251,23 +249,11 @@ def _columns(
     bounds: Floats,
     prices: Floats,
 ) -> dict[str, float]:
-    found = {}
+    found, sums = {}, multipliers.sums
     for i, (family, part) in enumerate(zip(families, multipliers.slices, strict=True)):
-        found[f"gap_held: {family.name}"] = _achieved(family, rates[part])
+        found[f"gap_held: {family.name}"] = family.bounds.achieved(rates[part])
         found[f"bound: {family.name}"] = float(bounds[i])
-        found[f"multipliers: {family.name}"] = float(multipliers.values[:, part].sum())
+        found[f"multipliers: {family.name}"] = float(sums[i])
         for name, price in zip(family.scheme.names, prices[part], strict=True):
             found[f"price: {family.name}[{name}]"] = float(price)
     return found
-
-
-def _achieved(family: RateFamily, rates: Floats) -> float:
-    """What the bound limits: difference or ratio of the extreme groups, or the largest loss."""
-    seen = rates[family.bounds.present(rates)]
-    if not len(seen):
-        return np.nan
-    high, low = float(seen.max()), float(seen.min())
-    kind = family.constraint.kind
-    if kind == "ratio":
-        return low / high if high > 0 else 1.0
-    return high if kind == "upper" else high - low

@@ -6,7 +6,7 @@ iterate and an outcome.
 
 from __future__ import annotations
 
-from fairtrain.steering.families import RateFamily, families_of
+from fairtrain.steering.families import RateFamily, families_of, multiplier_frame
 from fairtrain.steering.outcome import Sign, explain_training
 from fairtrain.steering.priority import Yielding
 from fairtrain.steering.selection import Candidate, IterateChoice
@@ -20,6 +20,7 @@ __all__ = [
     "Yielding",
     "explain_training",
     "families_of",
+    "multiplier_frame",
     "steering_rates",
     "working_margins",
 ]

@@ -8,14 +8,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
 from fairtrain.groups import GroupScheme
-from fairtrain.multipliers import RateBounds
+from fairtrain.multipliers import Multipliers, RateBounds
 from fairtrain.rates import Rate, of_true_class
 
-__all__ = ["RateFamily", "families_of"]
+__all__ = ["RateFamily", "families_of", "multiplier_frame"]
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +55,7 @@ class RateFamily:
             parts.append(str(self.outcome))
         return ": ".join(parts)
 
-    @property
+    @cached_property
     def bounds(self) -> RateBounds:
         """The bound as signed inequalities."""
         return RateBounds(self.constraint, self.constraint.group_weights(self.scheme.names))
@@ -102,3 +103,10 @@ def families_of(
                 for outcome in several or (None,)
             ]
     return found
+
+
+def multiplier_frame(families: Sequence[RateFamily], multipliers: Multipliers) -> pd.DataFrame:
+    """Multipliers as a table: ``constraint``, ``group``, ``above``, ``below``; one row a cell."""
+    names = [(family.name, group) for family in families for group in family.scheme.names]
+    above, below = multipliers.values
+    return pd.DataFrame(names, columns=["constraint", "group"]).assign(above=above, below=below)

@@ -43,12 +43,7 @@ class Yielding:
         self.priority = np.array([b.constraint.priority for b in bounds])
         self.slack = np.zeros(len(bounds))
         self._step = step * np.array(
-            [
-                (1 - b.constraint.bound)
-                if b.constraint.kind == "ratio"
-                else max(b.constraint.bound, 0.01)
-                for b in bounds
-            ]
+            [b.room if b.constraint.kind == "ratio" else max(b.room, 0.01) for b in bounds]
         )
         self._patience = patience
         self._stuck = 0
@@ -74,8 +69,7 @@ class Yielding:
         if self._stuck < self._patience:
             return self.slack
         self._stuck = 0
-        pulls = np.array([multipliers.values[:, part].sum() > 0 for part in multipliers.slices])
-        lower = pulls & (self.priority < self.priority.max())
+        lower = (multipliers.sums > 0) & (self.priority < self.priority.max())
         if lower.any():
             first = lower & (self.priority == self.priority[lower].min())
             self.slack = np.where(first, 2 * self.slack + self._step, self.slack)

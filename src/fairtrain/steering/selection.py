@@ -66,7 +66,7 @@ class IterateChoice:
         self, bounds: Sequence[RateBounds], *, tolerance: float = 0.0, warm_up: int = 0
     ) -> None:
         self.priority = np.array([b.constraint.priority for b in bounds])
-        self.allowed = np.array([_allowed(b, tolerance) for b in bounds])
+        self.allowed = np.array([1e-9 + tolerance * b.room for b in bounds])
         self.warm_up = warm_up
         self.best: Candidate | None = None
 
@@ -107,8 +107,3 @@ class IterateChoice:
             worst,
             performance if math.isfinite(performance) else -math.inf,
         )
-
-
-def _allowed(bounds: RateBounds, tolerance: float) -> float:
-    bound = bounds.constraint.bound
-    return 1e-9 + tolerance * ((1 - bound) if bounds.constraint.kind == "ratio" else bound)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fairtrain.exceptions import InvalidDataError
+from fairtrain.losses.batch import check_codes
 from fairtrain.losses.functional import combine_codes
 from fairtrain.training.sampling import GroupStratifiedBatchSampler
 
@@ -263,14 +265,8 @@ def coded(sensitive: Tensor, levels: Sequence[int]) -> Tensor:
             f"{len(levels)}."
         )
     if columns.shape[1] == 1:
-        levels = (_product(levels),)
-    for column, size in zip(columns.unbind(1), levels, strict=True):
-        if len(column) and not -1 <= int(column.min()) <= int(column.max()) < size:
-            wrong = int(column.max()) if int(column.max()) >= size else int(column.min())
-            raise InvalidDataError(
-                f"sensitive_features holds the code {wrong}, expected -1 (unknown) or "
-                f"0 .. {size - 1}; name all groups with groups= or num_groups=."
-            )
+        levels = (math.prod(levels),)
+    check_codes(columns, tuple(levels))
     return columns.squeeze(1) if columns.shape[1] == 1 else combine_codes(columns, tuple(levels))
 
 
@@ -287,10 +283,3 @@ def to_device(value: Any, device: str | torch.device, dtype: torch.dtype | None 
 
 def _moved(part: Tensor | None, device: torch.device) -> Any:
     return None if part is None else part.to(device)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from fairtrain.training.adversary import Adversary, AdversarySettings, View
 from fairtrain.training.batch import Batch, Source, to_device
 from fairtrain.training.distributed import all_reduce_sum, communication_device, gather_rows
 from fairtrain.training.engine import Engine
-from fairtrain.training.fitdata import FitData
+from fairtrain.training.fitdata import FitData, level_codes
 from fairtrain.training.heads import Head
 from fairtrain.training.leakage import Represented
 from fairtrain.training.predictor import dtype_of
@@ -249,12 +248,6 @@ def captured(module: nn.Module, name: str | None) -> Iterator[list[Tensor]]:
         raise InvalidDataError(
             f"representation={name!r} was not called in the module's forward; name a layer that is."
         )
-
-
-def level_codes(scheme: GroupScheme) -> Tensor:
-    """Level of every sensitive column by group code + 1; row 0 serves unknown groups."""
-    unknown = [[-1] * len(scheme.columns)]
-    return torch.from_numpy(np.concatenate([unknown, scheme.level_codes]).astype(np.int64))
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from fairtrain.training.heads import Head
 from fairtrain.training.modules import Standardize
 from fairtrain.training.sampling import GroupStratifiedBatchSampler
 
-__all__ = ["FitData", "Fractions", "from_loaders", "from_rows"]
+__all__ = ["FitData", "Fractions", "from_loaders", "from_rows", "level_codes"]
 
 Floats = NDArray[np.float64]
 
@@ -216,6 +216,12 @@ def _source(
     rows: TensorRows, engine: Engine, sampler: GroupStratifiedBatchSampler | None = None
 ) -> RowSource:
     return RowSource(rows, engine.device, sampler, rank=engine.rank, world_size=engine.world_size)
+
+
+def level_codes(scheme: GroupScheme) -> Tensor:
+    """Level of every sensitive column by group code + 1; row 0 serves unknown groups."""
+    unknown = [[-1] * len(scheme.columns)]
+    return torch.from_numpy(np.concatenate([unknown, scheme.level_codes]).astype(np.int64))
 
 
 def _batch_size(rows: int, groups: int) -> int:

@@ -24,6 +24,7 @@ from fairtrain.training.batch import Batch
 from fairtrain.training.cells import Measured
 from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.dual import DualStep
+from fairtrain.training.predictor import dtype_of
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import Losses
 
@@ -105,8 +106,7 @@ class LagrangianRun(Run):
         self._soft: Tensor | None = None
         self._this_epoch = 0
         self._last_epoch: int | None = None
-        floating = (p.dtype for p in parts.module.parameters() if p.is_floating_point())
-        self._dtype = next(floating, torch.get_default_dtype())
+        self._dtype = dtype_of(parts.module)
         self._pull = self._as_tensor(multipliers.pull())
 
     @property
@@ -147,9 +147,10 @@ class LagrangianRun(Run):
         self._last_epoch, self._this_epoch = self._this_epoch, 0
         super().after_epoch(record)
         assert self.held is not None
-        self._tighten(self.held.rates, self.held.effective, spare=0.0)
+        margins = self._margins(self.held.rates, self.held.effective)
+        self._tighten(margins, spare=0.0)
         excess = self.multipliers.excess(self.held.rates)
-        self._tighten(self.held.rates, self.held.effective)
+        self._tighten(margins, self.settings.margin)
         candidate = Candidate(
             when=int(record["epoch"]),
             performance=self.held.performance,
@@ -163,11 +164,11 @@ class LagrangianRun(Run):
         self.yielding.look(self.multipliers, useless=self._useless(self.held))
         record["feasible"] = self.choice.is_feasible(candidate)
         record["worst_excess"] = float(np.nanmax(excess)) if np.isfinite(excess).any() else np.nan
-        for i, (family, part) in enumerate(
-            zip(self.families, self.multipliers.slices, strict=True)
+        for family, bounds, total in zip(
+            self.families, self.multipliers.bounds, self.multipliers.sums.tolist(), strict=True
         ):
-            record[f"bound: {family.name}"] = self.multipliers.bounds[i].bound
-            record[f"multipliers: {family.name}"] = float(self.multipliers.values[:, part].sum())
+            record[f"bound: {family.name}"] = bounds.bound
+            record[f"multipliers: {family.name}"] = total
         record["n_updates"] = self.multipliers.n_updates
         record["dual_lr"] = float(getattr(self.multipliers.rule, "lr", np.nan))
 
@@ -182,7 +183,7 @@ class LagrangianRun(Run):
             sums, counts, effective = held.sums, held.counts, held.effective
         scale = np.divide(effective, counts, out=np.zeros_like(counts), where=counts > 0)
         rates = steering_rates(cells.families, sums * scale, effective, min_count=min_count)
-        self._tighten(rates, effective)
+        self._tighten(self._margins(rates, effective), self.settings.margin)
         self.multipliers.set_shares(counts)
         self.move(rates)
         return rates
@@ -192,8 +193,7 @@ class LagrangianRun(Run):
         excess = self.multipliers.excess(rates)
         self.multipliers.update(rates)
         self._pull = self._as_tensor(self.multipliers.pull())
-        sums = [float(self.multipliers.values[:, p].sum()) for p in self.multipliers.slices]
-        self.looks.append((excess, np.array(sums)))
+        self.looks.append((excess, self.multipliers.sums))
 
     def finish_choice(self) -> None:
         """Go back to the weights of the chosen epoch."""
@@ -249,21 +249,21 @@ class LagrangianRun(Run):
         noise = np.sqrt(constant * (1 - constant) / max(held.n_rows, 1.0))
         return bool(held.performance <= constant + noise)
 
-    def _tighten(self, rates: Floats, effective: Floats, spare: float | None = None) -> None:
-        """Set working bounds: tighter by their uncertainty, looser by what gave way.
-
-        Multipliers also leave a part of each bound unused (``spare``), or the iterates of a
-        converged run would lie on either side of it.
-        """
+    def _margins(self, rates: Floats, effective: Floats) -> Floats:
+        """How far bounds are tightened by their uncertainty, less what gave way."""
         margins = np.zeros(len(self.families))
         if self.settings.confidence is not None:
             margins = working_margins(self.families, rates, effective, self.settings.confidence)
-        margins -= self.yielding.slack
-        spare = self.settings.margin if spare is None else spare
-        for i, family in enumerate(self.families):
-            bound, kind = family.constraint.bound, family.constraint.kind
-            room = {"difference": bound, "ratio": 1 - bound, "upper": 0.0}[kind]
-            self.multipliers.set_margin(i, float(margins[i] + spare * room))
+        return margins - self.yielding.slack
+
+    def _tighten(self, margins: Floats, spare: float) -> None:
+        """Set working bounds; multipliers leave a part of each parity's bound unused (``spare``).
+
+        Otherwise the iterates of a converged run would lie on either side of it.
+        """
+        for i, bounds in enumerate(list(self.multipliers.bounds)):
+            unused = 0.0 if bounds.reference == "none" else spare * bounds.room
+            self.multipliers.set_margin(i, float(margins[i]) + unused)
 
     def _recent_sums(self) -> tuple[Floats, Floats]:
         recent = torch.from_numpy(self._recent).to(communication_device())

@@ -22,7 +22,7 @@ from fairtrain.exceptions import (
     NearConstantWarning,
 )
 from fairtrain.multipliers import Ascent, DualRule, Multipliers, NuPI
-from fairtrain.steering import IterateChoice, Yielding, explain_training
+from fairtrain.steering import IterateChoice, Yielding, explain_training, multiplier_frame
 from fairtrain.training.dual import DUAL_STEPS, DualStep, TorchRule
 from fairtrain.training.engine import Engine, Precision
 from fairtrain.training.fitdata import FitData
@@ -30,6 +30,7 @@ from fairtrain.training.game import GameSettings, LagrangianRun
 from fairtrain.training.judging import Members
 from fairtrain.training.mixture import best_mixture
 from fairtrain.training.modules import ModuleSpec
+from fairtrain.training.predictor import columns_of
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import PrimalStep
 from fairtrain.training.trainer import FairnessTrainer
@@ -361,7 +362,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         assert isinstance(run, LagrangianRun)
         run.finish_choice()
         self.best_epoch_ = -1 if run.choice.best is None else run.choice.best.when
-        self.multipliers_ = _multipliers_frame(run)
+        self.multipliers_ = multiplier_frame(run.families, run.multipliers)
         self.trace_ = _trace_frame(run)
         self.mixture_: tuple[float, nn.Module] | None = None
         if self.mixture:
@@ -421,9 +422,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         """
         if getattr(self, "mixture_", None) is None:
             return super().predict_proba(X)
-        shares = self._shares(X)
-        columns = shares if shares.ndim == 2 else np.column_stack([1 - shares, shares])
-        return self._in_order(columns)
+        return self._in_order(columns_of(self._shares(X)))
 
     def plot_convergence(self, ax: Any = None) -> Any:
         """Draw loss, violation and multipliers over the epochs.
@@ -470,23 +469,6 @@ class LagrangianFairnessTrainer(FairnessTrainer):
                 NearConstantWarning,
                 stacklevel=5,
             )
-
-
-def _multipliers_frame(run: LagrangianRun) -> pd.DataFrame:
-    frames = []
-    for family, part in zip(run.families, run.multipliers.slices, strict=True):
-        above, below = run.multipliers.values[:, part]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "constraint": family.name,
-                    "group": list(family.scheme.names),
-                    "above": above,
-                    "below": below,
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
 
 
 def _trace_frame(run: LagrangianRun) -> pd.DataFrame:

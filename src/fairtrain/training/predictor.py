@@ -20,7 +20,7 @@ from fairtrain.training.batch import CHUNK
 from fairtrain.training.heads import Head
 from fairtrain.training.judging import Decided, Judge, Members
 
-__all__ = ["Predictor", "as_array", "dtype_of"]
+__all__ = ["Predictor", "as_array", "columns_of", "dtype_of"]
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +95,7 @@ class Predictor:
         shares = self._shares(X)
         if self._head.task == "regression":
             return shares
-        return np.asarray(self.classes_[self._in_order(_columns(shares)).argmax(axis=1)])
+        return np.asarray(self.classes_[self._in_order(columns_of(shares)).argmax(axis=1)])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy; R^2 for regression."""
@@ -211,7 +211,7 @@ def dtype_of(module: nn.Module) -> torch.dtype:
     return torch.get_default_dtype()
 
 
-def _columns(shares: Floats) -> Floats:
+def columns_of(shares: Floats) -> Floats:
     """Shares by class number, one column a class."""
     return shares if shares.ndim == 2 else np.column_stack([1 - shares, shares])
 

@@ -31,7 +31,7 @@ from fairtrain.losses.robust import BoundedGroupLossPenalty
 from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.training.batch import Batch
 from fairtrain.training.engine import Precision
-from fairtrain.training.fitdata import FitData
+from fairtrain.training.fitdata import FitData, level_codes
 from fairtrain.training.modules import ModuleSpec
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import Losses
@@ -221,10 +221,9 @@ class PenaltyRun(Run):
     def __init__(self, parts: RunParts, criterion: FairnessRegularizerLoss, data: FitData) -> None:
         super().__init__(parts)
         self.criterion = criterion.train()
-        columns = [[-1] * len(data.scheme.columns), *data.scheme.level_codes.tolist()]
         self._columns: Tensor | None = None
         if any(isinstance(p, HierarchicalFairnessLoss) for p in criterion.penalties):
-            self._columns = torch.tensor(columns, device=parts.engine.device)
+            self._columns = level_codes(data.scheme).to(parts.engine.device)
 
     def step(self, batch: Batch) -> Losses:
         """Base loss plus eta times the penalty of the batch."""

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fairtrain.constraints import Constraint
 from fairtrain.losses.base_loss import BaseLoss, mean_base_loss
 from fairtrain.training.batch import Batch, Source
 from fairtrain.training.cells import CellSums, Measured, measure
@@ -21,7 +20,7 @@ from fairtrain.training.engine import Engine
 from fairtrain.training.heads import Head
 from fairtrain.training.steps import Losses
 
-__all__ = ["Run", "RunParts", "achieved"]
+__all__ = ["Run", "RunParts"]
 
 Floats = NDArray[np.float64]
 
@@ -98,7 +97,7 @@ class Run:
             part = slice(start, start + len(family.scheme))
             start = part.stop
             for name, rates in (("soft", soft), ("hard", hard), ("held", held.rates)):
-                record[f"gap_{name}: {family.name}"] = achieved(family.constraint, rates[part])
+                record[f"gap_{name}: {family.name}"] = family.bounds.achieved(rates[part])
         self._forget()
 
     # What subclasses use ------------------------------------------------------------------------
@@ -201,18 +200,6 @@ class Run:
         rows, right = joined[-2:].tolist()
         hard, soft = (_rates(part) for part in sums)
         return max(rows, 1e-30), right, hard, soft
-
-
-def achieved(constraint: Constraint, rates: Floats) -> float:
-    """The quantity that a bound limits: gap, smallest ratio, or largest rate; NaN if unknown."""
-    known = rates[np.isfinite(rates)]
-    if constraint.kind == "upper":
-        return float(known.max()) if len(known) else float("nan")
-    if len(known) < 2:
-        return float("nan")
-    if constraint.kind == "ratio":
-        return float(known.min() / known.max()) if known.max() > 0 else 1.0
-    return float(known.max() - known.min())
 
 
 def _rates(sums: Floats) -> Floats:
