@@ -190,7 +190,7 @@ def train(
         Replace the run folder if it exists.
     """
     from fairtrain._commands.run import TrainOptions, run_train
-    from fairtrain._commands.text import flatten
+    from fairtrain._text import flatten
 
     options = TrainOptions(
         data=data,
@@ -246,7 +246,7 @@ def predict(
         Replace the file if it exists.
     """
     from fairtrain._commands.predict import predict as run
-    from fairtrain._commands.text import flatten
+    from fairtrain._text import flatten
 
     run(model, data, out=out, keep=flatten(keep), force=force)
 
@@ -273,7 +273,7 @@ def demo(
 
 def _sensitive(columns: Names, bins: Names, missing: Missing):  # type: ignore[no-untyped-def]
     from fairtrain._commands.columns import SensitiveColumns, parse_bins
-    from fairtrain._commands.text import flatten
+    from fairtrain._text import flatten
 
     return SensitiveColumns(flatten(columns), parse_bins(bins), missing)
 
@@ -328,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stop(message: str, code: int) -> int:
-    from fairtrain._commands.text import one_line
+    from fairtrain._text import one_line
 
     sys.stderr.write(f"fairtrain: {one_line(message)}\n")
     return code

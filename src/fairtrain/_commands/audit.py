@@ -19,7 +19,7 @@ from fairtrain._commands.columns import (
 )
 from fairtrain._commands.tables import read_table, require_columns
 from fairtrain._commands.terminal import print_rates, print_standings, say
-from fairtrain._commands.text import listed, one_line
+from fairtrain._text import listed, one_line
 from fairtrain.constraints import as_constraints
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain._commands.tables import require_columns
-from fairtrain._commands.text import listed, one_line
+from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups
 

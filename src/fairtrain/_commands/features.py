@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fairtrain._commands.columns import SensitiveColumns, as_words
-from fairtrain._commands.text import listed, one_line
+from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["TableFeatures", "numeric_columns"]

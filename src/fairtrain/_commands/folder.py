@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fairtrain._commands.text import one_line
+from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["RUN_FILES", "check_new", "new_file", "new_folder"]

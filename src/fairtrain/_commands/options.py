@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairtrain._commands.text import one_line
+from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["read_options", "to_toml"]

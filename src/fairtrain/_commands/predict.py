@@ -16,7 +16,7 @@ import pandas as pd
 from fairtrain._commands.features import TableFeatures
 from fairtrain._commands.folder import new_file
 from fairtrain._commands.tables import read_table, require_columns
-from fairtrain._commands.text import one_line
+from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["decide", "load_model", "predict"]

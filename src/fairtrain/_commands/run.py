@@ -21,8 +21,8 @@ from fairtrain._commands.folder import check_new, new_folder
 from fairtrain._commands.options import to_toml
 from fairtrain._commands.tables import file_hash, read_table, require_columns
 from fairtrain._commands.terminal import print_groups, print_models, say
-from fairtrain._commands.text import flatten
 from fairtrain._commands.training import Plan, Trained, choose_features, train
+from fairtrain._text import flatten
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.datasets import load_loanapp
 from fairtrain.exceptions import InvalidParameterError

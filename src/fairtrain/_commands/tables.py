@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from fairtrain._commands.text import listed, one_line
+from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["MISSING_WORDS", "file_hash", "read_table", "require_columns"]

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fairtrain._commands.text import one_line
+from fairtrain._text import one_line
 from fairtrain.report.summary import MIN_CELL, Judged, RunSummary, small_cells
 
 __all__ = ["print_groups", "print_models", "print_rates", "say"]

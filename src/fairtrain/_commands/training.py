@@ -16,8 +16,8 @@ from sklearn.utils import check_random_state
 from fairtrain._commands.columns import Label, SensitiveColumns, check_groups
 from fairtrain._commands.estimators import EstimatorName, make_estimator
 from fairtrain._commands.features import TableFeatures, numeric_columns
-from fairtrain._commands.text import one_line
 from fairtrain._splits import RowSplit, split_rows
+from fairtrain._text import one_line
 from fairtrain.constraints import Constraint
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fairtrain._commands.text import one_line
+from fairtrain._text import one_line
 from fairtrain.report.summary import MIN_CELL, Judged, RunSummary
 
 __all__ = ["render_report"]
