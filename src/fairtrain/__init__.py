@@ -69,6 +69,8 @@ _MODULES = {
     "ProgressBar": "fairtrain.training",
     "RegularizedFairnessTrainer": "fairtrain.training",
     "evaluate_fairness": "fairtrain.training",
+    "ParetoFrontier": "fairtrain.tradeoff",
+    "pareto_frontier": "fairtrain.tradeoff",
 }
 
 __all__ = [*_MODULES, "__version__"]

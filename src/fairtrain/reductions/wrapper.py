@@ -393,10 +393,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n, 2)
             In the order of ``classes_``. With ``deterministic=True`` the larger one decides.
         """
-        share = self._mixture_share(self._features(X))
-        proba = np.empty((len(share), 2))
-        proba[:, self._favourable], proba[:, 1 - self._favourable] = share, 1 - share
-        return proba
+        return self._columns(self._mixture_share(self._features(X)))
 
     def evaluate(
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
@@ -445,6 +442,15 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             share += weight * (np.asarray(predictor.predict(X)).reshape(-1) > 0)
         clipped: Floats = np.clip(share, 0.0, 1.0)
         return clipped
+
+    def _decision_shares(self, X: Any) -> Floats:
+        """Probability of deciding for each of ``classes_``, shape (n, 2)."""
+        return self._columns(self._favourable_share(self._features(X)))
+
+    def _columns(self, share: Floats) -> Floats:
+        columns = np.empty((len(share), 2))
+        columns[:, self._favourable], columns[:, 1 - self._favourable] = share, 1 - share
+        return columns
 
     def _favourable_share(self, X: Any) -> Floats:
         share = self._mixture_share(X)

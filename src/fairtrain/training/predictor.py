@@ -175,6 +175,12 @@ class Predictor:
             total = total + share * self._head.hard(torch.from_numpy(self._outputs(X, module)))
         return np.asarray(total.numpy())
 
+    def _decision_shares(self, X: Any) -> Floats | None:
+        """Probability of deciding for each of ``classes_``, shape (n, C); None for regression."""
+        if self._head.task == "regression":
+            return None
+        return self._in_order(columns_of(self._shares(X)))
+
     def _in_order(self, columns: Floats) -> Floats:
         """Columns by class number, put into the order of ``classes_``."""
         assert self._labels is not None

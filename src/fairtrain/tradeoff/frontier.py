@@ -1,0 +1,349 @@
+"""What a sweep found: points, the front among them, and the choice of one."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fairtrain._text import one_line
+from fairtrain.constraints import as_constraints
+from fairtrain.exceptions import InvalidParameterError, NearConstantWarning, SameRowsWarning
+from fairtrain.metrics.report import FairnessReport
+from fairtrain.tradeoff.dominance import dominated, hypervolume, knee
+from fairtrain.tradeoff.fingerprint import fingerprint
+from fairtrain.tradeoff.scoring import HeldRows, Score, Scorer
+
+__all__ = ["Chosen", "ParetoFrontier"]
+
+MEASURED = (
+    "performance",
+    "performance_lower",
+    "performance_upper",
+    "gap",
+    "gap_lower",
+    "gap_upper",
+)
+"""Columns of numbers that every point has."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One point of a frontier.
+
+    Attributes
+    ----------
+    model : estimator
+        The trained model.
+    param : str
+        What was moved.
+    value, seed
+        Where it stood.
+    performance, gap : float
+        On the validation rows, which chose the point: both are flattering.
+    near_constant : bool
+        Whether (almost) everybody gets the same decision.
+    """
+
+    model: Any = field(repr=False)
+    param: str
+    value: Any
+    seed: int
+    performance: float
+    gap: float
+    near_constant: bool
+
+
+@dataclass(frozen=True)
+class ParetoFrontier:
+    """Models between the most accurate and the fairest, scored on validation rows.
+
+    Attributes
+    ----------
+    points : DataFrame
+        A row a trained model: the moved parameter under its own name, ``seed``, ``performance`` and
+        ``gap``, each with ``_lower`` and ``_upper`` (over validation rows), ``dominated``,
+        ``near_constant``, ``seconds`` of training.
+    models : tuple of estimators
+        The trained models, in the order of ``points``.
+    param : str
+        What was moved.
+    scorer : Scorer
+        How they were scored.
+    name : str
+        Heading of its curve.
+    bound : float or None
+        Gap that is asked for, if one is.
+    baseline : Score or None
+        An ordinary model on the same rows.
+    notes : tuple of str
+        What happened on the way: warnings, and why models were trained one by one.
+    n_validation : int
+        Rows that scored.
+    """
+
+    points: pd.DataFrame
+    models: tuple[Any, ...] = field(repr=False)
+    param: str
+    scorer: Scorer = field(repr=False)
+    name: str = "sweep"
+    bound: float | None = None
+    baseline: Score | None = None
+    notes: tuple[str, ...] = ()
+    n_validation: int = 0
+    validation_digest: str = field(default="", repr=False)
+
+    @property
+    def performance_name(self) -> str:
+        """What performance is, in words."""
+        return self.scorer.performance_name
+
+    @property
+    def gap_name(self) -> str:
+        """What the gap is, in words."""
+        return self.scorer.gap_name
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The points that no other one beats, from the narrowest gap to the widest."""
+        return self.points[~self.points["dominated"]].sort_values(["gap", "performance"])
+
+    def by_value(self) -> pd.DataFrame:
+        """Average the seeds of every value.
+
+        Returns
+        -------
+        DataFrame
+            A row a value: the parameter, ``n_seeds``, means of performance and gap with 95 %
+            limits (Student's t over seeds; over validation rows where there is one seed),
+            ``dominated`` among the means, ``near_constant`` of any, mean ``seconds``.
+        """
+        rows = []
+        for value, same in self.points.groupby(self.param, sort=False, dropna=False):
+            row: dict[str, Any] = {self.param: value, "n_seeds": len(same)}
+            for name in ("performance", "gap"):
+                found = same[name].to_numpy()
+                row[name] = found.mean()
+                if len(found) == 1:
+                    low, high = same[[f"{name}_lower", f"{name}_upper"]].iloc[0]
+                else:
+                    level = (1 + self.scorer.confidence) / 2
+                    half = stats.t.ppf(level, len(found) - 1) * stats.sem(found)
+                    low, high = row[name] - half, row[name] + half
+                row[f"{name}_lower"], row[f"{name}_upper"] = low, high
+            row["near_constant"] = bool(same["near_constant"].any())
+            row["seconds"] = same["seconds"].mean()
+            rows.append(row)
+        table = pd.DataFrame(rows)
+        table["dominated"] = dominated(table["gap"], table["performance"])
+        return table
+
+    def hypervolume(self, reference: tuple[float, float]) -> float:
+        """Area of (gap, performance) that the points dominate, up to a reference point.
+
+        Parameters
+        ----------
+        reference : (float, float)
+            Gap and performance of a point worse than any of interest; only frontiers measured up to
+            the same one can be compared.
+        """
+        return hypervolume(self.points["gap"], self.points["performance"], reference)
+
+    def select(
+        self, max_gap: float | None = None, *, by: Literal["gap", "gap_upper"] = "gap"
+    ) -> Chosen:
+        """Choose the model that performs best among those with a gap no wider than a limit.
+
+        Parameters
+        ----------
+        max_gap : float, optional
+            The limit; the frontier's ``bound`` by default.
+        by : {"gap", "gap_upper"}, default="gap"
+            Hold the estimate to the limit, or its upper confidence limit: stricter, and less often
+            broken by rows that were not seen.
+
+        Returns
+        -------
+        Chosen
+            Models that decide (almost) the same for everybody come last.
+
+        Raises
+        ------
+        InvalidParameterError
+            If no point is under the limit.
+
+        Warns
+        -----
+        NearConstantWarning
+            If only such a model is.
+        """
+        limit = self.bound if max_gap is None else max_gap
+        if limit is None:
+            raise InvalidParameterError("max_gap is missing: the frontier has no bound of its own.")
+        if by not in ("gap", "gap_upper"):
+            raise InvalidParameterError(f"by must be 'gap' or 'gap_upper', got {by!r}.")
+        under = self.points[(self.points[by] <= limit) & self.points["performance"].notna()]
+        if not len(under):
+            raise InvalidParameterError(
+                f"no model has a {self.gap_name} ({by}) of at most {limit:g} on the validation "
+                f"rows; the smallest is {self.points[by].min():.4g}. Allow more, or sweep further."
+            )
+        best = under.sort_values(
+            ["near_constant", "performance", "gap"], ascending=[True, False, True], kind="stable"
+        ).index[0]
+        chosen = self._chosen(int(best))
+        if chosen.near_constant:
+            warnings.warn(
+                f"only models that decide (almost) the same for everybody have a gap of at most "
+                f"{limit:g}.",
+                NearConstantWarning,
+                stacklevel=2,
+            )
+        return chosen
+
+    def knee(self) -> Chosen:
+        """Choose the point after which fairness gets dear; see :func:`~.dominance.knee`."""
+        usable = self.points[~self.points["near_constant"]]
+        table = usable if len(usable) else self.points
+        return self._chosen(int(table.index[knee(table["gap"], table["performance"])]))
+
+    def evaluate(
+        self,
+        X: Any,
+        y: Any,
+        sensitive_features: Any,
+        *,
+        chosen: Chosen | None = None,
+        max_gap: float | None = None,
+        sample_weight: Any = None,
+    ) -> FairnessReport:
+        """Judge the chosen model on rows that no choice was made on.
+
+        Parameters
+        ----------
+        X, y, sensitive_features, sample_weight
+            Fresh rows. The validation rows chose the point, so they cannot certify it.
+        chosen : Chosen, optional
+            What :meth:`select` or :meth:`knee` gave; ``select(max_gap)`` by default.
+        max_gap : float, optional
+            Bound that is judged; the frontier's ``bound`` by default.
+
+        Returns
+        -------
+        FairnessReport
+
+        Warns
+        -----
+        SameRowsWarning
+            If these are the validation rows; the report then says that they steered.
+        """
+        limit = self.bound if max_gap is None else max_gap
+        if limit is None:
+            raise InvalidParameterError("max_gap is missing: the frontier has no bound of its own.")
+        if callable(self.scorer.metric):
+            raise InvalidParameterError(
+                "a gap that is a function of yours cannot be judged with an interval; sweep with "
+                "metric='demographic_parity' or another constraint."
+            )
+        chosen = self.select(limit) if chosen is None else chosen
+        rows = HeldRows(X, y, sensitive_features, sample_weight)
+        same = bool(self.validation_digest) and digest_of(rows) == self.validation_digest
+        if same:
+            warnings.warn(
+                "these rows chose the point, so they cannot certify it; pass others.",
+                SameRowsWarning,
+                stacklevel=2,
+            )
+        decided = rows.decide(chosen.model, self.scorer.classes)
+        asked = as_constraints(list(self.scorer.metric), difference_bound=limit)
+        return self.scorer.report(decided, rows, "steering" if same else "certification", asked)
+
+    def plot(self, ax: Any = None, **options: Any) -> Any:
+        """Draw it; see :func:`fairtrain.plotting.plot_frontier`."""
+        from fairtrain.plotting.frontier import plot_frontier
+
+        return plot_frontier(self, ax, **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the numbers as plain values for JSON."""
+        return {
+            "name": self.name,
+            "param": self.param,
+            "performance": self.performance_name,
+            "gap": self.gap_name,
+            "bound": self.bound,
+            "validation_rows": self.n_validation,
+            "baseline": None if self.baseline is None else _plain(vars(self.baseline)),
+            "points": [_plain(row) for row in self.points.to_dict("records")],
+            "notes": list(self.notes),
+        }
+
+    def to_json(self, path: str | Path) -> None:
+        """Write :meth:`to_dict` to a file."""
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write ``points`` to a file, what was moved in words where it is no number."""
+        table = self.points.copy()
+        if table[self.param].dtype == object:
+            table[self.param] = [_as_text(value) for value in table[self.param]]
+        table.to_csv(path, index=False)
+
+    def renamed(self, name: str) -> ParetoFrontier:
+        """Give the curve another heading."""
+        return replace(self, name=name)
+
+    def __str__(self) -> str:
+        front = self.front
+        lines = [
+            f"{one_line(self.name)}: {len(self.points)} models on {self.n_validation:,} "
+            f"validation rows; {len(front)} that no other beats in {self.performance_name} and "
+            f"{self.gap_name}:"
+        ]
+        for row in front.to_dict("records"):
+            constant = " (near constant)" if row["near_constant"] else ""
+            lines.append(
+                f"  {self.param} = {_as_text(row[self.param])}, seed {row['seed']}: "
+                f"{row['performance']:.3f} at a gap of {row['gap']:.3f}{constant}"
+            )
+        return "\n".join(lines)
+
+    def _chosen(self, at: int) -> Chosen:
+        row: dict[Any, Any] = self.points.loc[at].to_dict()
+        return Chosen(
+            model=self.models[at],
+            param=self.param,
+            value=row[self.param],
+            seed=int(row["seed"]),
+            performance=float(row["performance"]),
+            gap=float(row["gap"]),
+            near_constant=bool(row["near_constant"]),
+        )
+
+
+def digest_of(rows: HeldRows) -> str:
+    """Fingerprint of rows, by which the same ones are known again."""
+    return fingerprint(rows.X, rows.y)
+
+
+def _as_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else one_line(value)
+
+
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
+    found = {}
+    for key, value in row.items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        if isinstance(plain, float) and not np.isfinite(plain):
+            plain = None
+        is_plain = plain is None or isinstance(plain, bool | int | float | str)
+        found[str(key)] = plain if is_plain else one_line(plain)
+    return found

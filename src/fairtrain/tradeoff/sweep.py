@@ -1,0 +1,411 @@
+"""``pareto_frontier``: train over a range, score on validation rows."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from fairtrain import _validation as inputs
+from fairtrain._splits import split_rows
+from fairtrain._text import one_line
+from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
+from fairtrain.groups import Groups
+from fairtrain.tradeoff.cache import PointCache
+from fairtrain.tradeoff.candidates import Candidates, candidates_of, fit_candidate, seeds_from
+from fairtrain.tradeoff.dominance import dominated
+from fairtrain.tradeoff.fingerprint import fingerprint
+from fairtrain.tradeoff.frontier import ParetoFrontier, digest_of
+from fairtrain.tradeoff.scoring import HeldRows, Score, Scorer, read_metric
+
+__all__ = ["pareto_frontier"]
+
+_ETAS = (0.0, 0.1, 0.5, 1.0, 5.0, 10.0)
+
+
+def pareto_frontier(
+    model: Any,
+    X: Any,
+    y: Any,
+    *,
+    sensitive_features: Any = None,
+    sample_weight: Any = None,
+    etas: Sequence[float] = _ETAS,
+    penalty: Any = None,
+    param: str | None = None,
+    values: Sequence[Any] | None = None,
+    metric: Any = None,
+    performance: str | Callable[[Any, Any], float] = "accuracy",
+    bound: float | None = None,
+    baseline: Any = None,
+    validation_data: Sequence[Any] | None = None,
+    validation_fraction: float = 0.25,
+    n_seeds: int = 1,
+    max_epochs: int | None = None,
+    batch_size: int | None = None,
+    optimizer: Any = None,
+    lr: float | None = None,
+    trainer_options: Mapping[str, Any] | None = None,
+    vectorize: Literal["auto"] | bool = "auto",
+    n_jobs: int | None = None,
+    cache: str | Path | None = None,
+    callbacks: Sequence[Any] = (),
+    positive_label: Any = None,
+    missing: Literal["error", "group"] = "error",
+    confidence: float = 0.95,
+    random_state: Any = None,
+    name: str | None = None,
+    save_path: str | Path | None = None,
+) -> ParetoFrontier:
+    """Train a model for each strength of fairness and seed, and score them on validation rows.
+
+    A network is trained with :class:`~fairtrain.losses.FairnessRegularizerLoss` once for each eta;
+    any other estimator is refitted once for each value of the parameter that moves. No point is
+    scored on a row that trained it; and as the validation rows choose among the points, they
+    certify none: :meth:`ParetoFrontier.evaluate` judges the chosen one on further rows.
+
+    Parameters
+    ----------
+    model : nn.Module, callable, None, or estimator
+        A module (copied; with several seeds its weights are drawn anew by ``reset_parameters``), a
+        factory ``(n_features, n_outputs) -> nn.Module``, None for an MLP, a
+        ``RegularizedFairnessTrainer`` whose settings are kept, or any scikit-learn estimator.
+    X, y : array, frame or Tensor of n rows
+        Features and labels.
+    sensitive_features : frame, series, mapping, array or list of n rows
+        Who. May be left out where an estimator names columns of ``X``.
+    sample_weight : array-like of shape (n,), optional
+        Row weights, in training and scores.
+    etas : sequence of float >= 0
+        Strengths of the penalty.
+    penalty : FairnessLoss, constraint, str, list or mapping, optional
+        As in ``RegularizedFairnessTrainer``; ``"demographic_parity"`` by default.
+    param, values : str and sequence, optional
+        Instead of ``etas``: a parameter of the estimator and where it moves to, such as
+        ``param="difference_bound", values=[0.01, 0.02, 0.05]``.
+    metric : constraint, str, list, or callable, optional
+        What the gap is: the largest that any of the constraints compares, or a function
+        ``(y_true, y_pred, sensitive_features) -> float`` (without interval). Default: what the
+        penalty or the estimator constrains, else demographic parity.
+    performance : {"accuracy", "balanced_accuracy", "roc_auc"} or callable, default="accuracy"
+        More is better; a function takes ``(y_true, y_pred)``.
+    bound : float, optional
+        Gap that is asked for: drawn, and the default of ``select``.
+    baseline : estimator, optional
+        An ordinary model to compare with; with ``eta = 0`` among the values it is that one.
+    validation_data : (X, y, sensitive_features) or with sample_weight as a fourth, optional
+        Rows that score, instead of a part of ``X``.
+    validation_fraction : float in (0, 1), default=0.25
+        Share of the rows that score, spread evenly over groups and labels; the same rows for every
+        point.
+    n_seeds : int, default=1
+        Models for each value. Seeds are ``random_state``, ``random_state + 1``, ...; each sets the
+        initial weights and the order of batches, and ``random_state`` of any estimator.
+    max_epochs, batch_size, optimizer, lr, callbacks, trainer_options
+        Settings of a network's training, by their names in ``RegularizedFairnessTrainer``; the last
+        is a mapping of further ones.
+    vectorize : {"auto", True, False}, default="auto"
+        Train all networks at once on stacked parameters. What cannot be stacked is trained one by
+        one, and ``notes`` say why; True warns of it.
+    n_jobs : int, optional
+        Processes that train one by one; ``joblib.parallel_config`` can spread them over a cluster.
+    cache : path, optional
+        Folder that keeps each finished model, so that an interrupted sweep goes on where it was.
+        Files are pickles: a folder of your own only.
+    positive_label : label, optional
+        The favourable outcome; the estimator's own by default.
+    missing : {"error", "group"}, default="error"
+        What to do with missing sensitive values.
+    confidence : float, default=0.95
+        Level of intervals.
+    random_state : int, RandomState or None
+        First seed, and source of the split.
+    name : str, optional
+        Heading of the curve.
+    save_path : path, optional
+        Where to write the plot (``.png``, ``.svg``, ``.pdf``).
+
+    Returns
+    -------
+    ParetoFrontier
+
+    Raises
+    ------
+    InvalidDataError, InvalidParameterError
+        If rows or settings cannot be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from fairtrain import ReductionsWrapper, pareto_frontier
+    >>> rng = np.random.default_rng(0)
+    >>> group = rng.integers(0, 2, 3000)
+    >>> X = rng.normal(size=(3000, 2)) + group[:, None]
+    >>> y = (X.sum(axis=1) + rng.normal(size=3000) > 1).astype(int)
+    >>> frontier = pareto_frontier(
+    ...     ReductionsWrapper(LogisticRegression()), X, y, sensitive_features=group,
+    ...     param="difference_bound", values=[0.02, 0.2], random_state=0,
+    ... )
+    >>> frontier.points["gap"].is_monotonic_increasing
+    True
+    >>> frontier.select(max_gap=0.1).value
+    0.02
+    """
+    seeds = seeds_from(random_state, n_seeds)
+    options = {
+        "penalty": penalty,
+        "max_epochs": max_epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "lr": lr,
+        "callbacks": tuple(callbacks) or None,
+        **(trainer_options or {}),
+    }
+    found = candidates_of(
+        model,
+        param=param,
+        values=values,
+        etas=etas,
+        seeds=seeds,
+        options={key: value for key, value in options.items() if value is not None},
+    )
+    first = found.models[0]
+    if positive_label is None:
+        positive_label = getattr(first, "positive_label", None)
+    elif "positive_label" in first.get_params():
+        for each in found.models:
+            each.set_params(positive_label=positive_label)
+    rows, held, groups = _split(
+        X, y, sensitive_features, sample_weight, validation_data, validation_fraction,
+        seeds[0], first, missing,
+    )  # fmt: skip
+    scorer = Scorer(
+        metric=read_metric(metric if metric is not None else _asked_of(first)),
+        performance=performance,
+        classes=inputs.class_target(rows.y, positive_label)[1],
+        scheme=groups.scheme,
+        confidence=confidence,
+        seed=seeds[0],
+    )
+    held.codes(scorer.scheme), held.class_numbers(scorer.classes)  # whatever is wrong shows now
+    store = None if cache is None else PointCache(Path(cache))
+    trained, notes = _train(found, rows, vectorize, n_jobs, store)
+    scores = [scorer(each.model, held) for each in trained]
+    frontier = ParetoFrontier(
+        points=_points(found, scores, trained),
+        models=tuple(each.model for each in trained),
+        param=found.param,
+        scorer=scorer,
+        name=type(first).__name__ if name is None else name,
+        bound=bound,
+        baseline=_baseline(baseline, found, scores, rows, held, scorer),
+        notes=notes,
+        n_validation=held.n,
+        validation_digest=digest_of(held),
+    )
+    if save_path is not None:
+        save_plot(frontier, save_path)
+    return frontier
+
+
+def save_plot(frontier: ParetoFrontier, path: str | Path) -> None:
+    """Draw a frontier into a file, without a display."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    frontier.plot(figure.subplots())
+    figure.savefig(path, dpi=150)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    model: Any
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def _split(
+    X: Any,
+    y: Any,
+    sensitive_features: Any,
+    sample_weight: Any,
+    validation_data: Sequence[Any] | None,
+    validation_fraction: float,
+    seed: int,
+    model: Any,
+    missing: Literal["error", "group"],
+) -> tuple[HeldRows, HeldRows, Groups]:
+    """Rows that train, rows that score, and the groups that the former make."""
+    columns = getattr(model, "sensitive_features", None)
+    who = sensitive_features
+    if who is None:
+        if columns is None:
+            raise InvalidParameterError("sensitive_features is missing: pass them, one row a row.")
+        who = inputs.drop_columns(X, columns)[1]
+    has_index = inputs.has_index(X)
+    groups = Groups.from_sensitive(who, missing=missing, like=X if has_index else y)
+    everything = HeldRows(X, y, who, sample_weight)
+    inputs.check_lengths(everything.n, sensitive_features=groups.codes)
+    if validation_data is not None:
+        if len(validation_data) not in (3, 4):
+            raise InvalidParameterError(
+                "validation_data must be (X, y, sensitive_features) or, with weights, "
+                f"(X, y, sensitive_features, sample_weight); got {len(validation_data)} items."
+            )
+        return everything, HeldRows(*validation_data), groups
+    given = validation_fraction
+    if isinstance(given, bool) or not 0 < given < 1:
+        raise InvalidParameterError(f"validation_fraction must lie in (0, 1), got {given!r}.")
+    parts = split_rows(
+        groups.codes,
+        np.unique(everything.y, return_inverse=True)[1],
+        validation_fraction=validation_fraction,
+        certification_fraction=0.0,
+        random_state=check_random_state(seed),
+    )
+    columns_of_who = inputs.sensitive_columns(inputs.align_to(X if has_index else y, who, "who"))
+    return (
+        _taken(everything, columns_of_who, parts.training),
+        _taken(everything, columns_of_who, parts.steering),
+        groups,
+    )
+
+
+def _taken(rows: HeldRows, who: Mapping[str, Any], at: Any) -> HeldRows:
+    X = rows.X[at] if hasattr(rows.X, "detach") else inputs.take_rows(rows.X, at)
+    of_them: Any = {name: np.asarray(column)[at] for name, column in who.items()}
+    if len(of_them) == 1:
+        of_them = next(iter(of_them.values()))
+    return HeldRows(X, rows.y[at], of_them, None if rows.weight is None else rows.weight[at])
+
+
+def _asked_of(model: Any) -> Any:
+    """What an estimator constrains, or a network's penalty is about."""
+    for reader in ("_read_constraints",):
+        if hasattr(model, reader):
+            return list(getattr(model, reader)())
+    asked = getattr(model, "constraints", None)
+    return "demographic_parity" if asked is None else asked
+
+
+def _train(
+    found: Candidates,
+    rows: HeldRows,
+    vectorize: Literal["auto"] | bool,
+    n_jobs: int | None,
+    store: PointCache | None,
+) -> tuple[list[_Trained], tuple[str, ...]]:
+    if vectorize not in ("auto", True, False):
+        raise InvalidParameterError(f"vectorize must be 'auto', True or False, got {vectorize!r}.")
+    keys = ["" for _ in found.models]
+    if store is not None:
+        data = fingerprint(rows.X, rows.y, rows.sensitive_features, rows.weight)
+        keys = [fingerprint(type(each), each.get_params(), data) for each in found.models]
+    kept = [None if store is None else store.read(key) for key in keys]
+    todo = [i for i, each in enumerate(kept) if not isinstance(each, _Trained)]
+    notes: list[str] = []
+    together = vectorize is not False and len(todo) > 1
+    if together and (reason := _why_not(found, [found.models[i] for i in todo])) is not None:
+        together = False
+        if vectorize is True:
+            warnings.warn(f"trained one by one: {reason}", FairtrainWarning, stacklevel=3)
+        elif found.is_network:
+            notes.append(f"trained one by one: {reason}")
+    if together:
+        new = _fit_together([found.models[i] for i in todo], rows)
+        for i, each in zip(todo, new, strict=True):
+            if store is not None:
+                store.write(keys[i], each)
+    else:
+        new = Parallel(n_jobs=n_jobs)(
+            delayed(_fit_one)(found.models[i], rows, store, keys[i]) for i in todo
+        )
+    for i, each in zip(todo, new, strict=True):
+        kept[i] = each
+    done = [each for each in kept if isinstance(each, _Trained)]
+    notes += [note for each in done for note in each.notes]
+    return done, tuple(dict.fromkeys(notes))
+
+
+def _why_not(found: Candidates, models: Sequence[Any]) -> str | None:
+    if not found.is_network:
+        return f"{type(models[0]).__name__} is not a network with a penalty."
+    from fairtrain.training.stacked import stackable
+
+    return stackable(models)
+
+
+def _fit_together(models: Sequence[Any], rows: HeldRows) -> list[_Trained]:
+    from fairtrain.training.stacked import fit_stacked
+
+    start = time.perf_counter()
+    fit_stacked(
+        models,
+        rows.X,
+        rows.y,
+        sensitive_features=rows.sensitive_features,
+        sample_weight=rows.weight,
+    )
+    seconds = (time.perf_counter() - start) / len(models)
+    return [_Trained(model, seconds) for model in models]
+
+
+def _fit_one(model: Any, rows: HeldRows, store: PointCache | None, key: str) -> _Trained:
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FairtrainWarning)
+        fit_candidate(model, rows.X, rows.y, rows.sensitive_features, rows.weight)
+    notes = []
+    for warning in caught:
+        if issubclass(warning.category, FairtrainWarning):
+            notes.append(one_line(str(warning.message).partition("\n")[0]))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    done = _Trained(model, time.perf_counter() - start, tuple(notes))
+    if store is not None:
+        store.write(key, done)
+    return done
+
+
+def _points(found: Candidates, scores: list[Score], trained: list[_Trained]) -> pd.DataFrame:
+    values = [value for value, _ in found.points]
+    table = pd.DataFrame({found.param: pd.Series(values), "seed": [s for _, s in found.points]})
+    table = pd.concat([table, pd.DataFrame([vars(score) for score in scores])], axis=1)
+    table.insert(len(table.columns) - 1, "dominated", dominated(table["gap"], table["performance"]))
+    table["seconds"] = [each.seconds for each in trained]
+    return table
+
+
+def _baseline(
+    baseline: Any,
+    found: Candidates,
+    scores: list[Score],
+    rows: HeldRows,
+    held: HeldRows,
+    scorer: Scorer,
+) -> Score | None:
+    if baseline is not None:
+        model = clone(baseline)
+        fit_candidate(model, rows.X, rows.y, rows.sensitive_features, rows.weight)
+        return scorer(model, held)
+    if found.param != "eta":
+        return None
+    plain = [s for (value, _), s in zip(found.points, scores, strict=True) if value == 0]
+    if not plain:
+        return None
+    means = pd.DataFrame([vars(s) for s in plain]).mean()
+    constant = all(s.near_constant for s in plain)
+    numbers = {str(k): float(v) for k, v in means.items() if k != "near_constant"}
+    return Score(**numbers, near_constant=constant)
