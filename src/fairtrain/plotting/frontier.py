@@ -75,8 +75,9 @@ def plot_frontier(
         )  # fmt: skip
     ax.set_xlabel(f"{plain_text(shown[0].gap_name)} on validation rows (← left is fairer)")
     ax.set_ylabel(f"{plain_text(shown[0].performance_name)} (up is better →)")
+    placed: list[tuple[float, float]] = []
     for frontier in shown:
-        _label(ax, frontier, labels if len(shown) == 1 else max(2, labels // len(shown)), ink)
+        _label(ax, frontier, max(labels // len(shown), min(labels, 2)), ink, placed)
     ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False, fontsize="small"
     )
@@ -152,29 +153,35 @@ def _limits(ax: Axes, shown: list[ParetoFrontier], bound: float | None) -> None:
     ax.set_ylim(lowest - 0.25 * room, highest + 0.25 * room)
 
 
-def _label(ax: Axes, frontier: ParetoFrontier, most: int, ink: str) -> None:
-    """Write the value beside a few points of the front, spread along it."""
+def _label(
+    ax: Axes,
+    frontier: ParetoFrontier,
+    most: int,
+    ink: Any,
+    placed: list[tuple[float, float]],
+) -> None:
+    """Write the value beside a few points of the front, its ends first, where there is room."""
+    from matplotlib.patheffects import withStroke
+
     table = frontier.by_value()
     front = table[~table["dominated"]].sort_values("gap").reset_index(drop=True)
-    if not len(front) or most < 1:
-        return
     width, height = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
-    placed: list[tuple[float, float]] = []
-    ends = [0, len(front) - 1]
-    for at in dict.fromkeys([*ends, *range(len(front))]):
+    halo = withStroke(linewidth=2.5, foreground=ax.get_facecolor())
+    written = 0
+    for at in dict.fromkeys([0, len(front) - 1, *range(len(front))]) if len(front) else ():
         row = front.loc[at]
         x, y = row["gap"] / width, row["performance"] / height
-        near = any(abs(x - a) < 0.09 and abs(y - b) < 0.05 for a, b in placed)
-        if near or len(placed) >= most:
+        if written >= most or any(abs(x - a) < 0.11 and abs(y - b) < 0.05 for a, b in placed):
             continue
         placed.append((x, y))
+        written += 1
         value = row[frontier.param]
         said = f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
-        right = row["gap"] > ax.get_xlim()[1] * 0.85
+        right = x > 0.85
         ax.annotate(
             f"{_symbol(frontier.param)} {plain_text(said)[:24]}", (row["gap"], row["performance"]),
-            xytext=(-6 if right else 6, 7), textcoords="offset points", fontsize=8, color=ink,
-            ha="right" if right else "left", zorder=7,
+            xytext=(-6 if right else 6, -13), textcoords="offset points", fontsize=8, color=ink,
+            ha="right" if right else "left", zorder=7, path_effects=[halo],
         )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from fairtrain.training.batch import Batch
 from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.heads import Head
 
-__all__ = ["CellSums", "Measured", "measure"]
+__all__ = ["CellSums", "Measured", "batch_sums", "measure", "measured"]
 
 Floats = NDArray[np.float64]
 
@@ -169,37 +169,61 @@ def measure(
         Processes whose rows belong together.
     """
     head = cells.head
-    totals = torch.zeros(4, cells.n_cells, dtype=torch.float64)
-    overall = torch.zeros(3, dtype=torch.float64)  # rows, performance, loss
-    chosen = torch.zeros(max(head.n_classes, 2), dtype=torch.float64)
     was_training = module.training
     module.eval()
+    total: Tensor | None = None
     try:
         for batch in batches:
             outputs = head.outputs(module(batch.x), len(batch.y))
-            weight = torch.ones_like(batch.y, dtype=outputs.dtype)
-            if batch.weight is not None:
-                weight = batch.weight.to(outputs.dtype)
-            decided = head.hard(outputs)
-            totals += cells(decided, batch.y, batch.codes, weight, squares=True).double().cpu()
-            rows = weight.sum()
-            right = (head.right(outputs, batch.y) * weight).sum()
-            loss = row_loss(outputs, head.labels(batch.y), batch.weight) * rows
-            overall += torch.stack([rows, right, loss]).double().cpu()
-            if head.task == "binary":
-                positive = (decided * weight).sum()
-                chosen += torch.stack([rows - positive, positive]).double().cpu()
-            elif head.task == "multiclass":
-                chosen += (decided * weight.unsqueeze(1)).sum(0).double().cpu()
+            found = batch_sums(outputs, batch, cells, row_loss).double().cpu()
+            total = found if total is None else total + found
     finally:
         module.train(was_training)
-    device = communication_device(process_group)
-    joined = torch.cat([totals.reshape(-1), overall, chosen]).to(device)
-    joined = all_reduce_sum(joined, process_group).cpu()
-    totals = joined[: totals.numel()].reshape(4, -1)
-    overall, chosen = joined[totals.numel() : totals.numel() + 3], joined[totals.numel() + 3 :]
+    if total is None:
+        total = torch.zeros(4 * cells.n_cells + 3 + max(head.n_classes, 2), dtype=torch.float64)
+    joined = all_reduce_sum(total.to(communication_device(process_group)), process_group)
+    return measured(joined.cpu(), cells)
+
+
+def batch_sums(outputs: Tensor, batch: Batch, cells: CellSums, row_loss: Any) -> Tensor:
+    """Sum all that :func:`measure` needs of a batch, as one vector.
+
+    Parameters
+    ----------
+    outputs : Tensor of shape (n,) or (n, C)
+        Outputs of the batch.
+    batch, cells, row_loss
+        As in :func:`measure`.
+
+    Returns
+    -------
+    Tensor of shape (4 * n_cells + 3 + n_classes,)
+    """
+    head = cells.head
+    weight = torch.ones_like(batch.y, dtype=outputs.dtype)
+    if batch.weight is not None:
+        weight = batch.weight.to(outputs.dtype)
+    decided = head.hard(outputs)
+    sums = cells(decided, batch.y, batch.codes, weight, squares=True)
+    rows = weight.sum()
+    right = (head.right(outputs, batch.y) * weight).sum()
+    loss = row_loss(outputs, head.labels(batch.y), batch.weight) * rows
+    if head.task == "binary":
+        positive = (decided * weight).sum()
+        chosen = torch.stack([rows - positive, positive])
+    elif head.task == "multiclass":
+        chosen = (decided * weight.unsqueeze(1)).sum(0)
+    else:
+        chosen = torch.zeros(max(head.n_classes, 2), dtype=outputs.dtype, device=outputs.device)
+    return torch.cat([sums.reshape(-1), torch.stack([rows, right, loss]), chosen])
+
+
+def measured(total: Tensor, cells: CellSums) -> Measured:
+    """Read the sums of all batches."""
+    head, n = cells.head, 4 * cells.n_cells
+    overall, chosen = total[n : n + 3], total[n + 3 :]
     n_rows = float(overall[0])
-    sums, counts, _, squared = totals.numpy()
+    sums, counts, _, squared = total[:n].reshape(4, -1).numpy()
     effective = np.divide(counts**2, squared, out=np.zeros_like(counts), where=squared > 0)
     share = float(chosen.max()) / n_rows if n_rows and head.task != "regression" else 0.0
     return Measured(

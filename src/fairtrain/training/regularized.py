@@ -229,9 +229,8 @@ class PenaltyRun(Run):
         """Base loss plus eta times the penalty of the batch."""
         parts = self.parts
         outputs = self.forward(batch)
-        codes = batch.codes if self._columns is None else self._columns[batch.codes + 1]
         total = self.criterion(
-            outputs, parts.head.labels(batch.y), codes, sample_weight=batch.weight
+            outputs, parts.head.labels(batch.y), self.who(batch), sample_weight=batch.weight
         )
         base, penalty, eta = total.fairness_terms
         loss = total + (self.share(batch) - 1.0) * base
@@ -244,6 +243,10 @@ class PenaltyRun(Run):
             "penalty": torch.zeros_like(base) if penalty is None else penalty,
             "eta": torch.as_tensor(eta, dtype=base.dtype),
         }
+
+    def who(self, batch: Batch) -> Tensor:
+        """Codes as the penalty reads them: of groups, or of the levels of every column."""
+        return batch.codes if self._columns is None else self._columns[batch.codes + 1]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has to be kept to go on later."""

@@ -20,7 +20,7 @@ from fairtrain.training.engine import Engine
 from fairtrain.training.heads import Head
 from fairtrain.training.steps import Losses
 
-__all__ = ["Run", "RunParts"]
+__all__ = ["Run", "RunParts", "rates_of"]
 
 Floats = NDArray[np.float64]
 
@@ -87,9 +87,32 @@ class Run:
 
     def after_epoch(self, record: dict[str, Any]) -> None:
         """Complete an epoch's record with what was counted and measured."""
-        rows, right, hard, soft = self._counted()
+        self.complete(record, *self._counted(), self.measure_held())
+        self._forget()
+
+    def complete(
+        self,
+        record: dict[str, Any],
+        rows: float,
+        right: float,
+        hard: Floats,
+        soft: Floats,
+        held: Measured,
+    ) -> None:
+        """Write into a record what was counted and measured.
+
+        Parameters
+        ----------
+        record : dict
+            Of an epoch.
+        rows, right : float
+            Rows of the training batches, and right decisions.
+        hard, soft : ndarray of shape (n_cells,)
+            Rates of the training batches.
+        held : Measured
+            What the held-out rows showed.
+        """
         record["accuracy" if self.parts.head.task != "regression" else "score"] = right / rows
-        held = self.measure_held()
         record["held_accuracy"] = held.performance
         record["held_loss"] = held.loss
         start = 0
@@ -98,7 +121,6 @@ class Run:
             start = part.stop
             for name, rates in (("soft", soft), ("hard", hard), ("held", held.rates)):
                 record[f"gap_{name}: {family.name}"] = family.bounds.achieved(rates[part])
-        self._forget()
 
     # What subclasses use ------------------------------------------------------------------------
 
@@ -198,11 +220,12 @@ class Run:
         joined = all_reduce_sum(joined).cpu()
         sums = joined[:-2].reshape(2, 2, cells).numpy()
         rows, right = joined[-2:].tolist()
-        hard, soft = (_rates(part) for part in sums)
+        hard, soft = (rates_of(part) for part in sums)
         return max(rows, 1e-30), right, hard, soft
 
 
-def _rates(sums: Floats) -> Floats:
+def rates_of(sums: Floats) -> Floats:
+    """Sums over counts, shape (2, n_cells) -> (n_cells,); NaN where nothing was counted."""
     unknown = np.full(sums.shape[1], np.nan)
     return np.asarray(np.divide(sums[0], sums[1], out=unknown, where=sums[1] > 0))
 

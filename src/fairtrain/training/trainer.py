@@ -37,7 +37,7 @@ from fairtrain.training.predictor import Predictor, as_array, dtype_of
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import GradientStep, PrimalStep, cosine_decay
 
-__all__ = ["FairnessTrainer"]
+__all__ = ["FairnessTrainer", "local_randomness"]
 
 Floats = NDArray[np.float64]
 
@@ -130,21 +130,35 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         with process_group(self.timeout):
             engine = Engine(self.device, self.precision, self.fabric)
             seed = engine.same(seed)
-            rows, groups, head, labels = self._read(
-                X, y, sensitive_features, sample_weight, constraints
-            )
-            data = from_rows(
-                rows,
-                groups,
-                head,
-                labels,
-                batch_size=self.batch_size,
-                fractions=Fractions(self.validation_fraction, self.certification_fraction),
-                engine=engine,
-                seed=seed,
-            )
+            given = X, y, sensitive_features, sample_weight
+            data = self._read_rows(*given, constraints, engine, seed)
             self._train(data, constraints, engine, seed, resume_from)
         return self
+
+    def _read_rows(
+        self,
+        X: Any,
+        y: Any,
+        sensitive_features: Any,
+        sample_weight: Any,
+        constraints: tuple[Constraint, ...],
+        engine: Engine,
+        seed: int,
+    ) -> FitData:
+        """Rows in memory, read and split."""
+        rows, groups, head, labels = self._read(
+            X, y, sensitive_features, sample_weight, constraints
+        )
+        return from_rows(
+            rows,
+            groups,
+            head,
+            labels,
+            batch_size=self.batch_size,
+            fractions=Fractions(self.validation_fraction, self.certification_fraction),
+            engine=engine,
+            seed=seed,
+        )
 
     def fit_loader(
         self,
@@ -210,34 +224,47 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         resume_from: str | Path | None,
     ) -> None:
         _check_task(constraints, data.head)
-        with _local_randomness(seed, engine.device):
-            module = build_module(self.module, data.n_features, data.head.n_outputs)
-            if data.learn is not None:
-                data.learn(module)
-            module = module.to(engine.device)
-            data = data.cast(dtype_of(module))
-            _try_module(module, data)
+        with local_randomness(seed, engine.device):
+            module = self._make_module(data, engine)
             optimizer = self._make_optimizer(trainable(module, _names(self.frozen)))
             net, optimizer = engine.prepare(module, optimizer)
-            outcomes = None
-            if data.head.task == "multiclass" and data.labels is not None:
-                outcomes = data.labels.tolist()
-            families = families_of(constraints, data.scheme, outcomes)
-            parts = RunParts(
-                engine=engine,
-                module=module,
-                net=net,
-                head=data.head,
-                cells=CellSums(families, data.head, engine.device),
-                training=data.training,
-                held=data.steering,
-                base_loss=self.base_loss or data.head.base_loss,
-            )
-            run = self._make_run(parts, data)
+            run = self._make_run(self._parts(data, constraints, engine, module, net), data)
             primal = self._make_primal(engine, module, optimizer)
             run.deployed = getattr(primal, "deployed", module)
             self._loop(run, primal, data, resume_from)
         self._keep(run, data, constraints, engine)
+
+    def _make_module(self, data: FitData, engine: Engine) -> nn.Module:
+        """The module before the first step, seen to take the rows."""
+        module = build_module(self.module, data.n_features, data.head.n_outputs)
+        if data.learn is not None:
+            data.learn(module)
+        module = module.to(engine.device)
+        _try_module(module, data.cast(dtype_of(module)))
+        return module
+
+    def _parts(
+        self,
+        data: FitData,
+        constraints: tuple[Constraint, ...],
+        engine: Engine,
+        module: nn.Module,
+        net: nn.Module,
+    ) -> RunParts:
+        outcomes = None
+        if data.head.task == "multiclass" and data.labels is not None:
+            outcomes = data.labels.tolist()
+        families = families_of(constraints, data.scheme, outcomes)
+        return RunParts(
+            engine=engine,
+            module=module,
+            net=net,
+            head=data.head,
+            cells=CellSums(families, data.head, engine.device),
+            training=data.training,
+            held=data.steering,
+            base_loss=self.base_loss or data.head.base_loss,
+        )
 
     def _loop(
         self, run: Run, primal: PrimalStep, data: FitData, resume_from: str | Path | None
@@ -338,19 +365,22 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
     def _make_primal(
         self, engine: Engine, module: nn.Module, optimizer: torch.optim.Optimizer
     ) -> PrimalStep:
-        decay = self.lr_decay
-        if not callable(decay) and decay not in _DECAYS:
-            raise InvalidParameterError(
-                f"lr_decay must be 'cosine', 'none' or a function of progress, got {decay!r}."
-            )
         return GradientStep(
             engine,
             module,
             optimizer,
             clip_norm=self.clip_norm,
-            decay=decay if callable(decay) else _DECAYS[decay],
+            decay=self._decay(),
             ema=self.ema,
         )
+
+    def _decay(self) -> Callable[[float], float] | None:
+        decay = self.lr_decay
+        if not callable(decay) and decay not in _DECAYS:
+            raise InvalidParameterError(
+                f"lr_decay must be 'cosine', 'none' or a function of progress, got {decay!r}."
+            )
+        return decay if callable(decay) else _DECAYS[decay]
 
     # Checkpoints --------------------------------------------------------------------------------
 
@@ -519,7 +549,7 @@ def _try_module(module: nn.Module, data: FitData) -> None:
 
 
 @contextmanager
-def _local_randomness(seed: int, device: torch.device) -> Iterator[None]:
+def local_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """Seed PyTorch for a while, and give the caller's generators back as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
