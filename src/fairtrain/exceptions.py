@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CannotStackError",
     "ConstraintNotMetWarning",
     "FairtrainError",
     "FairtrainWarning",
@@ -57,6 +58,10 @@ class MissingDependencyError(FairtrainError, ImportError):
 
 def _rebuild_missing(package: str, extra: str) -> MissingDependencyError:
     return MissingDependencyError(package, extra=extra)
+
+
+class CannotStackError(FairtrainError):
+    """Models cannot be trained together; the message says why, and nothing has been trained."""
 
 
 class FairtrainWarning(UserWarning):

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from fairtrain import _validation as inputs
 from fairtrain._splits import split_rows
-from fairtrain._text import one_line
-from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
+from fairtrain.exceptions import InvalidParameterError
 from fairtrain.groups import Groups
 from fairtrain.tradeoff.cache import PointCache
 from fairtrain.tradeoff.candidates import Candidates, candidates_of, fit_candidate, seeds_from
 from fairtrain.tradeoff.dominance import dominated
-from fairtrain.tradeoff.fingerprint import fingerprint
 from fairtrain.tradeoff.frontier import ParetoFrontier, digest_of
 from fairtrain.tradeoff.scoring import HeldRows, Score, Scorer, read_metric
+from fairtrain.tradeoff.training import Trained, train
 
 __all__ = ["pareto_frontier"]
 
@@ -199,7 +194,7 @@ def pareto_frontier(
     )
     held.codes(scorer.scheme), held.class_numbers(scorer.classes)  # whatever is wrong shows now
     store = None if cache is None else PointCache(Path(cache))
-    trained, notes = _train(found, rows, vectorize, n_jobs, store)
+    trained, notes = train(found, rows, vectorize, n_jobs, store)
     scores = [scorer(each.model, held) for each in trained]
     frontier = ParetoFrontier(
         points=_points(found, scores, trained),
@@ -225,13 +220,6 @@ def save_plot(frontier: ParetoFrontier, path: str | Path) -> None:
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     frontier.plot(figure.subplots())
     figure.savefig(path, dpi=150)
-
-
-@dataclass(frozen=True)
-class _Trained:
-    model: Any
-    seconds: float
-    notes: tuple[str, ...] = ()
 
 
 def _split(
@@ -298,88 +286,7 @@ def _asked_of(model: Any) -> Any:
     return "demographic_parity" if asked is None else asked
 
 
-def _train(
-    found: Candidates,
-    rows: HeldRows,
-    vectorize: Literal["auto"] | bool,
-    n_jobs: int | None,
-    store: PointCache | None,
-) -> tuple[list[_Trained], tuple[str, ...]]:
-    if vectorize not in ("auto", True, False):
-        raise InvalidParameterError(f"vectorize must be 'auto', True or False, got {vectorize!r}.")
-    keys = ["" for _ in found.models]
-    if store is not None:
-        data = fingerprint(rows.X, rows.y, rows.sensitive_features, rows.weight)
-        keys = [fingerprint(type(each), each.get_params(), data) for each in found.models]
-    kept = [None if store is None else store.read(key) for key in keys]
-    todo = [i for i, each in enumerate(kept) if not isinstance(each, _Trained)]
-    notes: list[str] = []
-    together = vectorize is not False and len(todo) > 1
-    if together and (reason := _why_not(found, [found.models[i] for i in todo])) is not None:
-        together = False
-        if vectorize is True:
-            warnings.warn(f"trained one by one: {reason}", FairtrainWarning, stacklevel=3)
-        elif found.is_network:
-            notes.append(f"trained one by one: {reason}")
-    if together:
-        new = _fit_together([found.models[i] for i in todo], rows)
-        for i, each in zip(todo, new, strict=True):
-            if store is not None:
-                store.write(keys[i], each)
-    else:
-        new = Parallel(n_jobs=n_jobs)(
-            delayed(_fit_one)(found.models[i], rows, store, keys[i]) for i in todo
-        )
-    for i, each in zip(todo, new, strict=True):
-        kept[i] = each
-    done = [each for each in kept if isinstance(each, _Trained)]
-    notes += [note for each in done for note in each.notes]
-    return done, tuple(dict.fromkeys(notes))
-
-
-def _why_not(found: Candidates, models: Sequence[Any]) -> str | None:
-    if not found.is_network:
-        return f"{type(models[0]).__name__} is not a network with a penalty."
-    from fairtrain.training.stacked import stackable
-
-    return stackable(models)
-
-
-def _fit_together(models: Sequence[Any], rows: HeldRows) -> list[_Trained]:
-    from fairtrain.training.stacked import fit_stacked
-
-    start = time.perf_counter()
-    fit_stacked(
-        models,
-        rows.X,
-        rows.y,
-        sensitive_features=rows.sensitive_features,
-        sample_weight=rows.weight,
-    )
-    seconds = (time.perf_counter() - start) / len(models)
-    return [_Trained(model, seconds) for model in models]
-
-
-def _fit_one(model: Any, rows: HeldRows, store: PointCache | None, key: str) -> _Trained:
-    start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", FairtrainWarning)
-        fit_candidate(model, rows.X, rows.y, rows.sensitive_features, rows.weight)
-    notes = []
-    for warning in caught:
-        if issubclass(warning.category, FairtrainWarning):
-            notes.append(one_line(str(warning.message).partition("\n")[0]))
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    done = _Trained(model, time.perf_counter() - start, tuple(notes))
-    if store is not None:
-        store.write(key, done)
-    return done
-
-
-def _points(found: Candidates, scores: list[Score], trained: list[_Trained]) -> pd.DataFrame:
+def _points(found: Candidates, scores: list[Score], trained: list[Trained]) -> pd.DataFrame:
     values = [value for value, _ in found.points]
     table = pd.DataFrame({found.param: pd.Series(values), "seed": [s for _, s in found.points]})
     table = pd.concat([table, pd.DataFrame([vars(score) for score in scores])], axis=1)

@@ -37,7 +37,7 @@ from fairtrain.training.predictor import Predictor, as_array, dtype_of
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import GradientStep, PrimalStep, cosine_decay
 
-__all__ = ["FairnessTrainer", "local_randomness"]
+__all__ = ["FairnessTrainer", "check_task", "local_randomness"]
 
 Floats = NDArray[np.float64]
 
@@ -223,7 +223,7 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         seed: int,
         resume_from: str | Path | None,
     ) -> None:
-        _check_task(constraints, data.head)
+        check_task(constraints, data.head)
         with local_randomness(seed, engine.device):
             module = self._make_module(data, engine)
             optimizer = self._make_optimizer(trainable(module, _names(self.frozen)))
@@ -518,7 +518,8 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         return tags
 
 
-def _check_task(constraints: tuple[Constraint, ...], head: Head) -> None:
+def check_task(constraints: tuple[Constraint, ...], head: Head) -> None:
+    """Raise where a constraint is about decisions and the task has none."""
     if head.task != "regression":
         return
     for constraint in constraints:
