@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.plotting.style import COLOURS, axes, plain_text
+from fairtrain.plotting.style import COLOURS, MARKERS, axes, legend_below, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_frontier"]
 
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MOST_LABELS = 8
 _FEASIBLE = "#009E73"
 
@@ -58,7 +57,7 @@ def plot_frontier(
     ax = axes(ax)
     ink: Any = ax.xaxis.label.get_color()
     limit = next((f.bound for f in shown if f.bound is not None), None) if bound is None else bound
-    for frontier, colour, marker in zip(shown, COLOURS, _MARKERS, strict=False):
+    for frontier, colour, marker in zip(shown, COLOURS, MARKERS, strict=False):
         _draw(ax, frontier, ink if colour == "#000000" else colour, marker)
     _baselines(ax, shown, ink)
     if chosen is not None:
@@ -78,9 +77,7 @@ def plot_frontier(
     placed: list[tuple[float, float]] = []
     for frontier in shown:
         _label(ax, frontier, max(labels // len(shown), min(labels, 2)), ink, placed)
-    ax.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False, fontsize="small"
-    )
+    legend_below(ax)
     return ax
 
 
@@ -109,7 +106,7 @@ def _draw(ax: Axes, frontier: ParetoFrontier, colour: str, marker: str) -> None:
             yerr=_bars(rows, "performance"), linestyle="none", marker=marker, color=colour,
             elinewidth=0.8, markersize=5 if beaten else 7, alpha=0.25 if beaten else 1.0,
             markerfacecolor="none" if beaten else colour, zorder=2 if beaten else 4,
-            label=None if beaten else plain_text(frontier.name),
+            label=None if beaten else plain_text(frontier.name, 36),
         )  # fmt: skip
     front = table[~table["dominated"]].sort_values("gap")
     ax.step(front["gap"], front["performance"], where="post", color=colour, linewidth=1.6, zorder=3)

@@ -11,14 +11,12 @@ import pandas as pd
 from fairtrain._intervals import wilson
 from fairtrain.calibration.audit import CalibrationAudit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.plotting.style import COLOURS, axes, plain_text
+from fairtrain.plotting.style import COLOURS, MARKERS, axes, legend_below, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_disparity", "plot_reliability"]
-
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def plot_reliability(
@@ -62,9 +60,11 @@ def plot_reliability(
     rows = audit.groups.drop_duplicates("group").set_index("group")["rows"]
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=1)
     for i, name in enumerate(names):
-        colour, marker = COLOURS[i], _MARKERS[i]
+        colour, marker = COLOURS[i], MARKERS[i]
         label = f"{plain_text(name)} ({rows[name]:,} rows)"
         bins = _bins_of(audit, name, min_cell)
+        if not len(bins):  # every bin is small: a name without a curve would only puzzle
+            continue
         low, high = wilson(bins["event_rate"], bins["rows"], confidence)
         rate = bins["event_rate"].to_numpy()
         ax.errorbar(
@@ -97,7 +97,7 @@ def plot_reliability(
     told = f"bars: {confidence:.0%} intervals"
     told += "; dashed, hollow: before calibration" if before is not None else ""
     ax.set_title(f"Reliability: on the line is calibrated\n{told}", fontsize=10)
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    legend_below(ax)
     return ax
 
 

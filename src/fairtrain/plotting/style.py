@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["COLOURS", "axes", "plain_text"]
+__all__ = ["COLOURS", "MARKERS", "axes", "fit_height", "legend_below", "plain_text"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers (Okabe & Ito, 2008)."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Told apart without colour."""
 
 
 def axes(ax: Any) -> Any:
@@ -19,12 +22,28 @@ def axes(ax: Any) -> Any:
     return plt.subplots(layout="constrained")[1]
 
 
-def plain_text(name: Any) -> str:
+def plain_text(name: Any, longest: int = 48) -> str:
     """A name as text: one line, not too long, and no ``$...$``, which would be mathematics."""
     text = " ".join(str(name).split())
-    if len(text) > _LONGEST_NAME:
-        text = text[: _LONGEST_NAME - 1] + "\u2026"
+    if len(text) > longest:
+        text = text[: longest - 1] + "\u2026"
     return text.replace("$", r"\$")
 
 
-_LONGEST_NAME = 48
+def legend_below(ax: Any) -> None:
+    """Put the legend under the axis label, clear of the data, if there is anything to explain."""
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0.0),
+            borderaxespad=3.6,
+            ncols=2,
+            frameon=False,
+            fontsize="small",
+        )
+
+
+def fit_height(ax: Any, lines: float) -> None:
+    """Make a figure that holds only these axes high enough for so many lines of text."""
+    if len(ax.figure.axes) == 1:
+        ax.figure.set_figheight(max(ax.figure.get_figheight(), 1.8 + 0.2 * lines))

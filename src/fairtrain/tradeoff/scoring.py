@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain import _validation as inputs
+from fairtrain._intervals import wilson
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups, GroupScheme
+from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.measures import Rows
 from fairtrain.metrics.outcomes import report_on_classes
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, report_on
@@ -149,10 +151,14 @@ class Scorer:
         if callable(self.performance):
             value = float(self.performance(rows.y, self._labels(decided)))
             return value, math.nan, math.nan
+        if self.performance == "accuracy":
+            right = cell_means(decided[np.arange(n), target], np.zeros(n, np.int64), 1, rows.weight)
+            limits = wilson(right.mean, right.effective, self.confidence)
+            return float(right.mean[0]), float(limits[0][0]), float(limits[1][0])
         if self.performance == "roc_auc":
             measure = _auc_of(rows.scores(model, decided, self.classes), target)
         else:
-            measure = _accuracy_of(decided, target, self.performance == "balanced_accuracy")
+            measure = _balanced_accuracy_of(decided, target)
         random = np.random.RandomState(self.seed)
         draws = [
             measure(weight * np.bincount(random.randint(0, n, n), minlength=n))
@@ -248,14 +254,10 @@ def _constant(decided: Floats) -> bool:
     return bool(1 - decided.mean(axis=0).max() <= NEAR_CONSTANT + 1e-9)
 
 
-def _accuracy_of(
-    decided: Floats, target: NDArray[np.int64], balanced: bool
-) -> Callable[[Floats], float]:
+def _balanced_accuracy_of(decided: Floats, target: NDArray[np.int64]) -> Callable[[Floats], float]:
     right = decided[np.arange(len(target)), target]
 
     def measure(weight: Floats) -> float:
-        if not balanced:
-            return float(weight @ right / weight.sum())
         rows = np.bincount(target, weight)
         hits = np.bincount(target, weight * right)
         return float(np.mean(hits[rows > 0] / rows[rows > 0]))
