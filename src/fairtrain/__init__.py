@@ -30,6 +30,8 @@ _MODULES = {
     "gap": "fairtrain.metrics",
     "group_rates": "fairtrain.metrics",
     "ratio": "fairtrain.metrics",
+    "load": "fairtrain.persistence",
+    "save": "fairtrain.persistence",
     "ReductionsWrapper": "fairtrain.reductions",
     "LagrangianBoostingClassifier": "fairtrain.boosting",
     "LagrangianBoostingRegressor": "fairtrain.boosting",

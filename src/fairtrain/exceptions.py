@@ -12,6 +12,7 @@ __all__ = [
     "MemorisationWarning",
     "MissingDependencyError",
     "NearConstantWarning",
+    "PersistenceError",
     "SameRowsWarning",
     "StoredRowsWarning",
     "UnseenGroupError",
@@ -62,6 +63,10 @@ def _rebuild_missing(package: str, extra: str) -> MissingDependencyError:
 
 class CannotStackError(FairtrainError):
     """Models cannot be trained together; the message says why, and nothing has been trained."""
+
+
+class PersistenceError(FairtrainError):
+    """A model cannot be saved so that it loads again, or a folder cannot be loaded."""
 
 
 class FairtrainWarning(UserWarning):

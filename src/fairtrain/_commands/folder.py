@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from fairtrain import _atomic
+from fairtrain._atomic import sync, umask
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidParameterError
 
@@ -57,36 +58,8 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     force : bool, default=False
         Replace a run folder that is there already.
     """
-    path = path.absolute()
-    check_new(path, force=force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        work.chmod(0o777 & ~_umask())
+    with _atomic.new_folder(path, lambda: check_new(path, force=force)) as work:
         yield work
-        for file in work.iterdir():
-            _sync(file)
-        _sync(work)
-        _replace_folder(work, path, force=force)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _replace_folder(work: Path, path: Path, *, force: bool) -> None:
-    check_new(path, force=force)
-    old: Path | None = None
-    if path.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-        path.rename(old)
-    try:
-        work.rename(path)
-    except BaseException:
-        if old is not None and not path.exists():
-            old.rename(path)
-        raise
-    _sync(path.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -101,24 +74,9 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     os.close(handle)
     work = Path(name)
     try:
-        work.chmod(0o666 & ~_umask())
+        work.chmod(0o666 & ~umask())
         yield work
-        _sync(work)
+        sync(work)
         work.replace(path)
     finally:
         work.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    with suppress(OSError):  # some file systems cannot flush a folder
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -17,7 +17,7 @@ from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.measures import Rows, rates_frame, read_rows
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
-__all__ = ["FairnessReport", "fairness_report", "report_on"]
+__all__ = ["FairnessReport", "fairness_report", "hidden_cells", "report_on"]
 
 NEAR_CONSTANT = 0.01
 """Near constant: one of the two decisions goes to no more than this share of the rows."""
@@ -125,7 +125,7 @@ class FairnessReport:
             hidden, the rates of the next smallest group, which would give them away as the
             difference to all rows.
         """
-        hidden = _hidden_cells(self.group_rates, min_cell)
+        hidden = hidden_cells(self.group_rates, min_cell)
         return {
             "rows": self.rows,
             "n_rows": self.n_rows,
@@ -133,8 +133,11 @@ class FairnessReport:
             "favourable": _plain(self.favourable),
             "verdict": str(self.verdict),
             "near_constant": self.near_constant,
-            "accuracy": dict(zip(("estimate", "lower", "upper"), self.accuracy, strict=True)),
-            "selection_rate": self.selection_rate,
+            "accuracy": {
+                name: _plain(value)
+                for name, value in zip(("estimate", "lower", "upper"), self.accuracy, strict=True)
+            },
+            "selection_rate": _plain(self.selection_rate),
             "constraints": [_result_dict(r, min_cell) for r in self.results],
             "group_rates": [
                 _cell_dict(row, (row["metric"], row["group"]) in hidden, min_cell)
@@ -167,7 +170,7 @@ def _result_dict(result: ConstraintResult, min_cell: int) -> dict[str, Any]:
     }
 
 
-def _hidden_cells(rates: pd.DataFrame, min_cell: int) -> set[tuple[str, str]]:
+def hidden_cells(rates: pd.DataFrame, min_cell: int) -> set[tuple[str, str]]:
     """Cells (metric, group) that are small, or that a small one could be worked out from."""
     counts = {
         str(metric): dict(zip(cells["group"], cells["count"], strict=True))

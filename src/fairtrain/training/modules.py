@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["ModuleSpec", "Standardize", "build_module", "default_module"]
+__all__ = ["DefaultModule", "ModuleSpec", "Standardize", "build_module"]
 
 ModuleSpec = nn.Module | Callable[[int, int], nn.Module] | None
 """A module, a factory ``(n_features, n_outputs) -> module``, or None."""
@@ -48,16 +48,25 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.scale
 
 
-def default_module(n_features: int, n_outputs: int) -> nn.Module:
-    """Two hidden layers of 64 on standardised features: what ``module=None`` trains."""
-    return nn.Sequential(
-        Standardize(n_features),
-        nn.Linear(n_features, _HIDDEN),
-        nn.ReLU(),
-        nn.Linear(_HIDDEN, _HIDDEN),
-        nn.ReLU(),
-        nn.Linear(_HIDDEN, n_outputs),
-    )
+class DefaultModule(nn.Sequential):
+    """Two hidden layers of 64 on standardised features: what ``module=None`` trains.
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+        Numbers in and out.
+    """
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__(
+            Standardize(n_features),
+            nn.Linear(n_features, _HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, n_outputs),
+        )
+        self.n_features, self.n_outputs = n_features, n_outputs
 
 
 def build_module(spec: Any, n_features: int | None, n_outputs: int) -> nn.Module:
@@ -88,7 +97,7 @@ def build_module(spec: Any, n_features: int | None, n_outputs: int) -> nn.Module
         raise InvalidParameterError(
             "a factory needs rows of shape (n, d); for other inputs pass an nn.Module."
         )
-    made = (default_module if spec is None else spec)(n_features, n_outputs)
+    made = (DefaultModule if spec is None else spec)(n_features, n_outputs)
     if not isinstance(made, nn.Module):
         raise InvalidParameterError(
             f"the factory given as module made {type(made).__name__}, expected nn.Module."

@@ -1,0 +1,88 @@
+"""Folders that appear whole or not at all, and replace an old one in one step."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["new_folder", "sync", "umask"]
+
+_AT_FDCWD, _EXCHANGE = -100, 2
+
+
+@contextmanager
+def new_folder(path: Path, check: Callable[[], None]) -> Iterator[Path]:
+    """Fill a temporary folder beside ``path`` and rename it when all is written.
+
+    Whatever goes wrong, Ctrl-C included, the temporary folder is removed. A folder that is there
+    already is exchanged with the new one in one step where the system can (Linux), so that a killed
+    process leaves one of them whole; elsewhere it is first moved aside.
+
+    Parameters
+    ----------
+    path : Path
+        Where the folder shall be.
+    check : callable
+        Raises if it must not be written there; called before and after filling.
+    """
+    path = path.absolute()
+    check()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}.", dir=path.parent))
+    try:
+        work.chmod(0o777 & ~umask())
+        yield work
+        for inside in sorted(work.rglob("*")):
+            sync(inside)
+        sync(work)
+        check()
+        _replace(work, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _replace(work: Path, path: Path) -> None:
+    if not path.exists():
+        work.rename(path)
+    elif not _exchange(work, path):  # then `work` is the old folder, and is removed
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}.old.", dir=path.parent))
+        path.rename(aside)
+        try:
+            work.rename(path)
+        except BaseException:
+            aside.rename(path)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    sync(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return int(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _EXCHANGE)) == 0
+
+
+def sync(path: Path) -> None:
+    """Have a file or folder written to the disk, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def umask() -> int:
+    """Permissions that new files of this process lack."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,7 @@
+"""Model folders: saved whole, checked when loaded, never unpickled."""
+
+from __future__ import annotations
+
+from fairtrain.persistence.folder import load, save
+
+__all__ = ["load", "save"]

@@ -1,0 +1,85 @@
+"""What may be made when a model is loaded. The list is here, never in the file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import types
+from typing import Any
+
+from fairtrain.exceptions import PersistenceError
+
+__all__ = ["BY_STATE", "foreign_types", "is_function", "name_of", "resolve"]
+
+BY_STATE = (
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "sklearn.pipeline.Pipeline",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRFClassifier",
+    "xgboost.sklearn.XGBRFRegressor",
+    "xgboost.sklearn.XGBRegressor",
+)
+"""Classes besides fairtrain's own that are rebuilt from their attributes."""
+
+_FUNCTIONS = ("fairtrain.rates.", "fairtrain.losses.", "fairtrain.constraints.")
+
+
+def is_function(name: str) -> bool:
+    """Whether a function may be named: one that does arithmetic and nothing else."""
+    return name.startswith(_FUNCTIONS)
+
+
+def name_of(what: Any) -> str:
+    """Module and name of a class or function."""
+    return f"{what.__module__}.{what.__qualname__}"
+
+
+def resolve(name: str) -> Any:
+    """Find a class or function that may be made: fairtrain's, or one of :data:`BY_STATE`.
+
+    Raises
+    ------
+    PersistenceError
+        If it is anything else.
+    """
+    module, _, attribute = name.rpartition(".")
+    own = module == "fairtrain" or module.startswith("fairtrain.")
+    if not (own or name in BY_STATE) or not attribute.isidentifier():
+        raise PersistenceError(f"the model names {name[:80]!r}, which may not be made from a file.")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        absent = (error.name or "").partition(".")[0]
+        if absent and absent != "fairtrain":
+            raise PersistenceError(
+                f"the model needs {absent}, which is not installed: pip install {absent}."
+            ) from None
+        raise PersistenceError(f"this version of fairtrain has no {name!r}.") from None
+    except AttributeError:
+        raise PersistenceError(f"this version of fairtrain has no {name!r}.") from None
+    allowed = isinstance(found, type) or (
+        isinstance(found, types.FunctionType) and is_function(name)
+    )
+    if not allowed or found.__module__ != module:
+        raise PersistenceError(f"the model names {name[:80]!r}, which may not be made from a file.")
+    return found
+
+
+def foreign_types(names: list[str]) -> list[str]:
+    """Those of skops' type names that are no class of scikit-learn."""
+    return [name for name in names if not _is_class_of_sklearn(name)]
+
+
+def _is_class_of_sklearn(name: str) -> bool:
+    if not name.startswith("sklearn."):
+        return name in _NUMBERS
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError:
+        return False
+    return isinstance(found, type)
+
+
+_NUMBERS = frozenset({"numpy.dtype", "numpy.float64", "numpy.int64", "numpy.bool", "numpy.str_"})

@@ -1,0 +1,304 @@
+"""A fitted model as a table of plain nodes, with its arrays and foreign parts beside it."""
+
+from __future__ import annotations
+
+import enum
+import math
+import types
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairtrain.exceptions import PersistenceError
+from fairtrain.metrics.report import FairnessReport, hidden_cells
+from fairtrain.persistence.allowed import BY_STATE, foreign_types, is_function, name_of
+
+__all__ = ["Encoded", "encode"]
+
+MIN_CELL = 10
+"""Rates over fewer rows are left out of a saved model."""
+
+
+@dataclass
+class Encoded:
+    """What is written.
+
+    Attributes
+    ----------
+    root : value
+        The model.
+    nodes : list of dict
+        What is not a plain value; values refer to nodes by number.
+    arrays : dict of str to ndarray
+        Numbers.
+    parts : dict of str to bytes
+        Files of other libraries' formats.
+    left_out : list of str
+        Settings that cannot be saved and are not needed to predict.
+    """
+
+    root: Any = None
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    parts: dict[str, bytes] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def encode(model: Any) -> Encoded:
+    """Take a model apart.
+
+    Raises
+    ------
+    PersistenceError
+        If a part of it could not be loaded again.
+    """
+    encoder = _Encoder()
+    encoder.out.root = encoder.value(model, type(model).__name__)
+    return encoder.out
+
+
+class _Encoder:
+    def __init__(self) -> None:
+        self.out = Encoded()
+        self._known: dict[int, int] = {}
+        self._kept: list[Any] = []  # keeps ids from being used again
+        self._owners: list[Any] = []
+
+    def value(self, what: Any, where: str) -> Any:
+        """A plain value, or a reference to a node."""
+        if what is None or isinstance(what, bool | str) or type(what) is int:
+            return what
+        if type(what) is float and math.isfinite(what):
+            return what
+        if id(what) in self._known:
+            number = self._known[id(what)]
+            if not self.out.nodes[number]:
+                raise PersistenceError(f"{where} refers to itself, which cannot be saved.")
+            return {"#": number}
+        number = len(self.out.nodes)
+        self.out.nodes.append({})
+        self._known[id(what)] = number
+        self._kept.append(what)
+        self.out.nodes[number] = self._node(what, where)
+        return {"#": number}
+
+    def _node(self, what: Any, where: str) -> dict[str, Any]:
+        writers: tuple[tuple[Any, Any], ...] = (
+            (enum.Enum, self._enum),
+            (np.ndarray, self._array),
+            (np.generic, self._scalar),
+            (pd.DataFrame, self._frame),
+            (pd.Series | pd.Index, self._series),
+            (slice | range, self._range),
+            (type | types.FunctionType, self._name),
+            (FairnessReport, self._report),
+        )
+        for kinds, write in writers:
+            if isinstance(what, kinds):
+                found: dict[str, Any] = write(what, where)
+                return found
+        if type(what) in (list, tuple, set, frozenset):
+            items = sorted(what, key=repr) if isinstance(what, set | frozenset) else what
+            return {"t": type(what).__name__, "items": self._items(items, where)}
+        if type(what) in (dict, OrderedDict, defaultdict, types.MappingProxyType):
+            return {"t": "dict", "pairs": self._pairs(what, where)}
+        if type(what) in (float, complex):
+            return {"t": type(what).__name__, "value": repr(what)}
+        if type(what) is bytes:
+            return {"t": "bytes", "value": what.hex()}
+        return self._foreign(what, where)
+
+    def _foreign(self, what: Any, where: str) -> dict[str, Any]:
+        """Objects, by the library that they come from."""
+        kind = type(what)
+        library = kind.__module__.partition(".")[0]
+        if _is_module(what):
+            return self._module(what, where)
+        if library == "fairtrain" or name_of(kind) in BY_STATE:
+            return self._object(what, where)
+        if kind.__name__ == "Booster" and library in ("xgboost", "lightgbm"):
+            return self._booster(what, library)
+        writer = {"sklearn": self._skops, "torch": self._torch}.get(library)
+        if writer is None:
+            raise PersistenceError(
+                f"{where} is a {name_of(kind)}, which cannot be saved so that it loads without "
+                "running code from the file."
+            )
+        return writer(what, where)
+
+    def _enum(self, what: enum.Enum, where: str) -> dict[str, Any]:
+        return {"t": "enum", "class": self._own(type(what), where), "name": what.name}
+
+    def _scalar(self, what: np.generic, where: str) -> dict[str, Any]:
+        return {"t": "scalar", "array": self.value(np.asarray(what), where)}
+
+    def _range(self, what: Any, where: str) -> dict[str, Any]:
+        parts = [what.start, what.stop, what.step]
+        return {"t": type(what).__name__, "items": self._items(parts, where)}
+
+    def _name(self, what: Any, where: str) -> dict[str, Any]:
+        return {"t": "name", "name": self._own(what, where)}
+
+    def _report(self, what: FairnessReport, where: str) -> dict[str, Any]:
+        return self._object(_suppressed(what), where)
+
+    def _pairs(self, what: Mapping[Any, Any], where: str) -> list[list[Any]]:
+        return [
+            [self.value(key, where), self.value(item, f"{where}[{key!r}]")]
+            for key, item in what.items()
+        ]
+
+    def _items(self, items: Any, where: str) -> list[Any]:
+        return [self.value(item, f"{where}[{i}]") for i, item in enumerate(items)]
+
+    def _own(self, what: Any, where: str) -> str:
+        """Name of a class or function of fairtrain."""
+        name = name_of(what)
+        is_class = isinstance(what, type)
+        if "<" in name or not (name.startswith("fairtrain.") if is_class else is_function(name)):
+            raise PersistenceError(
+                f"{where} is {name}, a class or function of its own, which no file can hold: use "
+                "one of fairtrain's by name, or save with pickle for yourself."
+            )
+        return name
+
+    def _array(self, what: np.ndarray[Any, Any], where: str) -> dict[str, Any]:
+        if what.dtype.kind in "biuf" and what.dtype.itemsize <= 8:
+            key = f"a{len(self.out.arrays)}"
+            self.out.arrays[key] = np.ascontiguousarray(what)
+            return {"t": "array", "key": key, "shape": list(what.shape)}
+        if what.dtype.kind in "mM":
+            numbers = self.value(what.view(np.int64), where)
+            return {"t": "times", "dtype": what.dtype.str, "array": numbers}
+        if what.dtype.kind in "OUS":
+            flat = [item.item() if isinstance(item, np.generic) else item for item in what.ravel()]
+            shape, dtype = list(what.shape), "O" if what.dtype.kind == "O" else what.dtype.str
+            return {"t": "items", "dtype": dtype, "shape": shape, "items": self._items(flat, where)}
+        raise PersistenceError(f"{where} is an array of {what.dtype}, which cannot be saved.")
+
+    def _frame(self, what: pd.DataFrame, where: str) -> dict[str, Any]:
+        columns = [self.value(what.iloc[:, i].to_numpy(), where) for i in range(what.shape[1])]
+        names = self._items(list(what.columns), where)
+        index = self.value(what.index, where)
+        return {"t": "frame", "names": names, "columns": columns, "index": index}
+
+    def _series(self, what: Any, where: str) -> dict[str, Any]:
+        if isinstance(what, pd.MultiIndex):
+            names = self._items(list(what.names), where)
+            return {"t": "multi", "items": self._items(what.tolist(), where), "names": names}
+        node = {"values": self.value(what.to_numpy(), where), "name": self.value(what.name, where)}
+        if isinstance(what, pd.Index):
+            return {"t": "index", **node}
+        return {"t": "series", **node, "index": self.value(what.index, where)}
+
+    def _object(self, what: Any, where: str) -> dict[str, Any]:
+        given = set(what.get_params(deep=False)) if hasattr(what, "get_params") else set()
+        state = dict(getattr(what, "__dict__", {}))
+        for name in getattr(type(what), "__slots__", ()):
+            if hasattr(what, name):
+                state[name] = getattr(what, name)
+        self._owners.append(what)
+        kept: dict[str, Any] = {}
+        for name, item in state.items():
+            inside = f"{where}.{name}"
+            if name == "module" and name in given:
+                kept[name] = self.value(None if item is None else _GIVEN_AGAIN, inside)
+                continue
+            mark = self._mark()
+            try:
+                kept[name] = self.value(item, inside)
+            except PersistenceError:
+                if name not in given or name_of(type(what)) in BY_STATE:
+                    raise
+                self._rewind(mark)
+                self.out.left_out.append(inside)
+                kept[name] = None
+        self._owners.pop()
+        return {"t": "object", "class": name_of(type(what)), "state": kept}
+
+    def _mark(self) -> tuple[int, int, int, int]:
+        out = self.out
+        return len(out.nodes), len(out.arrays), len(out.parts), len(out.left_out)
+
+    def _rewind(self, mark: tuple[int, int, int, int]) -> None:
+        """Forget what was written since a mark."""
+        nodes, arrays, parts, left = mark
+        del self.out.nodes[nodes:], self.out.left_out[left:]
+        for store, length in ((self.out.arrays, arrays), (self.out.parts, parts)):
+            for key in list(store)[length:]:
+                del store[key]
+        self._known = {key: number for key, number in self._known.items() if number < nodes}
+
+    def _skops(self, what: Any, where: str) -> dict[str, Any]:
+        import skops.io
+
+        try:
+            content = skops.io.dumps(what)
+            foreign = foreign_types(skops.io.get_untrusted_types(data=content))
+        except Exception as error:  # noqa: BLE001 - whatever skops cannot take apart
+            reason = str(error).strip().partition("\n")[0]
+            raise PersistenceError(f"{where} cannot be saved: {reason}") from None
+        if foreign:
+            raise PersistenceError(
+                f"{where} holds {foreign[0]}, which is no class of scikit-learn and would not be "
+                "loaded again."
+            )
+        key = f"part-{len(self.out.parts)}.skops"
+        self.out.parts[key] = content
+        return {"t": "skops", "file": key}
+
+    def _booster(self, what: Any, library: str) -> dict[str, Any]:
+        key = f"part-{len(self.out.parts)}.{'ubj' if library == 'xgboost' else 'txt'}"
+        if library == "xgboost":
+            self.out.parts[key] = bytes(what.save_raw(raw_format="ubj"))
+        else:
+            self.out.parts[key] = what.model_to_string(num_iteration=-1).encode()
+        return {"t": "booster", "library": library, "file": key}
+
+    def _module(self, what: Any, where: str) -> dict[str, Any]:
+        weights = {
+            name: self.value(tensor.detach().cpu().numpy(), f"{where}.{name}")
+            for name, tensor in what.state_dict().items()
+        }
+        node: dict[str, Any] = {"t": "module", "weights": weights, "class": type(what).__name__}
+        if type(what).__module__ == "fairtrain.training.modules":
+            return {**node, "default": [what.n_features, what.n_outputs]}
+        owner = next((o for o in reversed(self._owners) if hasattr(o, "n_features_in_")), None)
+        head = getattr(owner, "_head", None)
+        return {**node, "n_features": getattr(owner, "n_features_in_", None),
+                "n_outputs": getattr(head, "n_outputs", 1)}  # fmt: skip
+
+    def _torch(self, what: Any, where: str) -> dict[str, Any]:
+        import torch
+
+        if isinstance(what, torch.Tensor):
+            return {"t": "tensor", "array": self.value(what.detach().cpu().numpy(), where)}
+        if isinstance(what, torch.device):
+            return {"t": "device", "value": str(what)}
+        raise PersistenceError(f"{where} is a {name_of(type(what))}, which cannot be saved.")
+
+
+_GIVEN_AGAIN = {"fairtrain": "module"}
+"""Stands for the module that whoever loads hands over."""
+
+
+def _is_module(what: Any) -> bool:
+    return hasattr(what, "state_dict") and hasattr(what, "named_parameters")
+
+
+def _suppressed(report: FairnessReport) -> FairnessReport:
+    """The report without what a few rows would disclose."""
+    rates = report.group_rates.copy()
+    hidden = hidden_cells(rates, MIN_CELL)
+    cells = [pair in hidden for pair in zip(rates["metric"], rates["group"], strict=True)]
+    rates.loc[cells, ["rate", "lower", "upper"]] = np.nan
+    nothing = dict.fromkeys(("achieved", "lower", "upper", "pairwise"), math.nan)
+    results = tuple(
+        replace(r, **nothing) if min(r.counts.values(), default=0) < MIN_CELL else r  # type: ignore[arg-type]
+        for r in report.results
+    )
+    return replace(report, group_rates=rates, results=results)

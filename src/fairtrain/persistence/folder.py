@@ -1,0 +1,285 @@
+"""``save`` and ``load``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fairtrain
+from fairtrain._atomic import new_folder
+from fairtrain._text import one_line
+from fairtrain.exceptions import PersistenceError
+from fairtrain.persistence.decode import decode
+from fairtrain.persistence.encode import MIN_CELL, encode
+
+__all__ = ["MANIFEST", "load", "save"]
+
+MANIFEST = "manifest.json"
+FORMAT, SCHEMA = "fairtrain model", 1
+_STRUCTURE, _ARRAYS = "structure.json", "arrays.safetensors"
+_PACKAGES = ("numpy", "scikit-learn", "torch", "xgboost", "xgboost-cpu", "lightgbm", "skops")
+
+
+def save(
+    model: Any,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a fitted model into a folder that :func:`load` reads without running code from it.
+
+    The folder holds ``manifest.json`` (schema, versions, classes, feature names, constraints, the
+    fairness report, and size and SHA-256 of every file), ``structure.json``, numbers as
+    safetensors, scikit-learn's parts as skops files and boosters in their own format. It holds no
+    training row, and no rate over fewer than ten rows. It is written beside its place, flushed to
+    the disk and renamed: whatever happens, either the old or the new folder is there whole.
+
+    Parameters
+    ----------
+    model : estimator
+        Any fitted estimator of fairtrain, or a scikit-learn ``Pipeline`` with one at its end.
+    folder : path
+        Where to; must not exist unless ``overwrite`` is set.
+    overwrite : bool, default=False
+        Replace a model folder; any other folder is left alone.
+    metadata : mapping, optional
+        Plain values for the manifest, such as where the data came from.
+
+    Raises
+    ------
+    PersistenceError
+        If the folder may not be written, or a part of the model would not load again. Settings that
+        are not needed to predict (functions, callbacks, a module's initial weights) are left out,
+        and named in the manifest under ``left_out``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from fairtrain import ReductionsWrapper, load, save
+    >>> X, y, group = [[0.0], [1.0], [2.0], [3.0]] * 20, [0, 1, 0, 1] * 20, [0, 0, 1, 1] * 20
+    >>> model = ReductionsWrapper(LogisticRegression(), difference_bound=0.9)
+    >>> folder = Path(tempfile.mkdtemp(), "model")
+    >>> save(model.fit(X, y, sensitive_features=group), folder)
+    >>> bool((load(folder).predict(X) == model.predict(X)).all())
+    True
+    """
+    path = Path(folder)
+
+    def check() -> None:
+        _check_place(path, overwrite=overwrite)
+
+    check()
+    encoded = encode(model)
+    files = {**encoded.parts, _STRUCTURE: _json({"root": encoded.root, "nodes": encoded.nodes})}
+    files[_ARRAYS] = _arrays_to_bytes(encoded.arrays)
+    _decoded(files, module=_of_itself(model))  # whatever would fail to load fails now
+    manifest = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "model": type(model).__name__,
+        "made_with": _versions(),
+        **_description(model),
+        "left_out": encoded.left_out,
+        "metadata": dict(metadata or {}),
+        "files": {name: _entry(content) for name, content in files.items()},
+    }
+    written = _json(manifest, indent=2)
+    with new_folder(path, check) as work:
+        for name, content in files.items():
+            (work / name).write_bytes(content)
+        (work / MANIFEST).write_bytes(written)
+
+
+def load(folder: str | Path, *, module: Any = None) -> Any:
+    """Read a model that :func:`save` wrote.
+
+    Every file is checked against the manifest's size and hash before it is read. Nothing is
+    unpickled: what may be made is fairtrain's own classes, scikit-learn's through skops, boosters
+    through their libraries, and tensors. (Hashes tell damage, not malice: whoever can write to the
+    folder can write a manifest too.)
+
+    Parameters
+    ----------
+    folder : path
+        What ``save`` wrote.
+    module : nn.Module or callable, optional
+        For trainers of a network of your own: the module, or the factory ``(n_features, n_outputs)
+        -> nn.Module``, that gives the architecture; the weights come from the folder.
+
+    Returns
+    -------
+    estimator
+        Predicts as the saved one did, bit for bit.
+
+    Raises
+    ------
+    PersistenceError
+        If the folder is no model, was damaged or changed, comes from a newer version, or names
+        something that may not be made from a file.
+    MissingDependencyError
+        If the model needs a package that is not installed.
+    """
+    path = Path(folder)
+    manifest = read_manifest(path)
+    listed = manifest["files"]
+    there = {entry.name for entry in path.iterdir()}
+    for name in sorted({*listed, *there} - {MANIFEST}):
+        if name not in listed:
+            raise PersistenceError(f"'{one_line(path / name)}' is not part of the model.")
+        if name not in there:
+            raise PersistenceError(f"'{one_line(path / name)}' is missing.")
+    files = {name: _checked(path / name, entry) for name, entry in listed.items()}
+    return _decoded(files, module=module)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read and check ``manifest.json`` of a model folder."""
+    file = path / MANIFEST
+    name = f"'{one_line(file)}'"
+    if not path.is_dir() or not file.exists():
+        raise PersistenceError(f"'{one_line(path)}' is not a model folder: it has no {MANIFEST}.")
+    manifest = _parsed(_bytes(file), name)
+    if manifest.get("format") != FORMAT:
+        raise PersistenceError(f"{name} is not the manifest of a fairtrain model.")
+    schema = manifest.get("schema")
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise PersistenceError(
+            f"{name} has schema {schema!r}; this version of fairtrain reads up to {SCHEMA}: "
+            "pip install --upgrade fairtrain."
+        )
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(_is_plain_name(name) for name in files):
+        raise PersistenceError(f"{name} lists files outside of its folder.")
+    if not {_STRUCTURE, _ARRAYS} <= set(files):
+        raise PersistenceError(f"{name} lacks {_STRUCTURE} or {_ARRAYS}.")
+    return manifest
+
+
+def _is_plain_name(name: str) -> bool:
+    return Path(name).name == name and name not in ("", ".", "..", MANIFEST) and "\\" not in name
+
+
+def _check_place(path: Path, *, overwrite: bool) -> None:
+    name = f"'{one_line(path)}'"
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise PersistenceError(f"{name} exists and is not a folder.")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise PersistenceError(f"{name} exists; choose another folder, or set overwrite=True.")
+    if any(path.iterdir()) and not (path / MANIFEST).is_file():
+        raise PersistenceError(f"{name} is not a model folder and is not replaced.")
+
+
+def _decoded(files: Mapping[str, bytes], *, module: Any) -> Any:
+    from safetensors.numpy import load as read_arrays
+
+    structure = _parsed(files[_STRUCTURE], _STRUCTURE)
+    try:
+        arrays = read_arrays(files[_ARRAYS])
+    except Exception as error:  # noqa: BLE001 - a file that safetensors cannot read
+        raise PersistenceError(f"{_ARRAYS} cannot be read: {one_line(error)}") from None
+    try:
+        return decode(structure["root"], structure["nodes"], arrays, files, module)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        said = f"{type(error).__name__}: {one_line(error)}"
+        raise PersistenceError(f"{_STRUCTURE} does not describe a model ({said}).") from None
+
+
+def _of_itself(model: Any) -> Any:
+    """The module that a trainer would be loaded with, for a look at whether it would load."""
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    inner = getattr(last, "estimator_", last)
+    return last if hasattr(last, "state_dict") else getattr(inner, "module_", None)
+
+
+def _arrays_to_bytes(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    from safetensors.numpy import save as write_arrays
+
+    # No array is written with no number or no axis: shapes are kept in the structure.
+    return bytes(write_arrays({key: array.reshape(-1) for key, array in arrays.items()}))
+
+
+def _description(model: Any) -> dict[str, Any]:
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    first = model.steps[0][1] if hasattr(model, "steps") else model
+    report = getattr(last, "fairness_report_", None)
+    names = getattr(first, "feature_names_in_", None)
+    constraints = getattr(last, "constraints_", None)
+    classes = getattr(last, "classes_", None)
+    return {
+        "classes": None if classes is None else np.asarray(classes).tolist(),
+        "n_features_in": getattr(first, "n_features_in_", None),
+        "feature_names_in": None if names is None else [str(name) for name in names],
+        "constraints": None if constraints is None else [repr(c) for c in constraints],
+        "report": None if report is None else report.to_dict(min_cell=MIN_CELL),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"fairtrain": fairtrain.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _entry(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _checked(file: Path, entry: Any) -> bytes:
+    name = f"'{one_line(file)}'"
+    content = _bytes(file)
+    if not isinstance(entry, dict) or len(content) != entry.get("bytes"):
+        raise PersistenceError(f"{name} has {len(content)} bytes, not what the manifest says.")
+    if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
+        raise PersistenceError(f"{name} was changed: its hash is not the manifest's.")
+    return content
+
+
+def _bytes(file: Path) -> bytes:
+    name = f"'{one_line(file)}'"
+    if file.is_symlink() or not file.is_file():
+        raise PersistenceError(f"{name} is a link or no file; a model folder has neither.")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise PersistenceError(f"{name} cannot be read: {error.strerror}.") from None
+
+
+def _json(what: Any, indent: int | None = None) -> bytes:
+    try:
+        text = json.dumps(what, ensure_ascii=False, allow_nan=False, indent=indent)
+    except (TypeError, ValueError) as error:
+        raise PersistenceError(f"metadata must be plain values: {one_line(error)}.") from None
+    return text.encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _parsed(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(content.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError):
+        raise PersistenceError(f"{name} is not JSON.") from None
+    if not isinstance(found, dict):
+        raise PersistenceError(f"{name} is not what fairtrain writes.")
+    return found
