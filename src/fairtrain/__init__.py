@@ -13,6 +13,7 @@ _MODULES = {
     "GroupThresholds": "fairtrain.calibration",
     "Multicalibrator": "fairtrain.calibration",
     "CalibrationMonitor": "fairtrain.monitoring",
+    "FairnessMonitor": "fairtrain.monitoring",
     "threshold_effects": "fairtrain.calibration",
     "TemperatureScaling": "fairtrain.calibration",
     "calibration_audit": "fairtrain.calibration",

@@ -1,0 +1,126 @@
+"""Gaps over windows: right numbers, few false alarms, breaks found."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fairtrain import FairnessMonitor, gap
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+
+
+def window(
+    rng: np.random.Generator, n: int = 1000, shift: float = 0.0, groups: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    who = rng.integers(0, groups, n)
+    decided = rng.random(n) < 0.4 + shift * (who == 0)
+    return decided.astype(int), np.array(list("abcdefgh"))[who]
+
+
+def test_a_window_s_gap_is_gap_s() -> None:
+    decided, who = window(np.random.default_rng(0), groups=4)
+    row = FairnessMonitor().update(decided, who).iloc[0]
+    expected = gap(None, decided, who)
+    assert row["gap"] == pytest.approx(expected.value)
+    assert (row["lower"], row["upper"]) == pytest.approx((expected.lower, expected.upper))
+    assert (row["highest"], row["lowest"]) == (expected.highest, expected.lowest)
+    assert row["rows"] == 1000
+
+
+def test_all_windows_together_are_their_union() -> None:
+    rng = np.random.default_rng(1)
+    monitor = FairnessMonitor("equalized_odds")
+    parts = [(*window(rng, 400, 0.1), rng.integers(0, 2, 400)) for _ in range(3)]
+    for decided, who, y in parts:
+        table = monitor.update(decided, who, y)
+    decided, who, y = (np.concatenate(column) for column in zip(*parts, strict=True))
+    for _, row in table.iterrows():
+        expected = gap(y, decided, who, row["rate"].replace(" ", "_"))
+        assert row["gap_all"] == pytest.approx(expected.value)
+
+
+@pytest.mark.parametrize("groups", [2, 6])
+def test_false_alarms_stay_rare_at_the_bound(groups: int) -> None:
+    rng = np.random.default_rng(2)
+    alarms = 0
+    for _ in range(40):
+        monitor = FairnessMonitor(difference_bound=0.05, alpha=0.2)
+        for _ in range(8):
+            monitor.update(*window(rng, 600, 0.05, groups))
+        alarms += monitor.broken or monitor.drifted
+    assert alarms <= 14  # 8 expected at most; 14 has a chance of one in a hundred beyond
+
+
+def test_a_break_is_found_at_once_and_a_drift_in_the_end() -> None:
+    rng = np.random.default_rng(3)
+    sudden, slow = FairnessMonitor(difference_bound=0.05), FairnessMonitor(difference_bound=0.4)
+    for t in range(30):
+        sudden.update(*window(rng, 2000, 0.2 if t >= 5 else 0.0))
+        slow.update(*window(rng, 2000, 0.006 * t))
+    assert sudden.history.query("broken")["window"].min() in (6, 7)
+    assert slow.drifted
+    assert not slow.broken
+    assert "broke its bound in window" in sudden.explain()
+    assert "wider than in the reference" in slow.explain()
+
+
+def test_a_reference_of_one_s_own() -> None:
+    rng = np.random.default_rng(4)
+    monitor = FairnessMonitor(difference_bound=0.9)
+    monitor.set_reference(*window(rng, 5000))
+    assert bool(monitor.update(*window(rng, 5000, 0.2))["drifted"].iloc[0])
+    with pytest.raises(InvalidParameterError, match="before the first window"):
+        monitor.set_reference(*window(rng))
+
+
+def test_ratios_break_from_below() -> None:
+    rng = np.random.default_rng(5)
+    monitor = FairnessMonitor(ratio_bound=0.8)
+    assert not monitor.update(*window(rng, 4000))["broken"].iloc[0]
+    assert monitor.update(*window(rng, 4000, 0.4))["broken"].iloc[0]
+
+
+def test_groups_that_come_go_or_are_small() -> None:
+    rng = np.random.default_rng(6)
+    monitor = FairnessMonitor()
+    monitor.update(*window(rng))
+    alone = monitor.update(np.ones(50, int), np.repeat("a", 50))
+    assert np.isnan(alone["gap"].iloc[0])
+    decided, who = window(rng)
+    new = monitor.update(np.append(decided, [1, 1]), np.append(who, ["new", "new"]))
+    assert new["new_groups"].iloc[0] == "new"
+    assert set(new[["highest", "lowest"]].iloc[0]) == {"a", "b"}
+    assert new["rows_needed"].iloc[0] > 30
+    assert "had too few rows" in monitor.explain()
+
+
+def test_keeps_sums_and_no_rows() -> None:
+    rng = np.random.default_rng(7)
+    monitor = FairnessMonitor()
+    sizes = []
+    for n in (1000, 200_000):
+        monitor.update(*window(rng, n))
+        sizes.append(len(pickle.dumps(monitor)))
+    assert sizes[1] - sizes[0] < 4000
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"alpha": 1.0}, "alpha must lie"),
+    ({"min_rows": 0}, "min_rows must be"),
+    ({"constraints": "bounded_group_loss"}, "."),
+]
+
+
+@pytest.mark.parametrize(("settings", "says"), BAD)
+def test_bad_settings(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidParameterError, match=says):
+        FairnessMonitor(**settings)
+
+
+def test_labels_where_they_are_needed() -> None:
+    with pytest.raises(InvalidDataError, match="y_true is missing"):
+        FairnessMonitor("equal_opportunity").update([0, 1], ["a", "b"])
+    assert FairnessMonitor().explain() == "No window yet."
