@@ -124,7 +124,7 @@ def plot_before_after(
         value = np.array([r.achieved for _, r in shown])
         limits = np.array([[r.achieved - r.lower, r.upper - r.achieved] for _, r in shown])
         ax.errorbar(
-            value, [at + ((len(reports) - 1) / 2 - i) * step for at, _ in shown],
+            value, [at + (i - (len(reports) - 1) / 2) * step for at, _ in shown],
             xerr=np.maximum(np.nan_to_num(limits.reshape(-1, 2).T), 0), fmt=MARKERS[i],
             color=_colour(ax, i), markersize=6, elinewidth=1.2, zorder=3,
             label=plain_text(name, 28),

@@ -36,7 +36,7 @@ def legend_below(ax: Any) -> None:
         ax.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, 0.0),
-            borderaxespad=3.6,
+            borderaxespad=4.6,
             ncols=2,
             frameon=False,
             fontsize="small",

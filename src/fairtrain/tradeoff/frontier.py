@@ -137,6 +137,7 @@ class ParetoFrontier:
                     level = (1 + self.scorer.confidence) / 2
                     half = stats.t.ppf(level, len(found) - 1) * stats.sem(found)
                     low, high = row[name] - half, row[name] + half
+                    low = max(low, 0.0) if name == "gap" else low
                 row[f"{name}_lower"], row[f"{name}_upper"] = low, high
             row["near_constant"] = bool(same["near_constant"].any())
             row["seconds"] = same["seconds"].mean()
