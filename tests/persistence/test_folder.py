@@ -46,6 +46,7 @@ from fairtrain import (
 )
 from fairtrain.datasets import make_miscalibrated
 from fairtrain.exceptions import FairtrainWarning, PersistenceError
+from fairtrain.persistence.allowed import foreign_types
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning"),
@@ -183,6 +184,23 @@ def test_small_groups_are_not_disclosed(tmp_path: Path) -> None:
         model.reports_["training"].group_rates["rate"].notna().sum()
         > again.reports_["training"].group_rates["rate"].notna().sum()
     )
+
+
+def test_tables_of_groups_are_not_disclosed_either(tmp_path: Path) -> None:
+    data = make_miscalibrated(600, random_state=0)
+    who = np.array(["many"] * 596 + ["few"] * 4, dtype=object)
+    model = GroupThresholds(random_state=0).fit(data.scores, data.y, who)
+    save(model, tmp_path / "model")
+    again = load(tmp_path / "model")
+    few = again.rates_[again.rates_["rows"] < 10]
+    assert len(few) == 1
+    assert few.select_dtypes("float").isna().all(axis=None)
+    np.testing.assert_array_equal(again.predict(data.scores, who), model.predict(data.scores, who))
+
+
+def test_names_that_scikit_learn_only_imports_are_foreign() -> None:
+    assert foreign_types(["sklearn.datasets._base.Path", "sklearn.os"]) != []
+    assert foreign_types(["sklearn.linear_model._logistic.LogisticRegression"]) == []
 
 
 class OwnEstimator(ClassifierMixin, BaseEstimator):
@@ -337,6 +355,13 @@ def test_only_model_folders_are_replaced(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(PersistenceError, match="not replaced"):
         save(model, precious, overwrite=True)
     assert (precious / "thesis.tex").exists()
+    (precious / "manifest.json").write_text("{}")
+    (saved / "notes.txt").touch()
+    for folder in (precious, saved):
+        with pytest.raises(PersistenceError, match="not replaced"):
+            save(model, folder, overwrite=True)
+    assert (precious / "thesis.tex").exists()
+    assert (saved / "notes.txt").exists()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "precious"]
 
 

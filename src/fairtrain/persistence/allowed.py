@@ -7,7 +7,7 @@ import importlib.util
 import types
 from typing import Any
 
-from fairtrain.exceptions import PersistenceError
+from fairtrain.exceptions import MissingDependencyError, PersistenceError
 
 __all__ = ["BY_STATE", "foreign_types", "is_function", "name_of", "resolve"]
 
@@ -52,9 +52,8 @@ def resolve(name: str) -> Any:
     except ModuleNotFoundError as error:
         absent = (error.name or "").partition(".")[0]
         if absent and absent != "fairtrain":
-            raise PersistenceError(
-                f"the model needs {absent}, which is not installed: pip install {absent}."
-            ) from None
+            extra = "boosting" if absent in ("xgboost", "lightgbm") else "torch"
+            raise MissingDependencyError(absent, extra=extra) from None
         raise PersistenceError(f"this version of fairtrain has no {name!r}.") from None
     except AttributeError:
         raise PersistenceError(f"this version of fairtrain has no {name!r}.") from None
@@ -75,11 +74,14 @@ def _is_class_of_sklearn(name: str) -> bool:
     if not name.startswith("sklearn."):
         return name in _NUMBERS
     module, _, attribute = name.rpartition(".")
+    if "test" in module:
+        return False
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except ImportError:
         return False
-    return isinstance(found, type)
+    # What scikit-learn only imports from elsewhere is not its own.
+    return isinstance(found, type) and found.__module__.startswith("sklearn.")
 
 
 _NUMBERS = frozenset({"numpy.dtype", "numpy.float64", "numpy.int64", "numpy.bool", "numpy.str_"})

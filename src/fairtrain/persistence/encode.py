@@ -181,6 +181,8 @@ class _Encoder:
         raise PersistenceError(f"{where} is an array of {what.dtype}, which cannot be saved.")
 
     def _frame(self, what: pd.DataFrame, where: str) -> dict[str, Any]:
+        if where.endswith(_TABLES_OF_GROUPS):
+            what = _without_small_groups(what)
         columns = [self.value(what.iloc[:, i].to_numpy(), where) for i in range(what.shape[1])]
         names = self._items(list(what.columns), where)
         index = self.value(what.index, where)
@@ -290,15 +292,30 @@ def _is_module(what: Any) -> bool:
     return hasattr(what, "state_dict") and hasattr(what, "named_parameters")
 
 
+_TABLES_OF_GROUPS = (".rates_", ".group_report_")
+"""Tables that tell about groups and that no prediction reads."""
+
+
+def _without_small_groups(table: pd.DataFrame) -> pd.DataFrame:
+    if "rows" not in table:
+        return table
+    few = (table["rows"] > 0) & (table["rows"] < MIN_CELL)
+    numbers = [c for c in table.columns if pd.api.types.is_float_dtype(table[c])]
+    shown = table.copy()
+    shown.loc[few, numbers] = np.nan
+    return shown
+
+
 def _suppressed(report: FairnessReport) -> FairnessReport:
     """The report without what a few rows would disclose."""
     rates = report.group_rates.copy()
     hidden = hidden_cells(rates, MIN_CELL)
     cells = [pair in hidden for pair in zip(rates["metric"], rates["group"], strict=True)]
     rates.loc[cells, ["rate", "lower", "upper"]] = np.nan
-    nothing = dict.fromkeys(("achieved", "lower", "upper", "pairwise"), math.nan)
+    nothing: dict[str, Any] = dict.fromkeys(("achieved", "lower", "upper", "pairwise"), math.nan)
+    nothing |= {"highest": "", "lowest": "", "rows_needed": {}}
     results = tuple(
-        replace(r, **nothing) if min(r.counts.values(), default=0) < MIN_CELL else r  # type: ignore[arg-type]
+        replace(r, **nothing) if min(r.counts.values(), default=0) < MIN_CELL else r
         for r in report.results
     )
     return replace(report, group_rates=rates, results=results)

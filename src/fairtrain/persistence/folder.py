@@ -40,7 +40,8 @@ def save(
     fairness report, and size and SHA-256 of every file), ``structure.json``, numbers as
     safetensors, scikit-learn's parts as skops files and boosters in their own format. It holds no
     training row, and no rate over fewer than ten rows. It is written beside its place, flushed to
-    the disk and renamed: whatever happens, either the old or the new folder is there whole.
+    the disk and exchanged with an old folder in one step (on Linux; elsewhere the old one is first
+    moved aside): whatever happens, one of them is there whole.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if manifest.get("format") != FORMAT:
         raise PersistenceError(f"{name} is not the manifest of a fairtrain model.")
     schema = manifest.get("schema")
-    if not isinstance(schema, int) or schema > SCHEMA:
+    if type(schema) is not int or not 1 <= schema <= SCHEMA:
         raise PersistenceError(
             f"{name} has schema {schema!r}; this version of fairtrain reads up to {SCHEMA}: "
             "pip install --upgrade fairtrain."
@@ -177,8 +178,17 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise PersistenceError(f"{name} exists; choose another folder, or set overwrite=True.")
-    if any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise PersistenceError(f"{name} is not a model folder and is not replaced.")
+    there = {entry.name for entry in path.iterdir()}
+    if not there:
+        return
+    try:
+        known = {MANIFEST, *read_manifest(path)["files"]}
+    except PersistenceError as error:
+        raise PersistenceError(f"{name} is not replaced: {error}") from None
+    if strangers := sorted(there - known):
+        raise PersistenceError(
+            f"{name} is not replaced: '{one_line(strangers[0])}' is not part of the model."
+        )
 
 
 def _decoded(files: Mapping[str, bytes], *, module: Any) -> Any:
@@ -228,9 +238,13 @@ def _description(model: Any) -> dict[str, Any]:
         "classes": None if classes is None else np.asarray(classes).tolist(),
         "n_features_in": getattr(first, "n_features_in_", None),
         "feature_names_in": None if names is None else [str(name) for name in names],
-        "constraints": None if constraints is None else [repr(c) for c in constraints],
+        "constraints": None if constraints is None else [_words(c) for c in constraints],
         "report": None if report is None else report.to_dict(min_cell=MIN_CELL),
     }
+
+
+def _words(constraint: Any) -> str:
+    return f"{constraint.name.replace('_', ' ')}, {constraint.kind} bound {constraint.bound:g}"
 
 
 def _versions() -> dict[str, str]:
@@ -249,9 +263,10 @@ def _entry(content: bytes) -> dict[str, Any]:
 
 def _checked(file: Path, entry: Any) -> bytes:
     name = f"'{one_line(file)}'"
+    size = file.lstat().st_size
+    if not file.is_symlink() and (not isinstance(entry, dict) or size != entry.get("bytes")):
+        raise PersistenceError(f"{name} has {size} bytes, not what the manifest says.")
     content = _bytes(file)
-    if not isinstance(entry, dict) or len(content) != entry.get("bytes"):
-        raise PersistenceError(f"{name} has {len(content)} bytes, not what the manifest says.")
     if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
         raise PersistenceError(f"{name} was changed: its hash is not the manifest's.")
     return content
