@@ -9,9 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 
-from fairtrain import BoundedGroupLoss, EarlyStopping, RegularizedFairnessTrainer, StepRamp
+from fairtrain import (
+    BoundedGroupLoss,
+    DemographicParityLoss,
+    EarlyStopping,
+    RegularizedFairnessTrainer,
+    StepRamp,
+)
 from fairtrain.exceptions import CannotStackError, FairtrainError
 from fairtrain.training.stacked import fit_stacked, stackable
 
@@ -133,6 +140,28 @@ def with_(layer: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), layer, nn.Linear(6, 1))
 
 
+class Projected(nn.Module):
+    """Holds a tensor that is neither parameter nor buffer, and differs from seed to seed."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.fixed = torch.randn(n_features, 3)
+        self.layer = nn.Linear(3, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x @ self.fixed)
+
+
+def by_axes(parameters: Any) -> torch.optim.Optimizer:
+    """No decay on biases, told by their one axis."""
+    groups: list[list[Any]] = [[], []]
+    for parameter in parameters:
+        groups[parameter.ndim > 1].append(parameter)
+    return torch.optim.AdamW(
+        [{"params": g, "weight_decay": d} for g, d in zip(groups, (0.0, 0.5), strict=True)]
+    )
+
+
 class Own(torch.optim.SGD):
     """An optimizer of the user's."""
 
@@ -142,6 +171,9 @@ REFUSED: dict[str, dict[str, Any]] = {
     "random numbers": {"module": with_(nn.Dropout(0.3))},
     "cannot stack": {"module": Branching()},
     "changes calls": {"module": Counting()},
+    "does not do what": {"module": Projected},
+    "groups of weights": {"optimizer": by_axes},
+    "some batches": {"penalty_options": {"every": 2}},
     "LBFGS": {"optimizer": torch.optim.LBFGS},
     "Own may move": {"optimizer": Own},
     "callbacks": {"callbacks": (EarlyStopping(),)},
@@ -172,6 +204,9 @@ def test_trainers_must_agree() -> None:
     assert stackable([one, other]) is None
     assert "lr" in str(stackable([one, other.set_params(lr=0.5)]))
     assert "integer" in str(stackable([one, trainers(seeds=(None,))[0]]))
+    loss = DemographicParityLoss(num_groups=3)
+    copies = [clone(each) for each in trainers(penalty=loss)]
+    assert stackable(copies) is None
     wide = trainers(nn.Linear(4, 1), etas=(1,), seeds=(0,)) + trainers(
         with_(nn.ReLU()), etas=(1,), seeds=(1,)
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +68,8 @@ def stackable(trainers: Sequence[RegularizedFairnessTrainer]) -> str | None:
         "callbacks look at one model at a time.": len(first.callbacks) > 0,
         "fabric runs one model at a time.": first.fabric is not None,
         f"precision {first.precision} is not stacked.": first.precision != "32",
-        "several processes train one model at a time.": is_distributed(),
+        "several processes train one model at a time.": is_distributed()
+        or all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -191,6 +194,12 @@ class _Stack:
             raise CannotStackError(
                 f"{type(self.optimizer).__name__} may move a weight by the gradients of others."
             )
+        if first.run.criterion.every > 1:
+            raise CannotStackError("the penalty is left out of some batches (every > 1).")
+        # By its own parameters: a stacked bias has two axes, and might land in another group.
+        alone = trainer._make_optimizer([p for p in first.module.parameters() if p.requires_grad])
+        if len(alone.param_groups) > 1:
+            raise CannotStackError("the optimizer treats groups of weights differently.")
         if any(True for _ in (*first.run.criterion.parameters(), *first.run.criterion.buffers())):
             raise CannotStackError("the penalty keeps a state of its own.")
         self.device = first.run.parts.engine.device
@@ -247,32 +256,38 @@ class _Stack:
         CannotStackError
             If they do not.
         """
-        part, member = self.parts[0], self.members[0]
-        batch = next(iter(member.data.training.batches(0)))
         buffers = {name: value.clone() for name, value in self.weights.buffers.items()}
-        try:
-            with torch.no_grad():
-                total, *_, outputs = self.losses(part, batch)
-                self.counts(part, batch, outputs)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CannotStackError(f"PyTorch cannot stack it: {reason}") from None
-        with torch.no_grad():
-            alone = member.run.parts.head.outputs(member.module(batch.x), len(batch.y))
-            terms = member.run.criterion.terms(
-                alone,
-                member.run.parts.head.labels(batch.y),
-                member.run.who(batch),
-                sample_weight=batch.weight,
-            )
-        assert terms[1] is not None
-        expected = terms[0] + self.eta[0] * terms[1]
-        same = torch.allclose(outputs[0], alone, rtol=1e-4, atol=1e-5)
-        if not (same and torch.allclose(total[0], expected, rtol=1e-3, atol=1e-5)):
-            raise CannotStackError("stacked, the module does not do what it does by itself.")
+        for part in self.parts:
+            batch = next(iter(self.members[part.start].data.training.batches(0)))
+            try:
+                with torch.no_grad():
+                    total, *_, outputs = self.losses(part, batch)
+                    self.counts(part, batch, outputs)
+            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise CannotStackError(f"PyTorch cannot stack it: {reason}") from None
+            self._compare(part, batch, total, outputs)
         for name, value in self.weights.buffers.items():
             if not torch.equal(value, buffers[name]):
                 raise CannotStackError(f"the module changes {name} while it runs.")
+
+    @torch.no_grad()
+    def _compare(self, part: slice, batch: Batch, total: Tensor, outputs: Tensor) -> None:
+        """Raise unless each member gives by itself what the stack gives for it."""
+        for k, member in enumerate(self.members[part]):
+            head = member.run.parts.head
+            kept = {name: value.clone() for name, value in member.module.named_buffers()}
+            alone = head.outputs(member.module(batch.x), len(batch.y))
+            for name, value in member.module.named_buffers():
+                value.copy_(kept[name])
+            base, penalty = member.run.criterion.terms(
+                alone, head.labels(batch.y), member.run.who(batch), sample_weight=batch.weight
+            )
+            assert penalty is not None
+            expected = base + _eta_of(member.trainer) * penalty
+            same = torch.allclose(outputs[k], alone, rtol=1e-4, atol=1e-5)
+            if not (same and torch.allclose(total[k], expected, rtol=1e-3, atol=1e-5)):
+                raise CannotStackError("stacked, the module does not do what it does by itself.")
 
     # Training -----------------------------------------------------------------------------------
 
@@ -430,9 +445,15 @@ def _names(frozen: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _differ(one: Any, other: Any) -> bool:
+    """Whether two settings are not the same; copies of one object are."""
     if one is other:
         return False
     try:
-        return bool(one != other)
+        if bool(one == other):
+            return False
     except (TypeError, ValueError, RuntimeError):
+        pass
+    try:
+        return pickle.dumps(one) != pickle.dumps(other)
+    except (pickle.PicklingError, AttributeError, TypeError):
         return True
