@@ -173,7 +173,7 @@ def _label(
         placed.append((x, y))
         written += 1
         value = row[frontier.param]
-        said = f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+        said = f"{value:.3g}" if isinstance(value, int | float | np.number) else str(value)
         right = x > 0.85
         ax.annotate(
             f"{_symbol(frontier.param)} {plain_text(said)[:24]}", (row["gap"], row["performance"]),
