@@ -72,11 +72,11 @@ $(CREATED):
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Enough to run the command: the library, its example data and the CPU builds of the boosters. No torch.
+# Enough to run the command with every method: the library, its example data, torch and the CPU builds of the boosters.
 $(RUN): $(CREATED) pyproject.toml requirements.txt
 	@echo "installing fairtrain into $(VENV) (about a minute, once)"
-	@grep -E '^(xgboost|lightgbm)' requirements.txt > $(VENV)/boosters.txt
-	@$(PIP) install --constraint requirements.txt --requirement $(VENV)/boosters.txt --editable '.[examples]'
+	@grep -E '^(xgboost|lightgbm|torch|jaxtyping)' requirements.txt > $(VENV)/methods.txt
+	@$(PIP) install --constraint requirements.txt --requirement $(VENV)/methods.txt --editable '.[examples]'
 	@touch $@
 
 # Everything that requirements.txt pins; pip check compares the pins with the bounds in pyproject.toml.

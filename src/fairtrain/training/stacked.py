@@ -90,8 +90,8 @@ def fit_stacked(
     batches, clipping (by the norm of its own gradient), average and reports. A model that meets a
     loss or gradient that is not finite leaves the stack and is fitted by itself.
 
-    Rounding is the only difference, but long trainings magnify it: after 235 steps of a 100-64-64 ReLU
-    network logits differ by up to .05 in 32 bits and by 1e-14 in 64.
+    Rounding is the only difference, but long trainings magnify it: after 235 steps of a 100-64-64
+    ReLU network logits differ by up to .05 in 32 bits and by 1e-14 in 64.
 
     Parameters
     ----------
