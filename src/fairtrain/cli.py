@@ -5,6 +5,7 @@ Whatever is heavy is imported inside a command, so that ``fairtrain --help`` ans
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from fairtrain import __version__
-from fairtrain.exceptions import FairtrainError
+from fairtrain.exceptions import FairtrainError, StoppedError
 
 __all__ = ["app", "main"]
 
@@ -30,6 +31,7 @@ Estimator = Literal[
     "logistic", "xgboost", "lightgbm", "random-forest", "hist-gradient-boosting", "tree"
 ]
 Missing = Literal["error", "group"]
+Method = Literal["reductions", "boosting", "lagrangian", "regularized", "adversarial"]
 
 # Every list is written with commas, or the option is repeated.
 _LIST = Parameter(negative="", consume_multiple=False)
@@ -37,7 +39,10 @@ _FLAG = Parameter(negative="")
 
 app = App(
     name="fairtrain",
-    help="Audit decisions for fairness, and train fair models, from CSV or Parquet files.",
+    help=(
+        "Audit decisions for fairness, and train fair models, from CSV or Parquet files. "
+        "Exit codes: 0 done, 2 bad input (one line says what and how to mend it), 130 stopped."
+    ),
     version=__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
@@ -126,8 +131,11 @@ def train(
     out: Path,
     positive: str | None = None,
     positive_name: str | None = None,
-    method: Literal["reductions"] = "reductions",
-    estimator: Estimator = "logistic",
+    method: Method = "reductions",
+    estimator: Estimator | None = None,
+    eta: float | None = None,
+    strength: float | None = None,
+    epochs: int | None = None,
     constraint: Notion = "demographic_parity",
     bound: float | None = None,
     ratio: float | None = None,
@@ -153,15 +161,22 @@ def train(
     sensitive
         Columns that make the groups, such as race,sex; no features, unless --use-sensitive.
     out
-        Folder for model.joblib, metrics.json, config.toml and report.html.
+        Folder for model/, metrics.json, config.toml and report.html.
     positive
         The favourable value of the label; may be left out for 0/1.
     positive_name
         What to call it in the report, such as approved.
     method
-        How to train.
+        How to train: reductions (any estimator, dozens of refits), boosting (one run of XGBoost or
+        LightGBM), or a network: lagrangian (a bound), regularized (a penalty), adversarial.
     estimator
-        What to train under the constraint.
+        With reductions (logistic by default) or boosting (xgboost).
+    eta
+        With regularized: strength of the penalty; 1 by default.
+    strength
+        With adversarial: strength of the adversary; 5 by default.
+    epochs
+        With a network: passes over the training rows.
     constraint
         What to ask for.
     bound
@@ -201,6 +216,9 @@ def train(
         positive_name=positive_name,
         method=method,
         estimator=estimator,
+        eta=eta,
+        strength=strength,
+        epochs=epochs,
         constraint=constraint,
         bound=bound,
         ratio=ratio,
@@ -216,6 +234,102 @@ def train(
         force=force,
     )
     run_train(options, _sensitive(sensitive, bin, missing))
+
+
+@app.command
+def sweep(
+    data: Path,
+    *,
+    label: str,
+    sensitive: Annotated[Names, _LIST],
+    out: Path,
+    max_gap: float = 0.05,
+    values: Annotated[Names, _LIST] = (),
+    seeds: int = 1,
+    positive: str | None = None,
+    positive_name: str | None = None,
+    method: Method = "reductions",
+    estimator: Estimator | None = None,
+    epochs: int | None = None,
+    constraint: Notion = "demographic_parity",
+    over: Annotated[Names, _LIST] = (),
+    use_sensitive: Annotated[bool, _FLAG] = False,
+    missing: Missing = "error",
+    bin: Annotated[Names, _LIST] = (),  # noqa: A002
+    categorical: Annotated[Names, _LIST] = (),
+    drop: Annotated[Names, _LIST] = (),
+    validation: float = 0.2,
+    certification: float = 0.3,
+    seed: int = 0,
+    force: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Train over a range of bounds or strengths, choose, judge the choice on untouched rows.
+
+    Stopped with Ctrl-C it keeps the finished models beside --out; the same command goes on.
+
+    Parameters
+    ----------
+    data, label, sensitive, positive, positive_name, method, estimator, epochs, constraint, over
+        As in train.
+    out
+        Folder for frontier.png, frontier.csv, frontier.json and what train writes.
+    max_gap
+        Largest gap, on the validation rows, of the model that is chosen: the most accurate one.
+    values
+        Where the bound goes (--method regularized: eta, adversarial: strength), such as .01,.05,.1.
+    seeds
+        Models for each value.
+    use_sensitive, missing, bin, categorical, drop, certification, seed, force
+        As in train.
+    validation
+        Share of the rows that score the models and choose one.
+    """
+    from fairtrain._commands.run import TrainOptions, run_sweep
+    from fairtrain._text import flatten
+
+    options = TrainOptions(
+        data=data,
+        label=label,
+        sensitive=sensitive,
+        out=out,
+        positive=positive,
+        positive_name=positive_name,
+        method=method,
+        estimator=estimator,
+        epochs=epochs,
+        constraint=constraint,
+        over=flatten(over),
+        use_sensitive=use_sensitive,
+        missing=missing,
+        bin=bin,
+        categorical=categorical,
+        drop=drop,
+        validation=validation,
+        certification=certification,
+        seed=seed,
+        force=force,
+    )
+    run_sweep(
+        options,
+        _sensitive(sensitive, bin, missing),
+        values=_numbers(values),
+        max_gap=max_gap,
+        seeds=seeds,
+    )
+
+
+@app.command
+def compare(runs: Annotated[list[Path], Parameter(consume_multiple=True)]) -> None:
+    """Print runs side by side, and say where they cannot be compared.
+
+    Parameters
+    ----------
+    runs
+        Run folders.
+    """
+    from fairtrain._commands.compare import compare as run
+
+    run(runs)
 
 
 @app.command
@@ -235,7 +349,7 @@ def predict(
     Parameters
     ----------
     model
-        Run folder, or its model.joblib.
+        Run folder, or its model folder.
     data
         CSV or Parquet file.
     out
@@ -255,14 +369,14 @@ def predict(
 def demo(
     *, out: Path = Path("runs/demo"), estimator: Estimator = "logistic", seed: int = 0
 ) -> None:
-    """Train a fair model on real mortgage decisions and write its report.
+    """Train fair models by every method on real mortgage decisions, and write the report.
 
     Parameters
     ----------
     out
         Run folder; an earlier run there is replaced.
     estimator
-        What to train under the constraint.
+        What the reduction trains under the constraint.
     seed
         Same seed, same result.
     """
@@ -276,6 +390,16 @@ def _sensitive(columns: Names, bins: Names, missing: Missing):  # type: ignore[n
     from fairtrain._text import flatten
 
     return SensitiveColumns(flatten(columns), parse_bins(bins), missing)
+
+
+def _numbers(items: Names) -> tuple[float, ...]:
+    from fairtrain._text import flatten
+    from fairtrain.exceptions import InvalidParameterError
+
+    try:
+        return tuple(float(item) for item in flatten(items))
+    except ValueError:
+        raise InvalidParameterError(f"--values must be numbers, got {', '.join(items)}.") from None
 
 
 app.meta.suppress_keyboard_interrupt = False
@@ -313,13 +437,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 after bad input, explained in one line on standard error; 130 after Ctrl-C.
+        0; 2 after bad input, explained in one line on standard error; 130 after Ctrl-C; 141 where
+        the reader of standard output went away.
     """
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
         app.meta(tokens, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         return _stop("stopped; nothing was left behind.", 130)
+    except BrokenPipeError:  # whoever read standard output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except StoppedError as error:
+        return _stop(str(error), 130)
     except (FairtrainError, OSError) as error:
         return _stop(str(error), 2)
     except cyclopts.CycloptsError as error:

@@ -14,6 +14,7 @@ __all__ = [
     "NearConstantWarning",
     "PersistenceError",
     "SameRowsWarning",
+    "StoppedError",
     "StoredRowsWarning",
     "UnseenGroupError",
     "UnseenGroupWarning",
@@ -63,6 +64,10 @@ def _rebuild_missing(package: str, extra: str) -> MissingDependencyError:
 
 class CannotStackError(FairtrainError):
     """Models cannot be trained together; the message says why, and nothing has been trained."""
+
+
+class StoppedError(FairtrainError):
+    """Somebody stopped a long run; the message says what is left and how to go on."""
 
 
 class PersistenceError(FairtrainError):

@@ -15,8 +15,17 @@ from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["RUN_FILES", "check_new", "new_file", "new_folder"]
 
-RUN_FILES = ("model.joblib", "metrics.json", "config.toml", "report.html")
-"""What a run folder holds."""
+RUN_FILES = (
+    "model",
+    "metrics.json",
+    "config.toml",
+    "report.html",
+    "model_card.md",
+    "frontier.png",
+    "frontier.csv",
+    "frontier.json",
+)
+"""What a run folder may hold."""
 
 
 def check_new(path: Path, *, force: bool) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
-import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 
@@ -18,6 +14,7 @@ from fairtrain._commands.folder import new_file
 from fairtrain._commands.tables import read_table, require_columns
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidDataError
+from fairtrain.persistence import load
 
 __all__ = ["decide", "load_model", "predict"]
 
@@ -25,38 +22,21 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def load_model(path: Path) -> Any:
-    """Load the model of a run folder, or a model file.
-
-    .. warning::
-       Loading a joblib file runs code that is in it. Load only models that you made.
+    """Load the model of a run folder, or a model folder. Nothing in it is run.
 
     Raises
     ------
-    InvalidDataError
-        If there is no model, or the file is something else.
+    PersistenceError, InvalidDataError
+        If there is no model, or it is something else.
     """
-    file = path / "model.joblib" if path.is_dir() else path
-    name = f"'{one_line(file)}'"
-    if not file.is_file():
-        raise InvalidDataError(f"{name} does not exist; MODEL is a run folder or its model.joblib.")
-    try:
-        model = joblib.load(file)
-    except (
-        OSError,
-        EOFError,
-        pickle.UnpicklingError,
-        zlib.error,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        ImportError,
-    ) as error:
-        reason = one_line(error) or type(error).__name__
-        raise InvalidDataError(f"{name} is not a model of fairtrain: {reason}.") from None
+    folder = path / "model" if (path / "model").is_dir() else path
+    name = f"'{one_line(folder)}'"
+    if not folder.is_dir():
+        raise InvalidDataError(f"{name} does not exist; MODEL is a run folder or its model folder.")
+    model = load(folder)
     steps = getattr(model, "named_steps", {})
     if not isinstance(steps.get("features"), TableFeatures) or "model" not in steps:
-        raise InvalidDataError(f"{name} is not a model of fairtrain.")
+        raise InvalidDataError(f"{name} is not a model that the command trained.")
     return model
 
 
@@ -76,12 +56,7 @@ def predict(
     model: Path, data: Path, *, out: Path | None, keep: tuple[str, ...] = (), force: bool = False
 ) -> None:
     """Write decisions to a CSV or Parquet file, or to standard output."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        loaded = load_model(model)
-    for warning in caught:
-        note = one_line(str(warning.message).partition("\n")[0])
-        sys.stderr.write(f"fairtrain: note: {note}\n")
+    loaded = load_model(model)
     frame = read_table(data)
     require_columns(frame, keep, what="column")
     decisions = decide(loaded, frame)

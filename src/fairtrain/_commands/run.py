@@ -6,31 +6,49 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 
 import fairtrain
 from fairtrain._commands.columns import Label, SensitiveColumns, read_label
 from fairtrain._commands.estimators import EstimatorName
 from fairtrain._commands.folder import check_new, new_folder
+from fairtrain._commands.methods import MethodName
 from fairtrain._commands.options import to_toml
+from fairtrain._commands.sweep import (
+    cache_of,
+    draw_frontier,
+    forget,
+    in_words,
+    sweep,
+    write_frontier,
+)
 from fairtrain._commands.tables import file_hash, read_table, require_columns
 from fairtrain._commands.terminal import print_groups, print_models, say
-from fairtrain._commands.training import Plan, Trained, choose_features, train
+from fairtrain._commands.training import Plan, choose_features, train, train_all
 from fairtrain._text import flatten
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.datasets import load_loanapp
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.exceptions import InvalidParameterError, StoppedError
+from fairtrain.persistence import save
 from fairtrain.report import RunSummary, render_report
 
-__all__ = ["TrainOptions", "run_demo", "run_train"]
+__all__ = ["TrainOptions", "run_demo", "run_sweep", "run_train"]
 
-_PACKAGES = ("numpy", "pandas", "scikit-learn", "fairlearn", "xgboost", "xgboost-cpu", "lightgbm")
+_PACKAGES = (
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "fairlearn",
+    "torch",
+    "xgboost",
+    "xgboost-cpu",
+    "lightgbm",
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +61,11 @@ class TrainOptions:
     out: Path
     positive: str | None = None
     positive_name: str | None = None
-    method: str = "reductions"
-    estimator: EstimatorName = "logistic"
+    method: MethodName = "reductions"
+    estimator: EstimatorName | None = None
+    eta: float | None = None
+    strength: float | None = None
+    epochs: int | None = None
     constraint: str = "demographic_parity"
     bound: float | None = None
     ratio: float | None = None
@@ -64,17 +85,23 @@ def make_constraint(
     name: str, bound: float | None, ratio: float | None, over: tuple[str, ...]
 ) -> Constraint:
     """One of fairtrain's constraints, over some of the sensitive columns."""
-    from dataclasses import replace
-
     if bound is None and ratio is None:
         bound = 0.05
     constraint = as_constraints(name, difference_bound=bound, ratio_bound=ratio)[0]
     return replace(constraint, over=over) if over else constraint
 
 
-def run_train(options: TrainOptions, sensitive: SensitiveColumns) -> RunSummary:
-    """Train on a table and write the run folder."""
-    check_new(options.out, force=options.force)
+@dataclass(frozen=True)
+class _Read:
+    """A table that was read, and what it is about."""
+
+    frame: pd.DataFrame
+    label: Label
+    plan: Plan
+    about: dict[str, Any]
+
+
+def _read(options: TrainOptions, sensitive: SensitiveColumns) -> _Read:
     constraint = make_constraint(options.constraint, options.bound, options.ratio, options.over)
     frame = read_table(options.data)
     known = tuple(frame.columns)
@@ -91,28 +118,109 @@ def run_train(options: TrainOptions, sensitive: SensitiveColumns) -> RunSummary:
     )
     plan = Plan(
         constraint=constraint,
-        estimator=options.estimator,
         sensitive=sensitive,
         numeric=numeric,
         categorical=words,
+        method=options.method,
+        estimator=options.estimator,
+        eta=options.eta,
+        strength=options.strength,
+        epochs=options.epochs,
         use_sensitive=options.use_sensitive,
         validation=options.validation,
         certification=options.certification,
         seed=options.seed,
     )
-    settings = {k: v for k, v in vars(options).items() if k != "force"}
-    return _run(
+    return _Read(
         frame,
         label,
         plan,
-        title=f"Fair model of {options.label}",
-        data=f"{options.data.name}: {len(frame):,} rows",
-        outcome=options.positive_name or f"{options.label} = {label.positive}",
+        {
+            "title": f"Fair model of {options.label}",
+            "data": f"{options.data.name}: {len(frame):,} rows",
+            "outcome": options.positive_name or f"{options.label} = {label.positive}",
+        },
+    )
+
+
+def run_train(options: TrainOptions, sensitive: SensitiveColumns) -> RunSummary:
+    """Train on a table and write the run folder."""
+    check_new(options.out, force=options.force)
+    read = _read(options, sensitive)
+    return _run(
+        read.frame,
+        read.label,
+        read.plan,
+        **read.about,
         out=options.out,
-        settings={**settings, "sensitive": sensitive.columns},
+        settings=_settings(options, sensitive),
         digest=file_hash(options.data),
         force=options.force,
     )
+
+
+def run_sweep(
+    options: TrainOptions,
+    sensitive: SensitiveColumns,
+    *,
+    values: tuple[float, ...],
+    max_gap: float,
+    seeds: int,
+) -> RunSummary:
+    """Train over a range, choose, judge the choice, and write the run folder."""
+    check_new(options.out, force=options.force)
+    read = _read(options, sensitive)
+    constraint = make_constraint(options.constraint, max_gap, None, options.over)
+    plan = replace(read.plan, constraint=constraint)
+    cache = cache_of(options.out)
+    try:
+        found = sweep(
+            read.frame,
+            read.label,
+            plan,
+            values=values or None,
+            max_gap=max_gap,
+            n_seeds=seeds,
+            outcome=read.about["outcome"],
+            cache=cache,
+        )
+    except KeyboardInterrupt:
+        kept = len(list(cache.glob("*.point"))) if cache.is_dir() else 0
+        raise StoppedError(
+            f"stopped; {kept} finished models are kept, the same command goes on from there."
+        ) from None
+    settings = {**_settings(options, sensitive), "values": values, "max_gap": max_gap}
+    made_with = {
+        "fairtrain": fairtrain.__version__, **_versions(), "data_sha256": file_hash(options.data),
+    }  # fmt: skip
+    counts = found.counts
+    parts = ("training", "steering", "certification")
+    summary = RunSummary(
+        title=read.about["title"],
+        data=read.about["data"],
+        outcome=read.about["outcome"],
+        constraint=_in_words(constraint, sensitive.columns),
+        models=found.models,
+        row_counts={part: sum(group[part] for group in counts.values()) for part in parts},
+        group_counts=counts,
+        settings={**settings, "seeds": seeds, **made_with},
+        notes=(in_words(found.chosen, found.frontier), *found.notes),
+    )
+    with new_folder(options.out, force=options.force) as folder:
+        write_frontier(folder, found.frontier)
+        config = {"sweep": {**settings, "seeds": seeds}, "made_with": made_with}
+        _write(folder, found.model, summary, config)
+    forget(cache)
+    say(str(found.frontier))
+    print_models(summary)
+    say("", *summary.explanation(), *(f"Note: {note}" for note in summary.notes))
+    say("", f"Frontier, chosen model, numbers and report are in {options.out}.")
+    return summary
+
+
+def _settings(options: TrainOptions, sensitive: SensitiveColumns) -> dict[str, Any]:
+    given = {k: v for k, v in vars(options).items() if k != "force"}
+    return {**given, "sensitive": sensitive.columns}
 
 
 def run_demo(out: Path, *, estimator: EstimatorName = "logistic", seed: int = 0) -> RunSummary:
@@ -127,16 +235,16 @@ def run_demo(out: Path, *, estimator: EstimatorName = "logistic", seed: int = 0)
     )
     plan = Plan(
         constraint=make_constraint("demographic_parity", 0.05, None, ()),
-        estimator=estimator,
         sensitive=sensitive,
         numeric=numeric,
         categorical=words,
+        estimator=estimator,
         validation=0.2,
         certification=0.4,
         seed=seed,
     )
     say("1,989 mortgage applications, Boston 1990; every two races' shares of approvals within 5")
-    say("percentage points of each other. Training a few seconds ...", "")
+    say("percentage points of each other, by every method. Training half a minute ...", "")
     settings = {
         "estimator": estimator,
         "constraint": "demographic_parity",
@@ -184,8 +292,13 @@ def _run(
     force: bool,
     command: str = "train",
 ) -> RunSummary:
+    absent: dict[str, str] = {}
     with new_folder(out, force=force) as folder:
-        trained = train(frame, label, plan, outcome=outcome)
+        if command == "demo":
+            trained, absent = train_all(frame, label, plan, outcome=outcome)
+            draw_frontier(folder, frame, label, plan)
+        else:
+            trained = train(frame, label, plan, outcome=outcome)
         made_with = {"fairtrain": fairtrain.__version__, **_versions(), "data_sha256": digest}
         summary = RunSummary(
             title=title,
@@ -198,19 +311,20 @@ def _run(
             settings={**settings, **made_with},
             notes=trained.notes,
         )
-        _write(folder, trained, summary, {command: settings, "made_with": made_with})
+        _write(folder, trained.model, summary, {command: settings, "made_with": made_with})
     print_groups(trained.group_counts)
     print_models(summary)
     say("", *summary.explanation())
     say(*(f"Note: {note}" for note in trained.notes))
+    say(*(f"Not trained: {name}. {why}" for name, why in absent.items()))
     say("", f"Model, numbers, settings and report are in {out}: open {out / 'report.html'}")
     return summary
 
 
 def _write(
-    folder: Path, trained: Trained, summary: RunSummary, config: Mapping[str, Mapping[str, Any]]
+    folder: Path, model: Any, summary: RunSummary, config: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    joblib.dump(trained.model, folder / "model.joblib", compress=3)
+    save(model, folder / "model")
     numbers = json.dumps(summary.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "metrics.json").write_text(numbers + "\n", encoding="utf-8")
     (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")

@@ -14,7 +14,7 @@ from rich.text import Text
 from fairtrain._text import one_line
 from fairtrain.report.summary import MIN_CELL, Judged, RunSummary, small_cells
 
-__all__ = ["print_groups", "print_models", "print_rates", "say"]
+__all__ = ["print_groups", "print_models", "print_rates", "print_table", "say"]
 
 _STYLES = {"met": "green", "not_met": "red", "too_few_rows": "yellow"}
 _NARROWEST = 110
@@ -68,8 +68,19 @@ def _count(count: int) -> str:
     return f"under {MIN_CELL}" if 0 < count < MIN_CELL else f"{count:,}"
 
 
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of text under headings."""
+    table = _table(title, columns, words=columns)
+    for row in rows:
+        _add(table, row)
+    _console().print(table)
+
+
 def print_models(summary: RunSummary) -> None:
     """Print baseline beside fair model, then what is known of every group."""
+    if len(summary.models) > 2:
+        _print_many(summary)
+        return
     console = _console()
     table = _table(
         f"{summary.title}: judged on {summary.row_counts['certification']:,} untouched rows",
@@ -96,6 +107,28 @@ def print_models(summary: RunSummary) -> None:
         _add(table, ["  verdict", *(_verdict(str(r.results[i].verdict)) for r in reports)])
     console.print(table)
     print_standings(summary.models)
+
+
+def _print_many(summary: RunSummary) -> None:
+    """One row a model, where they are too many to stand beside each other."""
+    rows = [
+        [
+            model.title,
+            _rate(model.report.accuracy[0]) + _span(*model.report.accuracy[1:]),
+            _rate(model.auc),
+            _rate(model.report.selection_rate),
+            "-" if (gap := model.gap(found)) is None else _rate(gap[0]) + _span(*gap[1:]),
+            str(found.verdict),
+        ]
+        for model in summary.models
+        for found in model.report.results
+    ]
+    bound = summary.models[0].report.results[0].bound
+    print_table(
+        f"{summary.title}: judged on {summary.row_counts['certification']:,} untouched rows",
+        ["model", "accuracy", "AUC", summary.outcome, f"gap (bound {bound:g})", "verdict"],
+        rows,
+    )
 
 
 def print_standings(models: Sequence[Judged]) -> None:

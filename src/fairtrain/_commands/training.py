@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,21 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
 from fairtrain._commands.columns import Label, SensitiveColumns, check_groups
-from fairtrain._commands.estimators import EstimatorName, make_estimator
+from fairtrain._commands.estimators import EstimatorName
 from fairtrain._commands.features import TableFeatures, numeric_columns
+from fairtrain._commands.methods import METHODS, MethodName, Settings, method_of
 from fairtrain._splits import RowSplit, split_rows
 from fairtrain._text import one_line
 from fairtrain.constraints import Constraint
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.exceptions import (
+    InvalidDataError,
+    InvalidParameterError,
+    MissingDependencyError,
+)
 from fairtrain.groups import Groups
-from fairtrain.reductions import ReductionsWrapper
 from fairtrain.report.summary import Judged, judged
 
-__all__ = ["Plan", "Trained", "choose_features", "train"]
+__all__ = ["Plan", "Prepared", "Trained", "choose_features", "decide", "train", "train_all"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,10 @@ class Plan:
     ----------
     constraint : Constraint
         What is asked.
-    estimator : str
-        Name of the base estimator.
+    method : str
+        How to train.
+    estimator, eta, strength, epochs
+        Options of single methods; None for their defaults.
     sensitive : SensitiveColumns
         Who.
     numeric, categorical : tuple of str
@@ -50,14 +57,34 @@ class Plan:
     """
 
     constraint: Constraint
-    estimator: EstimatorName
     sensitive: SensitiveColumns
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
+    method: MethodName = "reductions"
+    estimator: EstimatorName | None = None
+    eta: float | None = None
+    strength: float | None = None
+    epochs: int | None = None
     use_sensitive: bool = False
     validation: float = 0.2
     certification: float = 0.3
     seed: int = 0
+
+    def settings(self, label: Label) -> Settings:
+        """What models are made of; they are handed the rows that do not certify."""
+        return Settings(
+            constraint=self.constraint,
+            estimator=self.estimator,
+            eta=self.eta,
+            strength=self.strength,
+            epochs=self.epochs,
+            validation=self.validation / (1 - self.certification),
+            common={
+                "positive_label": label.positive,
+                "missing": self.sensitive.missing,
+                "random_state": self.seed,
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -94,74 +121,186 @@ def train(frame: pd.DataFrame, label: Label, plan: Plan, *, outcome: str) -> Tra
     outcome : str
         The favourable outcome in words.
     """
-    for name, share in (("validation", plan.validation), ("certification", plan.certification)):
-        if not 0 < share < 1:
-            raise InvalidParameterError(f"--{name} must lie between 0 and 1, got {share:g}.")
-    if not plan.numeric and not plan.categorical and not plan.use_sensitive:
-        raise InvalidDataError("no feature column is left.")
-    who = plan.sensitive.read(frame)
-    groups = Groups.from_sensitive(who, missing=plan.sensitive.missing)
-    shown = groups.over(plan.constraint.over)
-    check_groups(shown)
-    split = split_rows(
-        groups.codes,
-        label.target,
-        validation_fraction=plan.validation,
-        certification_fraction=plan.certification,
-        random_state=check_random_state(plan.seed),
-    )
-    _check_parts(split, label)
+    method = method_of(plan.method, **_options_of(plan))
+    rows = Prepared.of(frame, label, plan)
+    settings = plan.settings(label)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model, baseline_score = _fit(frame, label, who, plan, split)
-        rows = split.certification
-        fair = model.predict_proba(frame.iloc[rows])
-    column = list(model[-1].classes_).index(label.positive)
-    target, certified = label.target[rows], groups.take(rows)
-    models = tuple(
-        judged(
+        baseline = rows.fit(method.baseline(settings))
+        fair = rows.fit(method.fair(settings))
+    models = (rows.judged("baseline", baseline, outcome), rows.judged("fair model", fair, outcome))
+    model = Pipeline([("features", rows.features), ("model", fair)])
+    counts = rows.counts(fair)
+    return Trained(model, models, _totals(counts), counts, _notes(caught))
+
+
+def train_all(
+    frame: pd.DataFrame, label: Label, plan: Plan, *, outcome: str
+) -> tuple[Trained, dict[str, str]]:
+    """Train every method whose packages are there, beside one ordinary model.
+
+    Returns
+    -------
+    trained : Trained
+        The reduction's model, and the judgements of all.
+    absent : dict of str to str
+        Methods that could not be trained, and why.
+    """
+    rows = Prepared.of(frame, label, plan)
+    settings = plan.settings(label)
+    absent: dict[str, str] = {}
+    settings = replace(settings, eta=5.0)  # a price that shows, in a table of bounds
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        first = METHODS["reductions"]
+        models = [rows.judged("baseline", rows.fit(first.baseline(settings)), outcome)]
+        fair = rows.fit(first.fair(settings))
+        models.append(rows.judged(first.title, fair, outcome))
+        for name, method in METHODS.items():
+            if name == "reductions":
+                continue
+            try:
+                fitted = rows.fit(method.fair(replace(settings, estimator=None)))
+            except MissingDependencyError as error:
+                absent[name] = str(error)
+                continue
+            models.append(rows.judged(method.title, fitted, outcome))
+    model = Pipeline([("features", rows.features), ("model", fair)])
+    counts = rows.counts(fair)
+    return Trained(model, tuple(models), _totals(counts), counts, _notes(caught)), absent
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table split and turned into numbers: what every model of a run shares.
+
+    Attributes
+    ----------
+    plan, label
+        As they came.
+    who : DataFrame
+        Sensitive columns.
+    groups : Groups
+        Of all rows.
+    split : RowSplit
+        Nominal parts; a model steers by a part of its own of those that do not certify.
+    features : TableFeatures
+        Fitted on the training rows.
+    X : ndarray of shape (n, d)
+        Features of all rows.
+    """
+
+    plan: Plan
+    label: Label
+    who: pd.DataFrame
+    groups: Groups
+    split: RowSplit
+    features: TableFeatures
+    X: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, label: Label, plan: Plan) -> Prepared:
+        """Check, split and transform a table."""
+        for name, share in (("validation", plan.validation), ("certification", plan.certification)):
+            if not 0 < share < 1:
+                raise InvalidParameterError(f"--{name} must lie between 0 and 1, got {share:g}.")
+        if not plan.numeric and not plan.categorical and not plan.use_sensitive:
+            raise InvalidDataError("no feature column is left.")
+        who = plan.sensitive.read(frame)
+        groups = Groups.from_sensitive(who, missing=plan.sensitive.missing)
+        check_groups(groups.over(plan.constraint.over))
+        split = split_rows(
+            groups.codes,
+            label.target,
+            validation_fraction=plan.validation,
+            certification_fraction=plan.certification,
+            random_state=check_random_state(plan.seed),
+        )
+        _check_parts(split, label)
+        features = TableFeatures(
+            plan.numeric,
+            plan.categorical,
+            sensitive=plan.sensitive if plan.use_sensitive else None,
+        ).fit(frame.iloc[split.training])
+        return cls(plan, label, who, groups, split, features, features.transform(frame))
+
+    @property
+    def rest(self) -> NDArray[np.int64]:
+        """Rows that train and steer."""
+        return np.sort(np.concatenate([self.split.training, self.split.steering]))
+
+    def fit(self, model: Any) -> Any:
+        """Fit a model on the rows that do not certify."""
+        at = self.rest
+        takes_groups = "sensitive_features" in inspect.signature(model.fit).parameters
+        more = {"sensitive_features": self.who.iloc[at]} if takes_groups else {}
+        # Boosters and networks want numbers of their own; an ordinary estimator gets 0 and 1.
+        y = self.label.values[at] if takes_groups else self.label.target[at]
+        fitted = model.fit(self.X[at], y, **more)
+        _hide_small_cells(fitted)
+        return fitted
+
+    def judged(self, title: str, model: Any, outcome: str) -> Judged:
+        """Judge a model on the certification rows."""
+        at, plan = self.split.certification, self.plan
+        decision, score = decide(model, self.X[at], self.label)
+        return judged(
             title,
             (plan.constraint,),
-            target,
+            self.label.target[at],
             decision,
-            certified,
+            self.groups.take(at),
             outcome=outcome,
             score=score,
             over=plan.constraint.over,
         )
-        for title, decision, score in (
-            ("baseline", (baseline_score > 0.5).astype(np.int64), baseline_score),
-            ("fair model", fair[:, column], None),
-        )
-    )
-    _hide_small_cells(model[-1])
-    return Trained(model, models, _row_counts(split), _group_counts(shown, split), _notes(caught))
+
+    def counts(self, model: Any) -> dict[str, dict[str, int]]:
+        """Rows of every group that train, steer and certify a model."""
+        shown = self.groups.over(self.plan.constraint.over)
+        nominal = _group_counts(shown, self.split)
+        reports = getattr(model, "reports_", {})
+        if self.plan.constraint.over is None and {"training", "steering"} <= set(reports):
+            for role in ("training", "steering"):
+                rates = reports[role].group_rates
+                own = rates[rates["metric"] == "selection_rate"]
+                for name, count in zip(own["group"], own["count"], strict=True):
+                    nominal[name][role] = int(count)
+        return nominal
 
 
-def _fit(
-    frame: pd.DataFrame, label: Label, who: pd.DataFrame, plan: Plan, split: RowSplit
-) -> tuple[Pipeline, NDArray[np.float64]]:
-    """Fit both models; the baseline's score is that of the certification rows."""
-    features = TableFeatures(
-        plan.numeric,
-        plan.categorical,
-        sensitive=plan.sensitive if plan.use_sensitive else None,
-    ).fit(frame.iloc[split.training])
-    X = features.transform(frame)
-    baseline = make_estimator(plan.estimator, plan.seed)
-    baseline.fit(X[split.training], label.target[split.training])
-    fair = ReductionsWrapper(
-        make_estimator(plan.estimator, plan.seed),
-        plan.constraint,
-        # The same seed, shares, groups and labels make the same split as above.
-        validation_fraction=plan.validation,
-        certification_fraction=plan.certification,
-        positive_label=label.positive,
-        missing=plan.sensitive.missing,
-        random_state=plan.seed,
-    ).fit(X, label.values, sensitive_features=who)
-    model = Pipeline([("features", features), ("model", fair)])
-    return model, baseline.predict_proba(X[split.certification])[:, 1]
+def decide(
+    model: Any, X: NDArray[np.float64], label: Label
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Favourable decisions, or their probabilities where a lot decides, and scores.
+
+    Returns
+    -------
+    decision : ndarray of shape (n,)
+    score : ndarray of shape (n,) or None
+        Probability of the favourable label; None where the model's probabilities are those of
+        decisions.
+    """
+    classes = list(model.classes_)
+    own = hasattr(model, "constraints_")
+    column = classes.index(label.positive if own else 1)
+    scores = np.asarray(model.predict_proba(X), dtype=np.float64)[:, column]
+    shares = getattr(model, "_decision_shares", None)
+    if shares is not None:
+        decision = np.asarray(shares(X)[:, column], dtype=np.float64)
+        lot = bool(((decision > 0) & (decision < 1)).any())
+        return decision, None if lot else scores
+    favourable = classes[column]
+    return (np.asarray(model.predict(X)) == favourable).astype(np.float64), scores
+
+
+def _options_of(plan: Plan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in ("estimator", "eta", "strength", "epochs")}
+
+
+def _totals(counts: dict[str, dict[str, int]]) -> dict[str, int]:
+    parts = ("training", "steering", "certification")
+    return {part: sum(group[part] for group in counts.values()) for part in parts}
 
 
 def _check_parts(split: RowSplit, label: Label) -> None:
@@ -178,18 +317,10 @@ def _check_parts(split: RowSplit, label: Label) -> None:
 
 def _hide_small_cells(model: Any) -> None:
     """Leave no rate over a few rows in the model that is saved."""
-    for report in model.reports_.values():
+    for report in getattr(model, "reports_", {}).values():
         rates = report.group_rates
         few = (rates["count"] > 0) & (rates["count"] < 10)
         rates.loc[few, ["rate", "lower", "upper"]] = np.nan
-
-
-def _row_counts(split: RowSplit) -> dict[str, int]:
-    return {
-        "training": len(split.training),
-        "steering": len(split.steering),
-        "certification": len(split.certification),
-    }
 
 
 def _group_counts(groups: Groups, split: RowSplit) -> dict[str, dict[str, int]]:
