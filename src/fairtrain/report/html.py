@@ -8,7 +8,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fairtrain._text import one_line
-from fairtrain.report.summary import MIN_CELL, Judged, RunSummary
+from fairtrain.report.summary import Judged, RunSummary
+from fairtrain.report.suppression import MIN_CELL
 
 __all__ = ["render_report"]
 
