@@ -55,7 +55,7 @@ def summary_to_dict(summary: RunSummary) -> dict[str, Any]:
     }
 
 
-def summary_from_dict(plain: Mapping[str, Any]) -> RunSummary:
+def summary_from_dict(plain: Any) -> RunSummary:
     """Body of :meth:`RunSummary.from_dict`."""
     from fairtrain.report.summary import RunSummary
 
