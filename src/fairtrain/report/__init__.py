@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fairtrain.report.card import render_card
 from fairtrain.report.chart import FrontierChart, FrontierPoint
 from fairtrain.report.cost import Cost, cost_against
 from fairtrain.report.html import render_report
@@ -18,5 +19,6 @@ __all__ = [
     "cost_against",
     "group_standings",
     "judged",
+    "render_card",
     "render_report",
 ]

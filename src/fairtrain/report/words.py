@@ -84,7 +84,7 @@ def in_one_sentence(summary: RunSummary) -> str:
         )
     model = fair[0]
     result = _decisive(model)
-    said = f"{_upper(model.title)} {_SAID[model.report.verdict]}"
+    said = f"{_the(model.title)} {_SAID[model.report.verdict]}"
     found = model.gap(result)
     if found is None:
         return f"{said} (judged on {rows}; the numbers rest on a small group and are not shown)."
@@ -94,7 +94,7 @@ def in_one_sentence(summary: RunSummary) -> str:
     same = [r for r in baseline.report.results if r.constraint == result.constraint]
     before = baseline.gap(same[0]) if same else None
     if before is not None:
-        said += f", against {before[0]:.3f} for the {baseline.title}"
+        said += f", against {before[0]:.3f} for the baseline"
     said += f", where {result.bound:g} is asked."
     return f"{said} {model.cost.words()}" if model.cost is not None else said
 
@@ -102,13 +102,13 @@ def in_one_sentence(summary: RunSummary) -> str:
 def group_warnings(summary: RunSummary, most: int = 8) -> list[str]:
     """Warn in plain words of groups that little can be said of, and of constant decisions."""
     lines = [
-        f"{_upper(model.title)} gives (almost) everybody the same decision: that keeps any bound "
+        f"{_the(model.title)} gives (almost) everybody the same decision: that keeps any bound "
         "and helps nobody."
         for model in summary.models
         if model.report.near_constant
     ]
     lines += [
-        f"The verdict on {model.title} rests on rows that took part in choosing or training it."
+        f"The verdict on '{model.title}' rests on rows that took part in choosing or training it."
         for model in summary.models
         if model.report.rows != "certification"
     ]
@@ -154,6 +154,10 @@ def _between(result: ConstraintResult) -> str:
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _the(title: str) -> str:
+    return f"The {title}" if title in ("baseline", "fair model") else f"Model '{title}'"
 
 
 def _and(names: Iterable[str]) -> str:
