@@ -1,16 +1,24 @@
-"""A run as a page: what two models do to every group, and what can be said of it."""
+"""A run as a page: what models do to every group, what it costs, and what can be said of it."""
 
 from __future__ import annotations
 
+from fairtrain.report.card import render_card
+from fairtrain.report.chart import FrontierChart, FrontierPoint
+from fairtrain.report.cost import Cost, cost_against
 from fairtrain.report.html import render_report
 from fairtrain.report.standing import GroupStanding, group_standings
 from fairtrain.report.summary import Judged, RunSummary, judged
 
 __all__ = [
+    "Cost",
+    "FrontierChart",
+    "FrontierPoint",
     "GroupStanding",
     "Judged",
     "RunSummary",
+    "cost_against",
     "group_standings",
     "judged",
+    "render_card",
     "render_report",
 ]

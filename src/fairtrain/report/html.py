@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from fairtrain._text import one_line
-from fairtrain.report.summary import MIN_CELL, Judged, RunSummary
+from fairtrain.plotting.style import COLOURS
+from fairtrain.report.drawing import drawn
+from fairtrain.report.plain import setting_text
+from fairtrain.report.summary import Judged, RunSummary
+from fairtrain.report.suppression import MIN_CELL, count_words
+from fairtrain.report.words import (
+    constraint_meaning,
+    group_warnings,
+    in_one_sentence,
+    short_names,
+    shorten,
+)
 
 __all__ = ["render_report"]
 
 _METRICS = {
-    "selection_rate": ("Share {outcome}", "of all applicants in the group, how many are {outcome}"),
+    "selection_rate": ("Share {outcome}", "of all people in the group, how many are {outcome}"),
     "true_positive_rate": (
         "True positive rate",
         "of those whose label is {outcome}, how many are {outcome}",
@@ -44,25 +59,22 @@ def render_report(summary: RunSummary) -> str:
     Returns
     -------
     str
-        HTML. Cells of fewer than ten rows are left out.
+        HTML. Cells of fewer than ten rows are left out. The page may load nothing, run nothing
+        and apply no style but its own: its policy names the hash of its style sheet.
     """
-    environment = Environment(
-        loader=PackageLoader("fairtrain.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Whatever is shown goes through this: no control characters, no direction marks.
-        finalize=lambda value: one_line(value) if isinstance(value, str) else value,
-    )
-    environment.filters["share"] = _percent
-    environment.filters["number"] = _number
-    template = environment.get_template("report.html.j2")
+    environment = _environment(summary)
+    style = environment.get_template("report.css.j2").render(colours=COLOURS)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     outcome = summary.outcome
-    return template.render(
+    return environment.get_template("report.html.j2").render(
         summary=summary,
+        style=Markup(style),
+        style_hash=digest,
         min_cell=MIN_CELL,
         verdict_words=_VERDICTS,
+        lead=in_one_sentence(summary),
+        warnings=group_warnings(summary),
+        meanings=[constraint_meaning(r, outcome) for r in summary.models[0].report.results],
         overview=[_overview(model) for model in summary.models],
         charts=[
             {
@@ -73,7 +85,40 @@ def render_report(summary: RunSummary) -> str:
             for metric, (title, meaning) in _METRICS.items()
         ],
         group_rows=_group_rows(summary),
+        drawing=drawn(summary.frontiers),
+        chart_rows=_chart_rows(summary),
+        settings=_texts(summary.settings),
+        made_with=_texts(summary.made_with),
     )
+
+
+def _environment(summary: RunSummary) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fairtrain.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_as_text(short_names(summary)),
+    )
+    environment.filters["share"] = _percent
+    environment.filters["number"] = _number
+    environment.filters["points"] = _points
+    environment.filters["shorten"] = shorten
+    return environment
+
+
+def _as_text(short: dict[str, str]) -> Callable[[Any], Any]:
+    """Whatever is shown goes through this: no control characters, no direction marks."""
+
+    def finalize(value: Any) -> Any:
+        if not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        for name, brief in short.items():
+            value = value.replace(name, brief)
+        return one_line(value)
+
+    return finalize
 
 
 def _overview(model: Judged) -> dict[str, Any]:
@@ -83,8 +128,8 @@ def _overview(model: Judged) -> dict[str, Any]:
         "accuracy": report.accuracy,
         "auc": model.auc,
         "selection_rate": report.selection_rate,
-        "verdict": str(report.verdict),
         "near_constant": report.near_constant,
+        "cost": model.cost,
         "results": [
             {"result": result, "gap": model.gap(result), "verdict": str(result.verdict)}
             for result in report.results
@@ -104,14 +149,12 @@ def _bars(models: tuple[Judged, ...], metric: str) -> list[dict[str, Any]]:
 
 def _bar(cell: dict[str, Any]) -> dict[str, Any]:
     """One bar in percent of the chart's width."""
-    known = cell["rate"] is not None and math.isfinite(cell["rate"])
-    count = int(cell["count"])
-    few = 0 < count < MIN_CELL
-    if not known:
-        return {"known": False, "count": f"under {MIN_CELL}" if few else count}
+    count = count_words(int(cell["count"]))
+    if cell["rate"] is None or not math.isfinite(cell["rate"]):
+        return {"known": False, "count": count}
     return {
         "known": True,
-        "count": f"{count:,}",
+        "count": count,
         "rate": cell["rate"],
         "lower": cell["lower"],
         "upper": cell["upper"],
@@ -122,33 +165,49 @@ def _bar(cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def _group_rows(summary: RunSummary) -> list[dict[str, Any]]:
-    rows = []
-    for name in summary.models[0].names:
-        counts = summary.group_counts.get(name, {})
-        rows.append(
-            {
-                "name": name,
-                "counts": [
-                    f"under {MIN_CELL}" if 0 < count < MIN_CELL else f"{count:,}"
-                    for count in counts.values()
-                ],
-                "standings": [
-                    _standing(model, constraint, name)
-                    for model in summary.models
-                    for constraint in range(len(model.standings))
-                ],
-            }
-        )
-    return rows
+    constraints = range(len(summary.models[0].standings))
+    return [
+        {
+            "name": name,
+            "counts": [count_words(n) for n in summary.group_counts.get(name, {}).values()],
+            "standings": [[_standing(m, i, name) for m in summary.models] for i in constraints],
+        }
+        for name in summary.models[0].names
+    ]
 
 
-def _standing(model: Judged, constraint: int, name: str) -> str:
+def _standing(model: Judged, constraint: int, name: str) -> dict[str, str]:
     standing = model.standings[constraint].get(name)
     if standing is None:
-        return ""
+        return {"verdict": "", "words": ""}
     words = standing.words()
-    hidden = 0 < standing.rows < MIN_CELL
-    return words.replace(f"has {standing.rows},", f"has under {MIN_CELL},", 1) if hidden else words
+    if 0 < standing.rows < MIN_CELL:
+        words = words.replace(f"has {standing.rows},", f"has under {MIN_CELL},", 1)
+    return {"verdict": words.partition(":")[0], "words": words.replace("_", " ")}
+
+
+def _chart_rows(summary: RunSummary) -> list[dict[str, Any]]:
+    """The points of all frontiers, for those who cannot see the drawing."""
+    return [
+        {
+            "name": chart.name,
+            "value": f"{chart.param} = {point.label}",
+            "point": point,
+            "note": ", ".join(_notes(chart.chosen == i, point.dominated, point.near_constant)),
+        }
+        for chart in summary.frontiers
+        for i, point in enumerate(chart.points)
+    ]
+
+
+def _notes(chosen: bool, dominated: bool, near_constant: bool) -> list[str]:
+    told = {"chosen": chosen, "beaten by another": dominated, "near constant": near_constant}
+    return [words for words, holds in told.items() if holds]
+
+
+def _texts(values: Any) -> dict[str, str]:
+    texts = {str(key): setting_text(value) for key, value in values.items()}
+    return {key: str(text) for key, text in texts.items() if text is not None}
 
 
 def _percent(value: float | None) -> str:
@@ -157,3 +216,8 @@ def _percent(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"  # noqa: RUF001
+
+
+def _points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{round(100 * value, 1) + 0.0:+.1f}"

@@ -12,16 +12,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
+from fairtrain.exceptions import InvalidDataError
 from fairtrain.groups import Groups
 from fairtrain.metrics.measures import rates_frame, read_rows
-from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.metrics.report import FairnessReport, hidden_cells, report_on
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole
+from fairtrain.report.chart import FrontierChart
+from fairtrain.report.cost import Cost, cost_against
 from fairtrain.report.standing import GroupStanding, group_standings
+from fairtrain.report.suppression import MIN_CELL, small_cells
 
 __all__ = ["MIN_CELL", "Judged", "RunSummary", "judged", "small_cells"]
-
-MIN_CELL = 10
-"""Rates over fewer rows are left out: one over a single row discloses a person's label."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Judged:
         What can be said of every group.
     names : tuple of str
         Those groups.
+    cost : Cost or None
+        What it costs beside the baseline; None for the baseline, or where that is not known.
     """
 
     title: str
@@ -50,12 +53,15 @@ class Judged:
     rates: pd.DataFrame
     standings: tuple[Mapping[str, GroupStanding], ...]
     names: tuple[str, ...]
+    cost: Cost | None = None
 
     @cached_property
     def hidden(self) -> frozenset[tuple[str, str]]:
         """Cells (metric, group) that are small, or that a small one could be worked out from."""
-        cells = replace(self.report, group_rates=self.rates).to_dict(min_cell=MIN_CELL)
-        return frozenset((c["metric"], c["group"]) for c in cells["group_rates"] if c["suppressed"])
+        # A summary read from a file has no rate where one was hidden when it was written.
+        left_out = self.rates[self.rates["rate"].isna() & (self.rates["count"] > 0)]
+        blank = zip(left_out["metric"], left_out["group"], strict=True)
+        return frozenset({*hidden_cells(self.rates, MIN_CELL), *blank})
 
     def rate(self, metric: str, group: str) -> dict[str, Any]:
         """One cell: rate, count, lower, upper; see :data:`MIN_CELL` for what is left out."""
@@ -79,21 +85,6 @@ class Judged:
         return said.replace("selection rate", f"share {outcome}", 1)
 
 
-def small_cells(rates: pd.DataFrame, metric: str) -> frozenset[str]:
-    """Groups whose rate must not be shown, for a rate that stands by itself.
-
-    Those with 1 to 9 rows; and, where these have fewer than ten between them, the smallest other
-    group too, for otherwise the total minus the groups shown would tell.
-    """
-    rows = rates[rates["metric"] == metric]
-    counts = dict(zip(rows["group"], rows["count"], strict=True))
-    hidden = {name for name, count in counts.items() if 0 < count < MIN_CELL}
-    others = {name: count for name, count in counts.items() if count >= MIN_CELL}
-    if hidden and others and sum(counts[name] for name in hidden) < MIN_CELL:
-        hidden.add(min(others, key=lambda name: others[name]))
-    return frozenset(hidden)
-
-
 def judged(
     title: str,
     constraints: Sequence[Constraint],
@@ -105,6 +96,7 @@ def judged(
     score: NDArray[Any] | None = None,
     rows: RowsRole = "certification",
     over: Sequence[str] | None = None,
+    against: NDArray[Any] | None = None,
 ) -> Judged:
     """Judge decisions, 0/1 or probabilities of the favourable one, against constraints.
 
@@ -126,6 +118,8 @@ def judged(
         What the rows were used for before.
     over : sequence of str, optional
         Sensitive columns whose groups are shown; all by default.
+    against : ndarray of shape (n,), optional
+        The baseline's decisions on the same rows: what the model costs is then measured.
     """
     data = read_rows(target, decision, groups, y_score=score, positive_label=1)
     report = replace(report_on(data, tuple(constraints), rows=rows), favourable=outcome)
@@ -140,6 +134,9 @@ def judged(
         rates=rates_frame(data, metrics, shown, report.confidence),
         standings=tuple(group_standings(c, data, r, report.confidence) for c, r in results),
         names=tuple(n for n, c in zip(shown.names, shown.scheme.counts, strict=True) if c),
+        cost=None
+        if against is None
+        else cost_against(target, against, decision, shown, report.confidence),
     )
 
 
@@ -151,7 +148,7 @@ def _auc(target: NDArray[Any], score: NDArray[Any]) -> float:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A baseline beside a fair model.
+    """A baseline beside fair models.
 
     Attributes
     ----------
@@ -162,15 +159,23 @@ class RunSummary:
     constraint : str
         What was asked, in words.
     models : tuple of Judged
-        Baseline first.
+        Two or more, baseline first.
     row_counts : mapping of str to int
         Rows that train, steer and certify.
     group_counts : mapping of str to mapping
         Group -> rows of each of those, and in all.
     settings : mapping
-        Options, versions, seed.
+        Options.
     notes : tuple of str
         Warnings of the run.
+    rationale : str
+        Why this constraint was asked for, in the words of whoever did.
+    choice : tuple of str
+        Sentences: what was chosen, and what it costs.
+    frontiers : tuple of FrontierChart
+        Sweeps to draw.
+    made_with : mapping
+        Versions, seed, hash of the data.
     """
 
     title: str
@@ -182,13 +187,24 @@ class RunSummary:
     group_counts: Mapping[str, Mapping[str, int]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    rationale: str = ""
+    choice: tuple[str, ...] = ()
+    frontiers: tuple[FrontierChart, ...] = ()
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.models) < 2:
+            raise InvalidDataError(
+                f"a summary compares a baseline with at least one model, got {len(self.models)}."
+            )
 
     def explanation(self) -> list[str]:
         """Say in plain sentences what was done and what can be concluded."""
         rows = self.row_counts
+        everyone = "both models" if len(self.models) == 2 else f"all {len(self.models)} models"
         lines = [
             f"Asked for: {self.constraint}.",
-            f"{rows['training']:,} rows trained, {rows['steering']:,} steered, and both models "
+            f"{rows['training']:,} rows trained, {rows['steering']:,} steered, and {everyone} "
             f"were judged on {rows['certification']:,} rows that took part in neither.",
         ]
         for model in self.models:
@@ -200,34 +216,27 @@ class RunSummary:
                     f"{model.title}: near_constant. (Almost) everybody gets the same decision, "
                     "which keeps any bound and helps nobody."
                 )
+            if model.cost is not None:
+                lines.append(f"{model.title}: {model.cost.words()}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the numbers as plain values for JSON, small cells left out."""
-        return {
-            "title": self.title,
-            "outcome": self.outcome,
-            "constraint": self.constraint,
-            "rows": dict(self.row_counts),
-            "models": [_model_dict(model) for model in self.models],
-            "notes": list(self.notes),
-        }
+        """Give everything that the page shows as plain values for JSON, small cells left out."""
+        from fairtrain.report.plain import summary_to_dict
 
+        return summary_to_dict(self)
 
-def _model_dict(model: Judged) -> dict[str, Any]:
-    return {
-        "model": model.title,
-        "auc": None if np.isnan(model.auc) else model.auc,
-        **model.report.to_dict(min_cell=MIN_CELL),
-        "groups": [
-            {
-                name: {
-                    "verdict": None if s.verdict is None else str(s.verdict),
-                    "rows": s.rows if not 0 < s.rows < MIN_CELL else f"under {MIN_CELL}",
-                    "rows_needed": s.needed if s.needed and np.isfinite(s.needed) else None,
-                }
-                for name, s in standing.items()
-            }
-            for standing in model.standings
-        ],
-    }
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> RunSummary:
+        """Read what :meth:`to_dict` gave: it makes the same page.
+
+        Counts of fewer than ten rows come back as nine, and are shown as "under 10".
+
+        Raises
+        ------
+        InvalidDataError
+            If another version wrote it, or it is something else.
+        """
+        from fairtrain.report.plain import summary_from_dict
+
+        return summary_from_dict(plain)

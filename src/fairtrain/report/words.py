@@ -1,0 +1,165 @@
+"""A summary in plain words: the constraint, the result in one sentence, warnings, short names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fairtrain.metrics.verdicts import ConstraintResult, Verdict
+from fairtrain.report.summary import Judged, RunSummary
+from fairtrain.report.suppression import MIN_CELL
+
+__all__ = ["constraint_meaning", "group_warnings", "in_one_sentence", "short_names", "shorten"]
+
+_COMPARED = {
+    "demographic_parity": "the share of people who are {outcome}",
+    "equal_opportunity": "among those whose label is {outcome}, the share who are {outcome}",
+    "predictive_equality": "among those whose label is not {outcome}, the share who are {outcome}",
+    "equalized_odds": (
+        "the share who are {outcome}, both among those whose label is {outcome} and among those "
+        "whose label is not,"
+    ),
+    "error_rate_parity": "the share of decisions that disagree with the label",
+}
+
+_SAID = {
+    Verdict.MET: "keeps the bound",
+    Verdict.MET_ON_STEERING_ROWS: "keeps the bound only on rows that took part in choosing it",
+    Verdict.NOT_MET: "does not keep the bound",
+    Verdict.TOO_FEW_ROWS: "cannot be judged: there are too few rows",
+}
+
+_LONGEST = 100
+
+
+def shorten(text: str, longest: int = _LONGEST) -> str:
+    """Cut the middle out of a long text and say how long it was.
+
+    Examples
+    --------
+    >>> shorten("x" * 500, 12)
+    'xxxxxx…xxx (500 characters)'
+    """
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]}…{text[-longest // 4 :]} ({len(text):,} characters)"
+
+
+def short_names(summary: RunSummary) -> dict[str, str]:
+    """Long group names, as they are and quoted inside sentences -> short ones."""
+    names: set[str] = set(summary.group_counts)
+    for model in summary.models:
+        names |= set(model.names)
+        for result in model.report.results:
+            names |= {result.highest, result.lowest, *result.counts}
+    long = sorted((n for n in names if len(n) > _LONGEST), key=len, reverse=True)
+    table = {name: shorten(name) for name in long}
+    return table | {repr(n)[1:-1]: repr(s)[1:-1] for n, s in table.items()}
+
+
+def constraint_meaning(result: ConstraintResult, outcome: str) -> str:
+    """Say what one constraint asks, for somebody who does not know its name."""
+    bound = result.bound
+    if result.kind == "upper":
+        what = result.rate.replace("_", " ")
+        return f"The {what} of no group may be larger than {bound:g}."
+    what = _COMPARED.get(result.constraint, f"the {result.rate.replace('_', ' ')}")
+    what = what.format(outcome=outcome)
+    against = "all people together" if result.reference == "overall" else "any other group"
+    if result.kind == "ratio":
+        return f"{_upper(what)} must in every group be at least {bound:.0%} of that in {against}."
+    points = f"{100 * bound:g} percentage point{'' if bound == 0.01 else 's'}"
+    return f"{_upper(what)} may in no group differ by more than {points} from that in {against}."
+
+
+def in_one_sentence(summary: RunSummary) -> str:
+    """Say the verdict first: whether the bound is kept, on which rows, and what that costs."""
+    baseline, *fair = summary.models
+    rows = f"{summary.row_counts['certification']:,} rows that trained and steered nothing"
+    if len(fair) > 1:
+        kept = [m.title for m in fair if m.report.verdict is Verdict.MET]
+        some = f": {_and(kept)}" if kept else ""
+        return (
+            f"Of {len(fair)} fair models, {len(kept) or 'none'} "
+            f"{'keeps' if len(kept) == 1 else 'keep'} the bound with confidence on {rows}{some}."
+        )
+    model = fair[0]
+    result = _decisive(model)
+    said = f"{_the(model.title)} {_SAID[model.report.verdict]}"
+    found = model.gap(result)
+    if found is None:
+        return f"{said} (judged on {rows}; the numbers rest on a small group and are not shown)."
+    kind = {"difference": "largest difference", "ratio": "smallest ratio"}
+    what = f"{kind.get(result.kind, 'largest value')} {_between(result)}"
+    said += f": on {rows}, the {what} is {found[0]:.3f} ({found[1]:.3f} to {found[2]:.3f})"
+    same = [r for r in baseline.report.results if r.constraint == result.constraint]
+    before = baseline.gap(same[0]) if same else None
+    if before is not None:
+        said += f", against {before[0]:.3f} for the baseline"
+    said += f", where {result.bound:g} is asked."
+    return f"{said} {model.cost.words()}" if model.cost is not None else said
+
+
+def group_warnings(summary: RunSummary, most: int = 8) -> list[str]:
+    """Warn in plain words of groups that little can be said of, and of constant decisions."""
+    lines = [
+        f"{_the(model.title)} gives (almost) everybody the same decision: that keeps any bound "
+        "and helps nobody."
+        for model in summary.models
+        if model.report.near_constant
+    ]
+    lines += [
+        f"The verdict on '{model.title}' rests on rows that took part in choosing or training it."
+        for model in summary.models
+        if model.report.rows != "certification"
+    ]
+    small = [line for name in summary.models[0].names if (line := _small(summary, name))]
+    lines += small[:most]
+    if len(small) > most:
+        lines.append(f"{len(small) - most} more groups are too small; see the table of groups.")
+    return lines
+
+
+def _small(summary: RunSummary, name: str) -> str:
+    few = [
+        found
+        for model in summary.models
+        for standing in model.standings
+        if (found := standing.get(name)) is not None and found.verdict is Verdict.TOO_FEW_ROWS
+    ]
+    if not few:
+        return ""
+    if min(found.rows for found in few) < MIN_CELL:
+        return (
+            f"Group '{name}' has fewer than {MIN_CELL} rows to judge by: nothing can be said of "
+            "it, and its rates are not shown because they would tell of single people."
+        )
+    worst = max(few, key=lambda found: found.needed or float("inf"))
+    needs = worst.words().partition("needs ")[2]
+    return (
+        f"Group '{name}' has {worst.rows:,} rows to judge by and would need {needs}: whether the "
+        "bound holds for it is not known."
+    )
+
+
+def _decisive(model: Judged) -> ConstraintResult:
+    """The first constraint with the verdict that stands for all."""
+    return next(r for r in model.report.results if r.verdict is model.report.verdict)
+
+
+def _between(result: ConstraintResult) -> str:
+    if result.kind == "upper":
+        return f"of the {result.rate.replace('_', ' ')}"
+    return f"in {result.rate.replace('_', ' ')} between two groups"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _the(title: str) -> str:
+    return f"The {title}" if title in ("baseline", "fair model") else f"Model '{title}'"
+
+
+def _and(names: Iterable[str]) -> str:
+    listed = list(names)
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
