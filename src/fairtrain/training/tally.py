@@ -17,8 +17,8 @@ __all__ = ["AdversaryTally"]
 _LOST = 0.1
 """Nats above the best constant guess at which an adversary has lost track."""
 
-_NOTHING, _BETTER, _IMPROVED = 0.05, 0.1, 0.01
-"""R^2 of an adversary that reads nothing, by how much a line beats it, and its progress."""
+_OFF, _NOTHING, _BETTER, _IMPROVED = -0.2, 0.05, 0.1, 0.01
+"""R^2 of an adversary that is off, or reads nothing, by how much a line beats it, and progress."""
 
 
 class AdversaryTally:
@@ -69,11 +69,12 @@ class AdversaryTally:
     def close(self) -> tuple[dict[str, float], bool]:
         """Means over columns and processes, R^2 of numbers, and whether the adversary collapsed.
 
-        It collapsed where it is worse than the best constant guess by more than 0.1 nats (of a
-        normal density, for numbers), or where its output stands still while its input varies. Being
-        as good as the guess is no collapse: that is what a fair predictor leaves it. For a number
-        it is one if the adversary stays at an R^2 under 0.05 from one epoch to the next while a
-        straight line through the same rows has one greater by 0.1.
+        It collapsed where it is worse than the best constant guess by more than 0.1 nats, or where
+        its output stands still while its input varies. Being as good as the guess is no collapse:
+        that is what a fair predictor leaves it. With a number, whose error knows no limit while the
+        predictor moves fast, it collapsed where two epochs in a row, the second no better, leave it
+        at an R^2 under 0.05 while a straight line through the same rows has one greater by 0.1, or
+        under -0.2.
         """
         parts = [self._right, self._loss, self._levels, self._spread, self._lines.sums()]
         joined = all_reduce_sum(torch.cat(parts).to(communication_device())).cpu()
@@ -94,19 +95,22 @@ class AdversaryTally:
             found["adversary_accuracy"] = _mean(accuracy)
             found["majority_accuracy"] = _mean(majority)
         found.update({f"adversary_r2: {n}": r for n, r in zip(self.names, own, strict=True)})
-        excess += [0.5 * math.log(max(1 - r, 1e-12)) for r in own]
         if not accuracy and not any(map(math.isfinite, own)):
             return found, False
         still = float(spread[0]) > 1e-3 and float(spread[1]) < 1e-6
-        lost = max(excess) > _LOST or any(map(math.isnan, excess))
+        lost = max(excess, default=0.0) > _LOST or any(map(math.isnan, excess + own))
         stuck = self._stuck(own, line)
         return found, still or lost or stuck
 
     def _stuck(self, own: list[float], line: list[float]) -> bool:
-        """Whether a number that a line finds stays unread."""
+        """Whether a number that a line finds stays unread, or the adversary is off for long."""
         before, self.before = self.before, own
         return any(
-            now < _NOTHING and best > now + _BETTER and now <= then + _IMPROVED
+            now <= then + _IMPROVED
+            and (
+                max(now, then) < _OFF
+                or (max(now, then) < _NOTHING and best > max(now, 0.0) + _BETTER)
+            )
             for now, best, then in zip(own, line, before, strict=False)
         )
 
