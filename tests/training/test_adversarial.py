@@ -12,7 +12,7 @@ from torch import nn
 
 from fairtrain import AdversarialDebiasingTrainer, Checkpoint, LinearWarmup
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.training.adversary import Adversary, AdversarySettings, View
+from fairtrain.training.adversary import Adversary, AdversarySettings, Targets, View
 from fairtrain.training.heads import Head
 from fairtrain.training.leakage import PROBES, leakage_of
 from fairtrain.training.tally import AdversaryTally
@@ -227,7 +227,7 @@ def test_an_adversary_as_good_as_guessing_has_not_collapsed():
     fair = share + 1e-3 * torch.randn(4, 1) * torch.tensor([1.0, -1.0])
     for logits, expected in ((fair, False), (share.expand(4, 2), True), (-5 * fair, True)):
         tally = AdversaryTally((2,))
-        tally.add(z, (logits,), targets, weight)
+        tally.add(z, (logits,), Targets(targets, torch.zeros(4, 0)), weight)
         found, collapsed = tally.close()
         assert collapsed is expected
         assert found["majority_accuracy"] == 0.75
@@ -245,7 +245,7 @@ def test_spectral_norm_and_gradient_penalty_bound_the_slope():
         settings = {"spec": None, "levels": (2,), "lr": 0.02, "steps": 150, "seed": 0,
                     "spectral_norm": False, "gradient_penalty": 0.0}  # fmt: skip
         adversary = Adversary(AdversarySettings(**{**settings, **more}), 2, CPU, torch.float32)
-        adversary.learn(z, targets, torch.ones(400))
+        adversary.learn(z, Targets(targets, torch.zeros(400, 0)), torch.ones(400))
         leaf = z.clone().requires_grad_(True)
         (out,) = adversary.logits(leaf)
         (slope,) = torch.autograd.grad((out[:, 1] - out[:, 0]).sum(), leaf)

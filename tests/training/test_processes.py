@@ -61,10 +61,11 @@ def trainer(kind: str, **more: Any):
     }  # fmt: skip
     if kind == "regularized":
         return RegularizedFairnessTrainer(**{**common, "eta": 3.0, **more})
-    if kind in ("reversal", "projection"):
+    if kind in ("reversal", "projection", "numbers"):
+        numbers = {"continuous": "age", "method": "reversal"} if kind == "numbers" else {}
         return AdversarialDebiasingTrainer(
-            **{**common, "method": kind, "warm_up": 0, "leakage": "debiased", "adversary_steps": 2,
-               **more}
+            **{**common, "method": kind, **numbers, "warm_up": 0, "leakage": "debiased",
+               "adversary_steps": 2, **more}
         )  # fmt: skip
     dual = {"lagrangian": "proxy", "simultaneous": "simultaneous"}[kind]
     return LagrangianFairnessTrainer(
@@ -72,7 +73,7 @@ def trainer(kind: str, **more: Any):
     )
 
 
-KINDS = ("lagrangian", "simultaneous", "regularized", "reversal", "projection")
+KINDS = ("lagrangian", "simultaneous", "regularized", "reversal", "projection", "numbers")
 
 
 def loader(part: slice) -> list[Any]:
@@ -81,10 +82,21 @@ def loader(part: slice) -> list[Any]:
     return [(X, y, a, weight)]
 
 
+def with_numbers(batches: list[Any]) -> list[Any]:
+    """Batches with a number beside the group, whose scale and cuts are those of all rows."""
+    return [(X, y, (a, 30 + 5 * X[:, 0] + a), weight) for X, y, a, weight in batches]
+
+
 def fit_by_loader(kind: str, part: slice, **more: Any):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return trainer(kind, **more).fit_loader(loader(part), loader(part), num_groups=3)
+        rows = with_numbers(loader(part)) if kind == "numbers" else loader(part)
+        return trainer(kind, **more).fit_loader(rows, rows, num_groups=3)
+
+
+def leakage_of(fitted: Any) -> list[float]:
+    found = getattr(fitted, "leakage_", None)
+    return [] if found is None or "r2" not in found else found["r2"].dropna().tolist()
 
 
 def what_counts(fitted: Any) -> dict[str, Any]:
@@ -94,6 +106,8 @@ def what_counts(fitted: Any) -> dict[str, Any]:
         "report": fitted.fairness_report_.results[0].achieved,
         "accuracy": fitted.history_["held_accuracy"].tolist(),
         "n_rows": fitted.fairness_report_.n_rows,
+        "names": fitted.scheme_.names,
+        "leakage": leakage_of(fitted),
     }
 
 
@@ -150,6 +164,8 @@ def test_two_processes_train_what_one_does():
             assert found["report"] == pytest.approx(alone["report"])
             assert found["accuracy"] == pytest.approx(alone["accuracy"])
             assert found["n_rows"] == 200
+            assert found["names"] == alone["names"]
+            assert found["leakage"] == pytest.approx(alone["leakage"], abs=1e-6)
             if alone["trace"] is not None:
                 np.testing.assert_allclose(found["trace"], alone["trace"], atol=1e-10)
         if first[kind]["trace"] is not None:  # bit for bit the same on both

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
+from fairtrain._validation import align_to, sensitive_columns
 from fairtrain.constraints import Constraint, ConstraintSpec, RateParity, as_constraints
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.groups import Groups
 from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.training.adversary import AdversarySettings, AdversarySpec, Notion, View
 from fairtrain.training.contest import AdversarialRun, ContestSettings, represent
+from fairtrain.training.continuous import (
+    ReadColumns,
+    continuous_names,
+    fractional,
+    numbers_of,
+    read_columns,
+)
 from fairtrain.training.engine import Engine, Precision
 from fairtrain.training.fitdata import FitData
 from fairtrain.training.leakage import leakage_table
@@ -33,9 +45,11 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
 
     .. math:: \min_\theta \; L(\theta) - s\, A(\theta, \phi), \qquad \min_\phi \; A(\theta, \phi)
 
-    A is the cross entropy of an adversary that predicts the groups from what it sees: the output,
-    or an inner layer. If the output tells nothing about the group, decisions are made equally often
-    in all groups (demographic parity); if it tells nothing beyond the label, equalized odds hold
+    A is the loss of an adversary that predicts the sensitive columns from what it sees: the output,
+    or an inner layer. It is the cross entropy of each categorical column plus the squared error of
+    each continuous one, standardised on the training rows, so that knowing nothing costs 1. If the
+    output tells nothing about them, decisions are made equally often in all groups (demographic
+    parity); if it tells nothing beyond the label, equalized odds hold
     (Zhang, Lemoine & Mitchell, 2018). The two are trained by gradient reversal (Ganin & Lempitsky,
     2015) or by Zhang et al.'s projected update.
 
@@ -49,8 +63,8 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         The predictor, as in ``LagrangianFairnessTrainer``.
     adversary : nn.Module, callable or None, default=None
         A module, which is copied, or a factory ``(n_inputs, n_outputs) -> nn.Module``. It takes
-        rows of what is seen and gives a logit for every level of every sensitive column. Default:
-        two hidden layers of 32.
+        rows of what is seen and gives a logit for every level of every categorical column, then a
+        number for every continuous one. Default: two hidden layers of 32.
     constraint : {"demographic_parity", "equalized_odds", "equal_opportunity"}
         What the adversary knows besides: nothing; the label; or nothing, on rows of the favourable
         label alone.
@@ -80,9 +94,19 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         Whom fresh probes read after training: this model and a baseline trained without adversary
         under the same settings (a second training), this model alone, or nobody.
     constraints : Constraint, str, or list of these, optional
-        What reports judge. Default: ``constraint``; for regression, equal mean predictions.
+        What reports judge. Default: ``constraint``; for regression, equal mean predictions. With
+        continuous columns the default is judged over the categorical columns together, and over
+        the groups of each continuous one.
     difference_bound, ratio_bound : float, optional
         Replace the bounds of ``constraints``.
+    continuous : str or sequence of str, default=()
+        Sensitive columns that are numbers, such as ``("age",)``; unnamed ones are called
+        ``"group"``, or ``"group_0"``, ``"group_1"``... All others are categories. Nothing is
+        guessed: a column of fractions that is not named here raises.
+    continuous_bins : int >= 2, default=4
+        Groups that each is cut into for reports, by its quantiles in the rows of ``fit`` (rounded,
+        so that no cut point need be a person's value), such as ``"age in [28, 37)"``. The adversary
+        reads the number itself.
     temperature : float > 0, default=0.5
         Sharpness of the probabilities that the adversary sees beside the logits, and of the soft
         rates in ``history_``.
@@ -101,20 +125,29 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
     history_ : DataFrame
         A row an epoch: ``loss``, ``base_loss`` (the predictor's), ``adversary_loss``,
         ``adversary_accuracy`` and ``majority_accuracy`` (means over sensitive columns; measured
-        before the adversary learns from a batch), ``strength``, ``adversary_collapsed``,
-        ``adversary_restarts``, and what ``RegularizedFairnessTrainer`` keeps.
+        before the adversary learns from a batch; of categorical columns),
+        ``adversary_r2: <column>`` for every continuous one (0: knows nothing), ``strength``,
+        ``adversary_collapsed``, ``adversary_restarts``, and what ``RegularizedFairnessTrainer``
+        keeps.
     leakage_ : DataFrame or None
         What probes found on rows that trained nothing: ``model`` ("debiased" or "baseline"),
         ``column``, ``rows`` ("all", or those of one label where ``constraint`` is about labels),
         ``probe``, ``balanced_accuracy`` with ``lower`` and ``upper`` limits (95 %), ``chance``,
-        ``n_rows``.
+        ``n_rows``; for a continuous column ``r2`` instead of ``balanced_accuracy``, and chance 0.
+    continuous_ : ContinuousColumns or None
+        Scale and cut points of the continuous columns.
     fairness_report_ : FairnessReport
         As in ``LagrangianFairnessTrainer``, like ``reports_``, ``start_report_``, ``status_``,
         ``constraints_``, ``scheme_``, ``classes_``, ``n_iter_`` and ``n_skipped_``.
 
     Notes
     -----
-    Sensitive features are levels: a continuous one has to be cut into classes (``pandas.qcut``).
+    With ``fit_loader`` continuous columns come as floats: ``sensitive_features`` of a batch is a
+    floating tensor of shape (n,) or (n, k) with the columns in the order of ``continuous``, or a
+    pair (codes, floats) where there are groups too. One pass over the training loader learns their
+    scale and cut points. Squared error hides the mean of a column, not its spread; probes of
+    ``leakage_`` look for the mean alone.
+
     Several columns have a head each, so that none of them is readable alone; their intersections
     are not the adversary's aim.
 
@@ -159,6 +192,8 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         constraints: ConstraintSpec = None,
         difference_bound: float | None = None,
         ratio_bound: float | None = None,
+        continuous: str | Sequence[str] = (),
+        continuous_bins: int = 4,
         task: Literal["classification", "regression"] = "classification",
         optimizer: Any = None,
         lr: float = 2e-3,
@@ -199,6 +234,8 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         self.constraints = constraints
         self.difference_bound = difference_bound
         self.ratio_bound = ratio_bound
+        self.continuous = continuous
+        self.continuous_bins = continuous_bins
         self.task = task
         self.optimizer = optimizer
         self.lr = lr
@@ -240,7 +277,8 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
                     f"{name} must be one of {', '.join(get_args(allowed))}, got "
                     f"{getattr(self, name)!r}."
                 )
-        for name, least in (("adversary_steps", 1), ("warm_up", 0)):
+        continuous_names(self.continuous)
+        for name, least in (("adversary_steps", 1), ("warm_up", 0), ("continuous_bins", 2)):
             value = getattr(self, name)
             if isinstance(value, bool) or int(value) != value or value < least:
                 raise InvalidParameterError(
@@ -264,12 +302,13 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
             )
         settings = AdversarySettings(
             spec=self.adversary,
-            levels=tuple(len(level) for level in data.scheme.levels),
+            levels=tuple(len(data.scheme.levels[i]) for i in data.categorical),
             lr=self.adversary_lr,
             steps=int(self.adversary_steps),
             spectral_norm=self.spectral_norm,
             gradient_penalty=self.gradient_penalty,
             seed=torch.initial_seed() % 2**31,
+            n_values=0 if data.continuous is None else len(data.continuous.names),
         )
         return AdversarialRun(
             parts,
@@ -293,6 +332,9 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         seed: int,
         resume_from: str | Path | None,
     ) -> None:
+        if self.constraints is None and data.continuous is not None:
+            constraints = _column_by_column(constraints, data)
+        self.continuous_ = data.continuous
         super()._train(data, constraints, engine, seed, resume_from)
         self.leakage_: pd.DataFrame | None = None
         if self._alone or self.leakage == "none":
@@ -310,22 +352,69 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
     def _probe(self, data: FitData, engine: Engine, model: str, seed: int) -> pd.DataFrame:
         """What fresh probes read on rows that trained nothing, where there are any."""
         source = data.steering or data.certification or data.training
-        rows = represent(self.module_, source, data.head, data.scheme, engine, self.representation)
+        rows = represent(self.module_, source, data, engine, self.representation)
         within: dict[str, Any] = {"all": None}
         if self.constraint == "equal_opportunity":
             within = {"y=1": 1}
         elif self.constraint == "equalized_odds" and data.head.task != "regression":
             within = {f"y={label}": label for label in range(data.head.n_classes)}
-        return leakage_table(rows, data.scheme.columns, model=model, within=within, seed=seed)
+        return leakage_table(
+            rows,
+            tuple(data.scheme.columns[i] for i in data.categorical),
+            model=model,
+            within=within,
+            seed=seed,
+            continuous=() if data.continuous is None else data.continuous.names,
+        )
+
+    def _read_sensitive(self, sensitive: Any, like: Any) -> tuple[Groups, ReadColumns | None]:
+        names = continuous_names(self.continuous)
+        found = sensitive_columns(align_to(like, sensitive, "sensitive_features"))
+        if absent := [name for name in names if name not in found]:
+            raise InvalidParameterError(
+                f"continuous={absent[0]!r} is not a sensitive column; there are {list(found)}."
+            )
+        others = {name: column for name, column in found.items() if name not in names}
+        if number := next((name for name, column in others.items() if fractional(column)), None):
+            raise InvalidDataError(
+                f"sensitive column {number!r} is continuous: name it in "
+                f"continuous={(*names, number)!r}, or cut it into groups with pandas.cut."
+            )
+        if not names:
+            return super()._read_sensitive(sensitive, like)
+        return read_columns(
+            {name: numbers_of(found[name], name) for name in names},
+            super()._read_sensitive(others, None)[0] if others else None,
+            order=tuple(found),
+            bins=int(self.continuous_bins),
+            min_count=self.min_count,
+        )
+
+    def _continuous_of_loaders(self) -> dict[str, Any]:
+        names = continuous_names(self.continuous)
+        return {"continuous": names, "bins": int(self.continuous_bins)}
+
+    def _codes(self, sensitive: Any, like: Any) -> NDArray[np.int64]:
+        if self.continuous_ is None:
+            return super()._codes(sensitive, like)
+        return self.continuous_.encode(self.scheme_, sensitive, like)
 
     def _explain(self, run: Run, data: FitData) -> list[str]:
         assert isinstance(run, AdversarialRun)
         if run.adversary is None or not len(self.history_):
             return []
         last = self.history_.iloc[-1]
-        said = [
-            f"The adversary ended at accuracy {last['adversary_accuracy']:.3f}; naming the largest "
-            f"group gives {last['majority_accuracy']:.3f}."
+        said = []
+        if "adversary_accuracy" in last:
+            said.append(
+                f"The adversary ended at accuracy {last['adversary_accuracy']:.3f}; naming the "
+                f"largest group gives {last['majority_accuracy']:.3f}."
+            )
+        names = () if data.continuous is None else data.continuous.names
+        said += [
+            f"The adversary ended at R^2 {last[f'adversary_r2: {name}']:.3f} for {name}; knowing "
+            "nothing gives 0."
+            for name in names
         ]
         if run.adversary.n_restarts:
             said.append(
@@ -335,25 +424,43 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         return said
 
 
+def _column_by_column(constraints: tuple[Constraint, ...], data: FitData) -> tuple[Constraint, ...]:
+    """Ask it of the categorical columns together and of each continuous one: as the adversary."""
+    columns = data.scheme.columns
+    if len(columns) == 1 or data.continuous is None:
+        return constraints
+    grouped = tuple(columns[i] for i in data.categorical)
+    families = [*([grouped] if grouped else []), *((name,) for name in data.continuous.names)]
+    asked: list[Constraint] = []
+    for constraint in constraints:
+        if constraint.over is None:
+            asked += [replace(constraint, over=family) for family in families]
+        else:
+            asked.append(constraint)
+    return tuple(asked)
+
+
 def _said_of(leakage: pd.DataFrame) -> list[str]:
     """Sentences on the better probe of every column and set of rows."""
     said = []
     for (column, rows), part in leakage.groupby(["column", "rows"], sort=False):
-        known = part.dropna(subset="balanced_accuracy")
+        number = "r2" in part and not part["r2"].isna().all()
+        measure, called = ("r2", "R^2") if number else ("balanced_accuracy", "balanced accuracy")
+        known = part.dropna(subset=measure)
         if not len(known):
             said.append(f"Too few rows to probe for {column}.")
             continue
-        best = known.loc[known.groupby("model")["balanced_accuracy"].idxmax()].set_index("model")
+        best = known.loc[known.groupby("model")[measure].idxmax()].set_index("model")
         own = best.loc["debiased"]
         where = "" if rows == "all" else f" on rows with {rows}"
         text = (
-            f"A fresh probe ({own['probe']}) reads {column}{where} at balanced accuracy "
-            f"{own['balanced_accuracy']:.3f} ({own['lower']:.3f} to {own['upper']:.3f}; chance "
+            f"A fresh probe ({own['probe']}) reads {column}{where} at {called} "
+            f"{own[measure]:.3f} ({own['lower']:.3f} to {own['upper']:.3f}; chance "
             f"{own['chance']:.3f})"
         )
         if "baseline" in best.index:
             without = best.loc["baseline"]
-            text += f", and at {without['balanced_accuracy']:.3f} without the adversary"
+            text += f", and at {without[measure]:.3f} without the adversary"
         still = own["lower"] > own["chance"]
         said.append(f"{text}: it is still readable." if still else f"{text}.")
     return said

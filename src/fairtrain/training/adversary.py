@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from fairtrain.exceptions import InvalidParameterError
 from fairtrain.training.distributed import all_reduce_sum, communication_device, is_distributed
 from fairtrain.training.heads import Head
 
-__all__ = ["Adversary", "AdversarySettings", "Notion", "View", "default_adversary"]
+__all__ = ["Adversary", "AdversarySettings", "Notion", "Targets", "View", "default_adversary"]
 
 Notion = Literal["demographic_parity", "equalized_odds", "equal_opportunity"]
 
@@ -39,6 +39,21 @@ def default_adversary(n_inputs: int, n_outputs: int) -> nn.Module:
     )
 
 
+class Targets(NamedTuple):
+    """What an adversary is to find out about rows.
+
+    Attributes
+    ----------
+    levels : integer Tensor of shape (n, j)
+        Level of every categorical column; -1 for unknown.
+    values : Tensor of shape (n, k)
+        Continuous columns, standardised: predicting 0 has a mean squared error of 1.
+    """
+
+    levels: Tensor
+    values: Tensor
+
+
 @dataclass(frozen=True)
 class AdversarySettings:
     """How an adversary is made and trained.
@@ -48,7 +63,7 @@ class AdversarySettings:
     spec : nn.Module, callable or None
         See :data:`AdversarySpec`.
     levels : tuple of int
-        Levels of each sensitive column: one head each.
+        Levels of each categorical column: one head each.
     lr : float
         Learning rate.
     steps : int
@@ -56,9 +71,12 @@ class AdversarySettings:
     spectral_norm : bool
         Divide the weights of linear layers by their largest singular value.
     gradient_penalty : float
-        Weight of the squared slope of the true level's logit in its input (R1).
+        Weight of the squared slope of the true level's logit in its input (R1); of the predicted
+        number, for continuous columns.
     seed : int
         Of its first weights.
+    n_values : int, default=0
+        Continuous columns: a head of one output each, behind the others.
     """
 
     spec: AdversarySpec
@@ -68,6 +86,12 @@ class AdversarySettings:
     spectral_norm: bool
     gradient_penalty: float
     seed: int
+    n_values: int = 0
+
+    @property
+    def widths(self) -> list[int]:
+        """Outputs of each head."""
+        return [*self.levels, *([1] * self.n_values)]
 
 
 @dataclass(frozen=True)
@@ -136,31 +160,37 @@ class Adversary:
         self._make()
 
     def logits(self, z: Tensor) -> tuple[Tensor, ...]:
-        """Logits of every column."""
+        """Logits of every categorical column, and the number predicted for every continuous."""
         raw = self.net(z)
-        width = sum(self.settings.levels)
+        width = sum(self.settings.widths)
         if not isinstance(raw, Tensor) or raw.shape != (len(z), width):
             shape = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise InvalidParameterError(
                 f"the adversary gave {shape} for {len(z)} rows; it must give ({len(z)}, {width}), "
-                "a logit for each level of the sensitive columns."
+                "a logit for each level of the sensitive columns"
+                + (" and a number for each continuous one." if self.settings.n_values else ".")
             )
-        return torch.split(raw, list(self.settings.levels), dim=1)
+        return torch.split(raw, self.settings.widths, dim=1)
 
-    def loss(self, logits: tuple[Tensor, ...], targets: Tensor, weight: Tensor) -> Tensor:
-        """Cross entropy, added over columns.
+    def loss(self, logits: tuple[Tensor, ...], targets: Targets, weight: Tensor) -> Tensor:
+        """Cross entropy and squared error of standardised numbers, added over columns.
 
-        Over the rows of all processes: gradients that are averaged over processes are exact.
+        The latter is 1 where nothing is known, as the former is ln 2 for two equal groups. Over the
+        rows of all processes: gradients that are averaged over processes are exact.
         """
         total = logits[0].sum() * 0.0
-        for column, found in enumerate(logits):
-            target = targets[:, column]
+        for column, found in enumerate(logits[: targets.levels.shape[1]]):
+            target = targets.levels[:, column]
             used = weight.to(found.dtype) * (target >= 0)
             rows = F.cross_entropy(found, target.clamp(min=0), reduction="none")
             total = total + (rows * used).sum() * _over(used.sum())
+        for column, found in enumerate(logits[targets.levels.shape[1] :]):
+            used = weight.to(found.dtype)
+            rows = (found.squeeze(1) - targets.values[:, column].to(found.dtype)) ** 2
+            total = total + (rows * used).sum() * _over(used.sum())
         return total
 
-    def learn(self, z: Tensor, targets: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    def learn(self, z: Tensor, targets: Targets, weight: Tensor) -> tuple[Tensor, ...]:
         """Take steps on a batch; the logits before the first of them."""
         z = z.detach().to(self._dtype)
         self.net.train()
@@ -172,7 +202,7 @@ class Adversary:
         assert first is not None
         return first
 
-    def price(self, z: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    def price(self, z: Tensor, targets: Targets, weight: Tensor) -> Tensor:
         """Loss as the predictor sees it: the adversary's weights stand still."""
         for parameter in self._parameters:
             parameter.requires_grad_(False)
@@ -187,7 +217,7 @@ class Adversary:
         self.n_restarts += 1
         self._make()
 
-    def catch_up(self, z: Tensor, targets: Tensor, weight: Tensor) -> None:
+    def catch_up(self, z: Tensor, targets: Targets, weight: Tensor) -> None:
         """Let a fresh adversary see a batch several times before it is listened to."""
         for _ in range(_CATCH_UP):
             self.learn(z, targets, weight)
@@ -211,7 +241,7 @@ class Adversary:
         self.optimizer.load_state_dict(state["optimizer"])
         self.n_restarts = state["n_restarts"]
 
-    def _step(self, z: Tensor, targets: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    def _step(self, z: Tensor, targets: Targets, weight: Tensor) -> tuple[Tensor, ...]:
         penalty = self.settings.gradient_penalty
         if penalty:
             z = z.clone().requires_grad_(True)
@@ -238,7 +268,7 @@ class Adversary:
             g.copy_(part.view_as(g))
 
     def _make(self) -> None:
-        n_outputs = sum(self.settings.levels)
+        n_outputs = sum(self.settings.widths)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed + self.n_restarts)
             net = self._built(self.settings.spec, n_outputs)
@@ -273,12 +303,17 @@ class Adversary:
         return made
 
 
-def _evidence(logits: tuple[Tensor, ...], targets: Tensor) -> Tensor:
-    """Sum of the true levels' logits, above the mean: unlike a loss, its slope never saturates."""
+def _evidence(logits: tuple[Tensor, ...], targets: Targets) -> Tensor:
+    """Sum of the true levels' logits, above the mean: unlike a loss, its slope never saturates.
+
+    And of the numbers predicted.
+    """
     total = logits[0].sum() * 0.0
-    for column, found in enumerate(logits):
-        known = targets[:, column : column + 1].clamp(min=0)
+    for column, found in enumerate(logits[: targets.levels.shape[1]]):
+        known = targets.levels[:, column : column + 1].clamp(min=0)
         total = total + (found.gather(1, known).squeeze(1) - found.mean(dim=1)).sum()
+    for found in logits[targets.levels.shape[1] :]:
+        total = total + found.sum()
     return total
 
 

@@ -12,9 +12,20 @@ from torch import Tensor
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.losses.batch import check_codes
 from fairtrain.losses.functional import combine_codes
+from fairtrain.training.continuous import ContinuousColumns
 from fairtrain.training.sampling import GroupStratifiedBatchSampler
 
-__all__ = ["Batch", "LoaderSource", "RowSource", "Source", "TensorRows", "read_batch", "to_device"]
+__all__ = [
+    "Batch",
+    "LoaderSource",
+    "RowSource",
+    "Source",
+    "TensorRows",
+    "read_batch",
+    "read_fields",
+    "split_sensitive",
+    "to_device",
+]
 
 FIELDS = ("x", "y", "sensitive_features")
 WEIGHT = "sample_weight"
@@ -36,12 +47,15 @@ class Batch(NamedTuple):
         Group of each row; -1 for unknown.
     weight : Tensor of shape (n,) or None
         Weight of each row.
+    values : Tensor of shape (n, k) or None
+        Continuous sensitive columns, as they came.
     """
 
     x: Any
     y: Tensor
     codes: Tensor
     weight: Tensor | None = None
+    values: Tensor | None = None
 
 
 class Source(Protocol):
@@ -72,6 +86,7 @@ class TensorRows(NamedTuple):
     y: Tensor
     codes: Tensor
     weight: Tensor | None = None
+    values: Tensor | None = None
 
     def to(self, device: torch.device) -> TensorRows:
         """The rows on a device."""
@@ -79,7 +94,7 @@ class TensorRows(NamedTuple):
 
     def batch(self) -> Batch:
         """All rows as one batch."""
-        return Batch(self.x, self.y, self.codes, self.weight)
+        return Batch(*self)
 
     def take(self, rows: Tensor | slice) -> TensorRows:
         """Some of the rows."""
@@ -88,6 +103,7 @@ class TensorRows(NamedTuple):
             self.y[rows],
             self.codes[rows],
             None if self.weight is None else self.weight[rows],
+            None if self.values is None else self.values[rows],
         )
 
 
@@ -142,7 +158,7 @@ class RowSource:
         for rows in self.sampler:
             at = torch.tensor(rows, device=self.rows.y.device)
             weight = None if self._weight is None else self._weight[at]
-            yield Batch(self.rows.x[at], self.rows.y[at], self.rows.codes[at], weight)
+            yield self.rows.take(at).batch()._replace(weight=weight)
 
     def all(self) -> Iterator[Batch]:
         """Every row of this process once, in order."""
@@ -166,6 +182,8 @@ class LoaderSource:
         Groups of each sensitive column.
     target : callable
         Turns a batch's labels into what the head reads.
+    continuous : ContinuousColumns, optional
+        The continuous columns in the batches; see :func:`split_sensitive`.
     """
 
     def __init__(
@@ -174,11 +192,13 @@ class LoaderSource:
         device: torch.device,
         levels: Sequence[int],
         target: Callable[[Tensor], Tensor],
+        continuous: ContinuousColumns | None = None,
     ) -> None:
         self.loader = loader
         self.device = device
         self.levels = tuple(levels)
         self.target = target
+        self.continuous = continuous
         self._dtype: torch.dtype | None = None
 
     @property
@@ -204,16 +224,41 @@ class LoaderSource:
     def all(self) -> Iterator[Batch]:
         """One pass of the loader."""
         for raw in self.loader:
-            x, y, sensitive, weight = read_batch(raw)
+            x, y, sensitive, weight = read_fields(raw)
+            codes, values = self._who(sensitive)
             yield Batch(
                 to_device(x, self.device, self._dtype),
                 self.target(y).to(self.device),
-                coded(sensitive, self.levels).to(self.device),
+                codes.to(self.device),
                 None if weight is None else weight.reshape(-1).to(self.device),
+                None if values is None else values.to(self.device),
             )
+
+    def _who(self, sensitive: Any) -> tuple[Tensor, Tensor | None]:
+        """Group of each row, and its continuous columns."""
+        if self.continuous is None:
+            return coded(torch.as_tensor(sensitive), self.levels), None
+        given, values = split_sensitive(sensitive, self.continuous.names)
+        if (given is not None) != bool(self.levels):
+            raise InvalidDataError(
+                "sensitive_features carries group codes in some batches, or in num_groups, and "
+                "not in others."
+            )
+        base = torch.zeros(len(values)) if given is None else coded(given, self.levels).cpu()
+        codes = self.continuous.codes(base.long().numpy(), values.cpu().numpy())
+        return torch.from_numpy(codes), values
 
 
 def read_batch(batch: Any) -> tuple[Any, Tensor, Tensor, Tensor | None]:
+    """Take x, y, sensitive features and, if it is there, the sample weight out of a batch.
+
+    As :func:`read_fields`, but the sensitive features are one tensor.
+    """
+    x, y, sensitive, weight = read_fields(batch)
+    return x, y, torch.as_tensor(sensitive), weight
+
+
+def read_fields(batch: Any) -> tuple[Any, Tensor, Any, Tensor | None]:
     """Take x, y, sensitive features and, if it is there, the sample weight out of a batch.
 
     Parameters
@@ -243,7 +288,51 @@ def read_batch(batch: Any) -> tuple[Any, Tensor, Tensor, Tensor | None]:
             + (f" of {len(batch)}." if isinstance(batch, Sequence) else ".")
         )
     weight = None if weight is None else torch.as_tensor(weight)
-    return x, torch.as_tensor(y), torch.as_tensor(sensitive), weight
+    return x, torch.as_tensor(y), sensitive, weight
+
+
+def split_sensitive(sensitive: Any, names: Sequence[str]) -> tuple[Tensor | None, Tensor]:
+    """Group codes, where there are any, and continuous columns of a batch.
+
+    Parameters
+    ----------
+    sensitive : floating Tensor of shape (n,) or (n, k), or a pair (codes, such a Tensor)
+        Continuous columns alone, or behind the group codes (n,) or (n, j).
+    names : sequence of k str
+        The continuous columns, in the order of the tensor.
+
+    Returns
+    -------
+    codes : integer Tensor or None
+    values : float64 Tensor of shape (n, k)
+
+    Raises
+    ------
+    InvalidDataError
+        If it is neither, or a value is missing.
+    """
+    pair = isinstance(sensitive, list | tuple) and len(sensitive) == 2
+    pair = pair and isinstance(sensitive[1], Tensor)
+    codes, found = sensitive if pair else (None, sensitive)
+    values = torch.as_tensor(found)
+    columns = values.reshape(len(values), -1) if values.ndim in (1, 2) else values
+    if not values.is_floating_point() or columns.ndim != 2 or columns.shape[1] != len(names):
+        raise InvalidDataError(
+            f"with continuous={tuple(names)} a batch's sensitive_features must be floats of shape "
+            f"(n, {len(names)}), or a pair (codes, floats); got {values.dtype} of shape "
+            f"{tuple(values.shape)}."
+        )
+    if absent := int((~torch.isfinite(columns)).sum()):
+        raise InvalidDataError(
+            f"the continuous columns {tuple(names)} have {absent} missing or infinite values in a "
+            "batch; fill them in or drop those rows."
+        )
+    codes = None if codes is None else torch.as_tensor(codes)
+    if codes is not None and len(codes) != len(columns):
+        raise InvalidDataError(
+            f"a batch has {len(codes)} group codes and {len(columns)} continuous values."
+        )
+    return codes, columns.double()
 
 
 def coded(sensitive: Tensor, levels: Sequence[int]) -> Tensor:
@@ -256,7 +345,8 @@ def coded(sensitive: Tensor, levels: Sequence[int]) -> Tensor:
     """
     if sensitive.is_floating_point():
         raise InvalidDataError(
-            f"sensitive_features must hold integer codes, got {sensitive.dtype}; call .long()."
+            f"sensitive_features must hold integer codes, got {sensitive.dtype}; call .long() "
+            "(AdversarialDebiasingTrainer takes numbers that are named in continuous=)."
         )
     columns = sensitive.reshape(len(sensitive), -1).long()
     if columns.shape[1] not in (1, len(levels)):

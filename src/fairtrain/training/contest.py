@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import GroupScheme
 from fairtrain.losses.schedule import EtaSchedule
-from fairtrain.training.adversary import Adversary, AdversarySettings, View
+from fairtrain.training.adversary import Adversary, AdversarySettings, Targets, View
 from fairtrain.training.batch import Batch, Source, to_device
 from fairtrain.training.distributed import all_reduce_sum, communication_device, gather_rows
 from fairtrain.training.engine import Engine
 from fairtrain.training.fitdata import FitData, level_codes
-from fairtrain.training.heads import Head
 from fairtrain.training.leakage import Represented
 from fairtrain.training.predictor import dtype_of
 from fairtrain.training.reversal import reverse_gradient, strength_at
@@ -85,12 +83,14 @@ class AdversarialRun(Run):
         self.n_steps = 0
         self.epoch = 0
         self._fresh = False
-        self._levels = level_codes(data.scheme).to(parts.engine.device)
+        self._levels = level_codes(data.scheme)[:, data.categorical].to(parts.engine.device)
+        self.continuous = data.continuous
         self._weights = [p for p in parts.module.parameters() if p.requires_grad]
         self.adversary: Adversary | None = None
         if adversary is not None:
             self.adversary = self._opponent(adversary, data)
-            self.tally = AdversaryTally(adversary.levels)
+            names = () if data.continuous is None else data.continuous.names
+            self.tally = AdversaryTally(adversary.levels, names)
 
     def step(self, batch: Batch) -> Losses:
         """Base loss, and what the adversary reads."""
@@ -128,6 +128,7 @@ class AdversarialRun(Run):
         record["adversary_collapsed"] = collapsed
         if collapsed and self.settings.restart:
             self.adversary.restart()
+            self.tally.before = []
             self._fresh = True
         record["adversary_restarts"] = self.adversary.n_restarts
 
@@ -139,7 +140,15 @@ class AdversarialRun(Run):
             "n_steps": self.n_steps,
             "run_epoch": self.epoch,
             "fresh": self._fresh,
+            **self._continuous_state(),
         }
+
+    def _continuous_state(self) -> dict[str, Any]:
+        """Scale of continuous columns, and how well they were read last."""
+        if self.continuous is None:
+            return {}
+        kept = {"mean": self.continuous.mean, "scale": self.continuous.scale}
+        return {**kept, "r2": [] if self.adversary is None else self.tally.before}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
@@ -148,12 +157,16 @@ class AdversarialRun(Run):
             self.adversary.load_state_dict(state["adversary"])
         self.n_steps, self.epoch = state["n_steps"], state["run_epoch"]
         self._fresh = state["fresh"]
+        if self.continuous is not None:
+            self.continuous = replace(self.continuous, mean=state["mean"], scale=state["scale"])
+            if self.adversary is not None:
+                self.tally.before = list(state["r2"])
 
     def _play(
         self, adversary: Adversary, shown: Tensor, base: Tensor, batch: Batch
     ) -> tuple[Tensor, float, Tensor]:
         """Adversary's loss, strength, and what the predictor minimises."""
-        targets = self._levels[batch.codes + 1]
+        targets = self._targets(batch)
         weight = self.view.rows(batch.y, batch.weight)
         z = self.view(shown, batch.y).detach()
         # A batch that is not finite is skipped by the predictor and must not spoil the adversary.
@@ -174,6 +187,12 @@ class AdversarialRun(Run):
         read = adversary.price(self.view(shown, batch.y), targets, weight)
         share = self._projection(base, read)
         return read, strength, base - (share + strength) * read.to(base.dtype)
+
+    def _targets(self, batch: Batch) -> Targets:
+        levels = self._levels[batch.codes + 1]
+        if self.continuous is None or batch.values is None:
+            return Targets(levels, torch.zeros(len(levels), 0, device=levels.device))
+        return Targets(levels, self.continuous.standardized(batch.values))
 
     def _projection(self, base: Tensor, read: Tensor) -> Tensor:
         """Component of the base loss's gradient along the adversary's, in units of the latter.
@@ -254,8 +273,7 @@ def captured(module: nn.Module, name: str | None) -> Iterator[list[Tensor]]:
 def represent(
     module: nn.Module,
     source: Source,
-    head: Head,
-    scheme: GroupScheme,
+    data: FitData,
     engine: Engine,
     representation: str | None,
 ) -> Represented:
@@ -267,26 +285,32 @@ def represent(
         On the CPU before and after.
     source : Source
         The rows.
-    head, scheme, engine
-        See :class:`~fairtrain.training.fitdata.FitData`.
+    data : FitData
+        For the task and the sensitive columns.
+    engine : Engine
+        Where it runs.
     representation : str or None
         Layer; None for the output.
     """
     module.to(engine.device).eval()
-    levels = level_codes(scheme)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    levels = level_codes(data.scheme)[:, data.categorical]
+    parts: list[tuple[Tensor, ...]] = []
     for batch in source.all():
         with captured(module, representation) as seen:
-            outputs = head.outputs(module(batch.x), len(batch.y))
+            outputs = data.head.outputs(module(batch.x), len(batch.y))
         z = outputs if representation is None else seen[-1]
         z = z.flatten(1) if z.ndim > 1 else z.unsqueeze(1)
-        parts.append((z.double().cpu(), batch.y.cpu(), levels[batch.codes.cpu() + 1]))
+        values = torch.zeros(len(z), 0) if batch.values is None else batch.values
+        parts.append((z.double().cpu(), batch.y.cpu(), levels[batch.codes.cpu() + 1], values.cpu()))
     module.cpu()
-    joined = [
-        gather_rows(torch.cat(part).to(engine.device)).cpu().numpy()
-        for part in zip(*parts, strict=True)
-    ]
-    return Represented(joined[0], joined[1], joined[2])
+    joined = [torch.cat(part).to(engine.device) for part in zip(*parts, strict=True)]
+    whole = [gather_rows(part) for part in joined if part.ndim == 1 or part.shape[1]]
+    n = len(whole[0])
+    z, y, *rest = (
+        whole.pop(0) if part.ndim == 1 or part.shape[1] else part.new_zeros(n, 0) for part in joined
+    )
+    z, y, columns, values = (part.cpu() for part in (z, y, *rest))
+    return Represented(z.numpy(), y.numpy(), columns.numpy(), values.numpy())
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

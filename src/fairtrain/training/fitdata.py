@@ -18,7 +18,16 @@ from fairtrain._splits import split_rows
 from fairtrain._validation import require_two_classes
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups, GroupScheme
-from fairtrain.training.batch import Batch, LoaderSource, RowSource, Source, TensorRows, read_batch
+from fairtrain.training.batch import (
+    Batch,
+    LoaderSource,
+    RowSource,
+    Source,
+    TensorRows,
+    read_fields,
+    split_sensitive,
+)
+from fairtrain.training.continuous import ContinuousColumns, learn_columns
 from fairtrain.training.engine import Engine
 from fairtrain.training.heads import Head
 from fairtrain.training.modules import Standardize
@@ -63,6 +72,8 @@ class FitData:
         Performance of the best constant prediction on the rows that steer, where it is known.
     learn : callable or None
         Lets a module's standardising layers see the training rows.
+    continuous : ContinuousColumns or None
+        Sensitive columns that are numbers; ``scheme`` has their bins.
     """
 
     training: Source
@@ -76,6 +87,13 @@ class FitData:
     base_rates: Floats | None = None
     best_constant: float = -math.inf
     learn: Callable[[nn.Module], None] | None = None
+    continuous: ContinuousColumns | None = None
+
+    @property
+    def categorical(self) -> list[int]:
+        """Places of the categorical columns in ``scheme``."""
+        numbers = () if self.continuous is None else self.continuous.names
+        return [i for i, name in enumerate(self.scheme.columns) if name not in numbers]
 
     def cast(self, dtype: torch.dtype) -> FitData:
         """Give floating inputs the type of the module's weights."""
@@ -95,6 +113,7 @@ def from_rows(
     fractions: Fractions,
     engine: Engine,
     seed: int,
+    continuous: ContinuousColumns | None = None,
 ) -> FitData:
     """Split rows in memory by group and label.
 
@@ -115,6 +134,8 @@ def from_rows(
         Where it runs.
     seed : int
         Seed of the split and of the batches.
+    continuous : ContinuousColumns, optional
+        The columns of ``rows.values``. Batches are stratified by the other columns alone.
     """
     if rows.weight is not None:
         kept = torch.nonzero(rows.weight > 0).squeeze(1)
@@ -135,8 +156,14 @@ def from_rows(
         rows.take(torch.from_numpy(part))
         for part in (split.training, split.steering, split.certification)
     )
-    size = _batch_size(len(training.y), len(groups)) if batch_size is None else int(batch_size)
-    sampler = _sampler(training, size, stratify=labels is not None, seed=seed)
+    strata_of = np.arange(len(groups))
+    if continuous is not None:
+        strata_of = strata_of // math.prod(continuous.sizes)
+        assert training.values is not None
+        continuous = continuous.scaled_by(training.values, training.weight)
+    size = int(batch_size or _batch_size(len(training.y), int(strata_of[-1]) + 1))
+    stratified = training._replace(codes=torch.from_numpy(strata_of)[training.codes])
+    sampler = _sampler(stratified, size, stratify=labels is not None, seed=seed)
     held, certifying = (
         _source(part, engine) if len(part.y) else None for part in (steering, certification)
     )
@@ -152,6 +179,7 @@ def from_rows(
         base_rates=_base_rates(rows, groups) if head.task == "binary" else None,
         best_constant=_best_constant(steering if held is not None else training, head),
         learn=lambda module: _standardize(module, training),
+        continuous=continuous,
     )
 
 
@@ -164,6 +192,8 @@ def from_loaders(
     groups: Groups | GroupScheme | None,
     num_groups: int | Sequence[int] | None,
     engine: Engine,
+    continuous: tuple[str, ...] = (),
+    bins: int = 4,
 ) -> FitData:
     """Take loaders as they are.
 
@@ -179,19 +209,32 @@ def from_loaders(
         Number of groups, or of levels of each column. Without either the loaders are searched.
     engine : Engine
         Where it runs.
+    continuous : tuple of str, default=()
+        Names of continuous columns in the batches; one pass learns their scale and cut points.
+    bins : int, default=4
+        Groups that each is cut into.
     """
+    base: GroupScheme | None
     if groups is not None:
-        scheme = groups.scheme if isinstance(groups, Groups) else groups
-        levels: tuple[int, ...] = (len(scheme),)
+        base = groups.scheme if isinstance(groups, Groups) else groups
+        levels: tuple[int, ...] = (len(base),)
     else:
-        given = (
-            _largest_codes([training, steering, certification])
+        levels = (
+            _largest_codes([training, steering, certification], continuous)
             if num_groups is None
             else ((num_groups,) if isinstance(num_groups, int) else tuple(map(int, num_groups)))
         )
-        scheme, levels = _numbered_scheme(given), given
+        base = None if continuous and not levels else _numbered_scheme(levels)
+    columns = None
+    if continuous:
+        order = (*(() if base is None else base.columns), *continuous)
+        columns = learn_columns(_values(training, continuous), continuous, order, bins)
+    scheme = base if columns is None else columns.extend(base)
+    assert scheme is not None
     sources = [
-        None if loader is None else LoaderSource(loader, engine.device, levels, _target_of(head))
+        None
+        if loader is None
+        else LoaderSource(loader, engine.device, levels, _target_of(head), columns)
         for loader in (training, steering, certification)
     ]
     first = sources[0]
@@ -209,7 +252,17 @@ def from_loaders(
         labels=None if head.task == "regression" else np.arange(head.n_classes),
         example=example,
         n_features=int(example.x.shape[1]) if vectors else None,
+        continuous=columns,
     )
+
+
+def _values(
+    loader: Iterable[Any], names: tuple[str, ...]
+) -> Iterable[tuple[Tensor, Tensor | None]]:
+    """Continuous columns and weights of every batch."""
+    for raw in loader:
+        _, _, sensitive, weight = read_fields(raw)
+        yield split_sensitive(sensitive, names)[1], None if weight is None else weight.reshape(-1)
 
 
 def _source(
@@ -286,16 +339,24 @@ def _target_of(head: Head) -> Callable[[Tensor], Tensor]:
     return read
 
 
-def _largest_codes(loaders: Sequence[Iterable[Any] | None]) -> tuple[int, ...]:
-    """Levels of each column, from one pass over the loaders."""
+def _largest_codes(
+    loaders: Sequence[Iterable[Any] | None], continuous: tuple[str, ...] = ()
+) -> tuple[int, ...]:
+    """Levels of each column, from one pass over the loaders; none where all are continuous."""
     largest: Tensor | None = None
     for loader in loaders:
         for raw in loader or ():
-            sensitive = read_batch(raw)[2]
+            sensitive = read_fields(raw)[2]
+            if continuous:
+                sensitive, _ = split_sensitive(sensitive, continuous)
+                if sensitive is None:
+                    return ()
+            sensitive = torch.as_tensor(sensitive)
             if sensitive.is_floating_point():
                 raise InvalidDataError(
                     f"sensitive_features must hold integer codes, got {sensitive.dtype}; call "
-                    ".long()."
+                    ".long() (AdversarialDebiasingTrainer takes numbers that are named in "
+                    "continuous=)."
                 )
             found = sensitive.reshape(len(sensitive), -1).long().amax(0)
             if largest is not None and found.shape != largest.shape:

@@ -15,6 +15,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fairtrain.training.readout import VALUE_PROBES, value_leakage_of
+
 __all__ = ["Leakage", "Represented", "leakage_of", "leakage_table"]
 
 Floats = NDArray[np.float64]
@@ -36,12 +38,15 @@ class Represented(NamedTuple):
     y : ndarray of shape (n,)
         Labels as class numbers, or numbers.
     columns : ndarray of int64, shape (n, k)
-        Level of every sensitive column; -1 for unknown.
+        Level of every categorical column; -1 for unknown.
+    values : ndarray of shape (n, m) or None
+        Continuous columns.
     """
 
     z: Floats
     y: NDArray[Any]
     columns: NDArray[np.int64]
+    values: Floats | None = None
 
 
 class Leakage(NamedTuple):
@@ -124,7 +129,13 @@ def leakage_of(z: Floats, codes: NDArray[np.int64], probe: str, *, seed: int = 0
 
 
 def leakage_table(
-    rows: Represented, names: tuple[str, ...], *, model: str, within: dict[str, Any], seed: int = 0
+    rows: Represented,
+    names: tuple[str, ...],
+    *,
+    model: str,
+    within: dict[str, Any],
+    seed: int = 0,
+    continuous: tuple[str, ...] = (),
 ) -> pd.DataFrame:
     """Let every probe read every sensitive column.
 
@@ -133,21 +144,24 @@ def leakage_table(
     rows : Represented
         Rows that no weight was trained on.
     names : tuple of str
-        Names of the sensitive columns.
+        Names of the categorical columns.
     model : str
         What goes into the column ``model``.
     within : dict of str to label or None
         Name -> label of the rows that are read together; None for all rows.
     seed : int, default=0
         Seed of the probes.
+    continuous : tuple of str, default=()
+        Names of the continuous columns.
 
     Returns
     -------
     DataFrame
         A row for each column, set of rows and probe: ``model``, ``column``, ``rows``, ``probe``,
-        and the fields of :class:`Leakage`.
+        and the fields of :class:`Leakage`, or for a continuous column those of
+        :class:`~fairtrain.training.readout.ValueLeakage`.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for j, name in enumerate(names):
         for which, label in within.items():
             part = np.ones(len(rows.y), dtype=bool) if label is None else rows.y == label
@@ -155,6 +169,14 @@ def leakage_table(
                 leak = leakage_of(rows.z[part], rows.columns[part, j], probe, seed=seed)
                 place = {"model": model, "column": name, "rows": which, "probe": probe}
                 found.append({**place, **leak._asdict()})
+    for j, name in enumerate(continuous):
+        assert rows.values is not None
+        for which, label in within.items():
+            part = np.ones(len(rows.y), dtype=bool) if label is None else rows.y == label
+            for probe in VALUE_PROBES:
+                read = value_leakage_of(rows.z[part], rows.values[part, j], probe, seed=seed)
+                place = {"model": model, "column": name, "rows": which, "probe": probe}
+                found.append({**place, **read._asdict()})
     return pd.DataFrame(found)
 
 

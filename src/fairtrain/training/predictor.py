@@ -119,7 +119,7 @@ class Predictor:
         check_is_fitted(self)
         X, sensitive = self._split_columns(X, sensitive_features)
         y = as_array(y)
-        codes = self.scheme_.encode(sensitive, like=X if inputs.has_index(X) else y)
+        codes = self._codes(sensitive, X if inputs.has_index(X) else y)
         truth = inputs.as_vector(y, "y")
         inputs.check_lengths(inputs.number_of_rows(X), y=truth, sensitive_features=codes)
         if self._labels is None:
@@ -140,6 +140,10 @@ class Predictor:
     def needs_sensitive_at_predict(self) -> bool:
         """False: decisions read the features only."""
         return False
+
+    def _codes(self, sensitive: Any, like: Any) -> NDArray[np.int64]:
+        """Groups of later rows."""
+        return self.scheme_.encode(sensitive, like=like)
 
     def _class_labels(self, name: str) -> NDArray[Any]:
         check_is_fitted(self)

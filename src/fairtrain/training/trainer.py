@@ -27,6 +27,7 @@ from fairtrain.steering import families_of
 from fairtrain.training.batch import Batch, Source, TensorRows, to_device
 from fairtrain.training.cells import CellSums
 from fairtrain.training.checkpoint import read_checkpoint
+from fairtrain.training.continuous import ContinuousColumns, ReadColumns
 from fairtrain.training.engine import Engine, process_group, trainable
 from fairtrain.training.fitdata import FitData, Fractions, from_loaders, from_rows
 from fairtrain.training.heads import Head
@@ -146,7 +147,7 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         seed: int,
     ) -> FitData:
         """Rows in memory, read and split."""
-        rows, groups, head, labels = self._read(
+        rows, groups, head, labels, continuous = self._read(
             X, y, sensitive_features, sample_weight, constraints
         )
         return from_rows(
@@ -158,6 +159,7 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
             fractions=Fractions(self.validation_fraction, self.certification_fraction),
             engine=engine,
             seed=seed,
+            continuous=continuous,
         )
 
     def fit_loader(
@@ -210,6 +212,7 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
                 groups=groups,
                 num_groups=num_groups,
                 engine=engine,
+                **self._continuous_of_loaders(),
             )
             self.n_features_in_ = data.n_features or 1
             self._train(data, constraints, engine, engine.same(seed), resume_from)
@@ -475,7 +478,7 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         sensitive_features: Any,
         sample_weight: Any,
         constraints: tuple[Constraint, ...],
-    ) -> tuple[TensorRows, Groups, Head, NDArray[Any] | None]:
+    ) -> tuple[TensorRows, Groups, Head, NDArray[Any] | None, ContinuousColumns | None]:
         X, sensitive = self._split_columns(X, sensitive_features)
         x = self._features(X, reset=True)
         labels = None
@@ -491,16 +494,24 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
             if head.task == "binary":
                 require_positive_label(constraints, labels, self.positive_label)
             target = torch.from_numpy(numbers)
-        groups = Groups.from_sensitive(
-            sensitive,
-            missing=self.missing,
-            min_count=self.min_count,
-            like=X if inputs.has_index(X) else y,
-        )
+        groups, continuous = self._read_sensitive(sensitive, X if inputs.has_index(X) else y)
         inputs.check_lengths(len(x), y=target, sensitive_features=groups.codes)
         weight = inputs.as_sample_weight(sample_weight, len(x))
         weights = None if weight is None else torch.from_numpy(weight)
-        return TensorRows(x, target, torch.from_numpy(groups.codes), weights), groups, head, labels
+        columns, values = (None, None) if continuous is None else continuous
+        codes = torch.from_numpy(groups.codes)
+        return TensorRows(x, target, codes, weights, values), groups, head, labels, columns
+
+    def _read_sensitive(self, sensitive: Any, like: Any) -> tuple[Groups, ReadColumns | None]:
+        """Groups, and continuous columns where a trainer takes any."""
+        groups = Groups.from_sensitive(
+            sensitive, missing=self.missing, min_count=self.min_count, like=like
+        )
+        return groups, None
+
+    def _continuous_of_loaders(self) -> dict[str, Any]:
+        """What :func:`from_loaders` has to know of continuous columns."""
+        return {}
 
     # scikit-learn -------------------------------------------------------------------------------
 
