@@ -339,9 +339,10 @@ def predict(
     *,
     out: Path | None = None,
     keep: Annotated[Names, _LIST] = (),
+    chunk_rows: int = 100_000,
     force: Annotated[bool, _FLAG] = False,
 ) -> None:
-    """Decide for every row of a table.
+    """Decide for every row of a table, which may be larger than memory.
 
     Writes the decision, in the label's words, and the probability of a favourable one. The table
     needs the feature columns only. Loading a model file runs code in it: load only your own.
@@ -356,13 +357,15 @@ def predict(
         CSV or Parquet file to write; standard output by default.
     keep
         Columns of DATA to write beside the decisions, such as an identifier.
+    chunk_rows
+        Rows in memory at a time; decisions do not depend on it.
     force
         Replace the file if it exists.
     """
     from fairtrain._commands.predict import predict as run
     from fairtrain._text import flatten
 
-    run(model, data, out=out, keep=flatten(keep), force=force)
+    run(model, data, out=out, keep=flatten(keep), force=force, chunk_rows=chunk_rows)
 
 
 @app.command

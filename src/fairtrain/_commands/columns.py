@@ -218,9 +218,13 @@ def _cut(column: pd.Series, edges: tuple[float, ...]) -> pd.Series:
 
 def as_words(column: pd.Series) -> pd.Series:
     """Write every value as text (1 and 1.0 alike), None where missing."""
-    words = np.array(
-        [None if pd.isna(v) else _word(v) for v in column.astype(object)], dtype=object
-    )
+    values = column.astype(object)
+    if column.dtype != object or pd.api.types.infer_dtype(values, skipna=True) == "string":
+        # Values of one type are looked at once each; among several, 1 and True would be one.
+        codes, distinct = pd.factorize(values.to_numpy(), use_na_sentinel=True)
+        known = np.array([*(_word(v) for v in distinct), None], dtype=object)
+        return pd.Series(known[codes], index=column.index, dtype=object)
+    words = np.array([None if pd.isna(v) else _word(v) for v in values], dtype=object)
     return pd.Series(words, index=column.index, dtype=object)
 
 

@@ -106,10 +106,14 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         rare = [RARE] if len(frequent) < len(counts) or not frequent else []
         return [level for level in frequent if level != RARE] + rare
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a table must have."""
+        sensitive = () if self.sensitive is None else self.sensitive.columns
+        return tuple(dict.fromkeys([*self.numeric, *self.categorical, *sensitive]))
+
     def _words(self, X: pd.DataFrame) -> dict[str, pd.Series]:
-        wanted = [*self.numeric, *self.categorical]
-        wanted += [] if self.sensitive is None else self.sensitive.columns
-        absent = [name for name in wanted if name not in X.columns]
+        absent = [name for name in self.columns if name not in X.columns]
         if absent:
             raise InvalidDataError(
                 f"the table lacks {listed(absent)}, which the model was trained on."

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +16,28 @@ from pyarrow import csv, parquet
 from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["MISSING_WORDS", "file_hash", "read_table", "require_columns"]
+__all__ = [
+    "LARGEST_BLOCK",
+    "MISSING_WORDS",
+    "as_frame",
+    "check_file",
+    "check_flat",
+    "check_names",
+    "csv_conversion",
+    "file_hash",
+    "is_parquet",
+    "not_utf8",
+    "read_table",
+    "readable",
+    "require_columns",
+]
 
 MISSING_WORDS = ("", "?", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL")
 """What stands for a missing value in a CSV file."""
 
 _PARQUET = (".parquet", ".pq")
-_LARGEST_BLOCK = 2**31 - 1
+LARGEST_BLOCK = 2**31 - 1
+"""Bytes of CSV that can be parsed at once."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -41,6 +59,23 @@ def read_table(path: Path) -> pd.DataFrame:
     InvalidDataError
         If the file is missing, empty, no table, ragged or not UTF-8.
     """
+    name = check_file(path)
+    with readable(name):
+        table = parquet.read_table(path) if is_parquet(path) else _read_csv(path)
+        check_names(table.column_names, name)
+    if not table.num_rows:
+        raise InvalidDataError(f"{name} has a header but no rows.")
+    check_flat(table.schema, name)
+    return as_frame(table, name)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the name says Parquet; everything else is CSV."""
+    return path.suffix.lower() in _PARQUET
+
+
+def check_file(path: Path) -> str:
+    """Raise unless there is a file with something in it; return its name for messages."""
     name = f"'{one_line(path)}'"
     if not path.exists():
         raise InvalidDataError(f"{name} does not exist.")
@@ -48,30 +83,53 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InvalidDataError(f"{name} is a folder, not a CSV or Parquet file.")
     if not path.stat().st_size:
         raise InvalidDataError(f"{name} is empty.")
-    is_parquet = path.suffix.lower() in _PARQUET
-    try:
-        table = parquet.read_table(path) if is_parquet else _read_csv(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InvalidDataError(f"{name} cannot be read: {_reason(error)}") from None
-    repeated = pd.Index(table.column_names)
+    return name
+
+
+def check_names(columns: Sequence[str], name: str) -> None:
+    """Raise if two columns share a name."""
+    repeated = pd.Index(columns)
     if repeated.has_duplicates:
         twice = listed(repeated[repeated.duplicated()].unique())
         raise InvalidDataError(f"{name} has columns of the same name: {twice}.")
-    if not table.num_rows:
-        raise InvalidDataError(f"{name} has a header but no rows.")
-    return _as_frame(table, name)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Say in one line why a file cannot be read."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{name} cannot be read: {_reason(error)}") from None
 
 
 def _read_csv(path: Path) -> pa.Table:
     return csv.read_csv(
         path,
         # One block: types are guessed from the whole column, not from its first megabyte.
-        read_options=csv.ReadOptions(block_size=min(path.stat().st_size + 1, _LARGEST_BLOCK)),
+        read_options=csv.ReadOptions(block_size=min(path.stat().st_size + 1, LARGEST_BLOCK)),
         parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            null_values=[*MISSING_WORDS, *(f" {word}" for word in MISSING_WORDS)],
-            strings_can_be_null=True,
-        ),
+        convert_options=csv_conversion(),
+    )
+
+
+def csv_conversion(
+    types: Mapping[str, pa.DataType] | None = None, only: Sequence[str] = ()
+) -> csv.ConvertOptions:
+    """How words of a CSV file become values: types that are known, columns that are wanted."""
+    return csv.ConvertOptions(
+        column_types=dict(types or {}),
+        include_columns=list(only),
+        null_values=[*MISSING_WORDS, *(f" {word}" for word in MISSING_WORDS)],
+        strings_can_be_null=True,
+    )
+
+
+def not_utf8(name: str, column: str) -> InvalidDataError:
+    """Make the error for a column in another encoding."""
+    return InvalidDataError(
+        f"{name} cannot be read: column '{one_line(column)}' is not UTF-8 text; save it "
+        "as UTF-8 (or Parquet)."
     )
 
 
@@ -87,26 +145,30 @@ def _reason(error: Exception) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _as_frame(table: pa.Table, name: str) -> pd.DataFrame:
+def check_flat(schema: pa.Schema, name: str) -> None:
+    """Raise if a column holds something else than single values."""
+    for column in schema:
+        if pa.types.is_nested(column.type):
+            raise InvalidDataError(
+                f"{name}: column '{one_line(column.name)}' holds lists or records, not single "
+                "values."
+            )
+
+
+def as_frame(table: pa.Table, name: str) -> pd.DataFrame:
+    """Make a frame with one way to be missing; ``name`` is the file's in messages."""
     columns: dict[str, pd.Series] = {}
     for column, values in zip(table.column_names, table.columns, strict=True):
         kind = values.type
-        if pa.types.is_nested(kind):
-            raise InvalidDataError(
-                f"{name}: column '{one_line(column)}' holds lists or records, not single values."
-            )
         if pa.types.is_dictionary(kind):
             values = values.cast(kind.value_type)  # noqa: PLW2901
         if pa.types.is_decimal(kind) or pa.types.is_null(kind):
             values = values.cast(pa.float64())  # noqa: PLW2901
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
             # Columns that are not UTF-8 come as bytes.
-            raise InvalidDataError(
-                f"{name} cannot be read: column '{one_line(column)}' is not UTF-8 text; save it "
-                "as UTF-8 (or Parquet)."
-            )
+            raise not_utf8(name, column)
         columns[column] = _clean(values.to_pandas())
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows))
 
 
 def _clean(values: pd.Series) -> pd.Series:
@@ -114,18 +176,32 @@ def _clean(values: pd.Series) -> pd.Series:
         return values
     if pd.api.types.is_datetime64_any_dtype(values):
         return values
-    stripped = [v.strip() if isinstance(v, str) else v for v in values.astype(object)]
-    absent = [pd.isna(v) or v in MISSING_WORDS for v in stripped]
-    objects = np.array([None if a else v for v, a in zip(stripped, absent, strict=True)], object)
-    return pd.Series(objects, dtype=object)
+    objects = values.astype(object)
+    if pd.api.types.infer_dtype(objects, skipna=True) == "string":
+        # Words repeat: each is looked at once.
+        codes, words = pd.factorize(objects.to_numpy(), use_na_sentinel=True)
+        cleaned = np.array([*(_word_or_none(word) for word in words), None], dtype=object)
+        return pd.Series(cleaned[codes], dtype=object)
+    return pd.Series(
+        np.array([None if pd.isna(v) else _word_or_none(v) for v in objects], dtype=object),
+        dtype=object,
+    )
 
 
-def require_columns(frame: pd.DataFrame, names: tuple[str, ...], *, what: str) -> None:
-    """Raise unless the table has these columns."""
-    absent = [name for name in names if name not in frame.columns]
+def _word_or_none(value: Any) -> Any:
+    stripped = value.strip() if isinstance(value, str) else value
+    return None if stripped in MISSING_WORDS else stripped
+
+
+def require_columns(
+    table: pd.DataFrame | Sequence[str], names: Sequence[str], *, what: str
+) -> None:
+    """Raise unless the table, or the list of its columns, has these."""
+    columns = list(table.columns) if isinstance(table, pd.DataFrame) else list(table)
+    absent = [name for name in names if name not in columns]
     if absent:
         raise InvalidDataError(
-            f"{what} {listed(absent)} not found; the columns are {listed(frame.columns, most=12)}."
+            f"{what} {listed(absent)} not found; the columns are {listed(columns, most=12)}."
         )
 
 

@@ -1,0 +1,111 @@
+"""How far a long command is: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from fairtrain._text import one_line
+
+__all__ = ["progress", "status_line"]
+
+_EVERY = 5.0  # seconds between two plain lines
+
+
+def status_line(done: float, total: float, seconds: float, unit: str) -> str:
+    """Say how much is done, how fast, and how long the rest will take.
+
+    Parameters
+    ----------
+    done, total : float
+        Of what is counted.
+    seconds : float
+        Since the start.
+    unit : str
+        What is counted, in the plural.
+
+    Examples
+    --------
+    >>> status_line(2_000_000, 5_000_000, 20, "rows")
+    '2,000,000 of 5,000,000 rows (40 %), 100,000 rows/s, 30 s left'
+    """
+    share = done / total if total else 1.0
+    said = f"{done:,.0f} of {total:,.0f} {unit} ({share:.0%})".replace("%)", " %)")
+    speed = done / seconds if seconds > 0 else 0.0
+    if not speed:
+        return said
+    shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+    left = (total - done) / speed
+    return f"{said}, {shown} {unit}/s, {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+@contextmanager
+def progress(
+    title: str, total: float, *, unit: str = "rows", quiet: bool = False
+) -> Iterator[Callable[[float], None]]:
+    """Show progress on standard error; yields a function to call with what was just done.
+
+    Parameters
+    ----------
+    title : str
+        What is going on.
+    total : float
+        Amount of work.
+    unit : str, default="rows"
+        What is counted, in the plural.
+    quiet : bool, default=False
+        Show nothing, because the results go to the same terminal.
+    """
+    console = Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
+    if quiet:
+        yield lambda _: None
+    elif console.is_terminal:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), _Status(unit))
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(one_line(title), total=total)
+            yield lambda amount: bar.advance(task, amount)
+    else:
+        yield _plain_lines(one_line(title), total, unit)
+
+
+class _Status(ProgressColumn):
+    """What :func:`status_line` says of a task."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Render the task's line."""
+        return Text(status_line(task.completed, task.total or 0, task.elapsed or 0.0, self._unit))
+
+
+def _plain_lines(title: str, total: float, unit: str) -> Callable[[float], None]:
+    start = last = time.monotonic()
+    done = 0.0
+
+    def advance(amount: float) -> None:
+        nonlocal done, last
+        done += amount
+        now = time.monotonic()
+        if now - last >= _EVERY and done < total:
+            sys.stderr.write(f"fairtrain: {title}: {status_line(done, total, now - start, unit)}\n")
+            sys.stderr.flush()
+            last = now
+
+    return advance
