@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,7 @@ def test_run_folder(trained: Path) -> None:
         "config.toml",
         "metrics.json",
         "model",
+        "model_card.md",
         "report.html",
     ]
     assert [p.name for p in trained.parent.iterdir()] == ["x"]
@@ -187,7 +189,8 @@ def test_a_sweep_chooses_and_judges_apart(swept: Path) -> None:
     assert numbers["models"][1]["n_rows"] == numbers["rows"]["certification"] == 360
     assert load(swept / "model")["model"].difference_bound == value
     assert not (swept.parent / ".swept.sweep").exists()
-    assert any("Chosen on 240 validation rows" in note for note in numbers["notes"])
+    assert "Chosen on 240 validation rows" in numbers["choice"][0]
+    assert "svg" in (swept / "report.html").read_text()
 
 
 def test_a_stopped_sweep_goes_on(table: Path, tmp_path: Path) -> None:
@@ -226,6 +229,19 @@ def test_a_stopped_sweep_goes_on(table: Path, tmp_path: Path) -> None:
     done = subprocess.run([*run, "go", "-", *command], capture_output=True, check=True)
     assert b"frontier" in done.stdout.lower()
     assert len(pd.read_csv(out / "frontier.csv")) == 3
+
+
+def test_pages_again_with_a_reason(swept: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(swept, tmp_path / "run")
+    (run / "report.html").unlink()
+    reason = tmp_path / "reason.txt"
+    reason.write_text("The board asked for it.")
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").read_text() == (swept / "report.html").read_text()
+    assert main(["report", str(run), "--rationale", f"@{reason}"]) == 0
+    for name in ("report.html", "model_card.md", "metrics.json"):
+        assert "The board asked for it." in (run / name).read_text()
+    assert main(["report", str(tmp_path)]) == 2
 
 
 def test_compare(trained: Path, swept: Path, capsys: pytest.CaptureFixture[str]) -> None:

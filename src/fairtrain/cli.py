@@ -148,6 +148,7 @@ def train(
     validation: float = 0.2,
     certification: float = 0.3,
     seed: int = 0,
+    rationale: str = "",
     force: Annotated[bool, _FLAG] = False,
 ) -> None:
     """Train a fair model, judge it beside an unconstrained one, write a run folder.
@@ -201,6 +202,8 @@ def train(
         Share of the rows that only judge.
     seed
         Same seed, same result.
+    rationale
+        Why this constraint was chosen, or @FILE: for report and model card.
     force
         Replace the run folder if it exists.
     """
@@ -231,6 +234,7 @@ def train(
         validation=validation,
         certification=certification,
         seed=seed,
+        rationale=_reason(rationale),
         force=force,
     )
     run_train(options, _sensitive(sensitive, bin, missing))
@@ -261,6 +265,7 @@ def sweep(
     validation: float = 0.2,
     certification: float = 0.3,
     seed: int = 0,
+    rationale: str = "",
     force: Annotated[bool, _FLAG] = False,
 ) -> None:
     """Train over a range of bounds or strengths, choose, judge the choice on untouched rows.
@@ -279,7 +284,7 @@ def sweep(
         Where the bound goes (--method regularized: eta, adversarial: strength), such as .01,.05,.1.
     seeds
         Models for each value.
-    use_sensitive, missing, bin, categorical, drop, certification, seed, force
+    use_sensitive, missing, bin, categorical, drop, certification, seed, rationale, force
         As in train.
     validation
         Share of the rows that score the models and choose one.
@@ -307,6 +312,7 @@ def sweep(
         validation=validation,
         certification=certification,
         seed=seed,
+        rationale=_reason(rationale),
         force=force,
     )
     run_sweep(
@@ -316,6 +322,22 @@ def sweep(
         max_gap=max_gap,
         seeds=seeds,
     )
+
+
+@app.command
+def report(run: Path, *, rationale: str | None = None) -> None:
+    """Write report and model card of a run again, with another reason if one is given.
+
+    Parameters
+    ----------
+    run
+        Run folder.
+    rationale
+        Why this constraint was chosen, or @FILE.
+    """
+    from fairtrain._commands.pages import report as again
+
+    again(run, rationale=None if rationale is None else _reason(rationale))
 
 
 @app.command
@@ -393,6 +415,12 @@ def _sensitive(columns: Names, bins: Names, missing: Missing):  # type: ignore[n
     from fairtrain._text import flatten
 
     return SensitiveColumns(flatten(columns), parse_bins(bins), missing)
+
+
+def _reason(text: str) -> str:
+    from fairtrain._commands.pages import read_reason
+
+    return read_reason(text)
 
 
 def _numbers(items: Names) -> tuple[float, ...]:

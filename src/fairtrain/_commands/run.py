@@ -35,9 +35,9 @@ from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.datasets import load_loanapp
 from fairtrain.exceptions import InvalidParameterError, StoppedError
 from fairtrain.persistence import save
-from fairtrain.report import RunSummary, render_report
+from fairtrain.report import FrontierChart, RunSummary, render_card, render_report
 
-__all__ = ["TrainOptions", "run_demo", "run_sweep", "run_train"]
+__all__ = ["TrainOptions", "run_demo", "run_sweep", "run_train", "write_pages"]
 
 _PACKAGES = (
     "numpy",
@@ -78,6 +78,7 @@ class TrainOptions:
     validation: float = 0.2
     certification: float = 0.3
     seed: int = 0
+    rationale: str = ""
     force: bool = False
 
 
@@ -203,8 +204,12 @@ def run_sweep(
         models=found.models,
         row_counts={part: sum(group[part] for group in counts.values()) for part in parts},
         group_counts=counts,
-        settings={**settings, "seeds": seeds, **made_with},
-        notes=(in_words(found.chosen, found.frontier), *found.notes),
+        settings={**settings, "seeds": seeds},
+        notes=found.notes,
+        rationale=options.rationale,
+        choice=(in_words(found.chosen, found.frontier),),
+        frontiers=(FrontierChart.from_frontier(found.frontier, found.chosen),),
+        made_with={**made_with, "seed": options.seed},
     )
     with new_folder(options.out, force=options.force) as folder:
         write_frontier(folder, found.frontier)
@@ -213,7 +218,8 @@ def run_sweep(
     forget(cache)
     say(str(found.frontier))
     print_models(summary)
-    say("", *summary.explanation(), *(f"Note: {note}" for note in summary.notes))
+    say("", *summary.choice, *summary.explanation())
+    say(*(f"Note: {note}" for note in summary.notes))
     say("", f"Frontier, chosen model, numbers and report are in {options.out}.")
     return summary
 
@@ -254,6 +260,10 @@ def run_demo(out: Path, *, estimator: EstimatorName = "logistic", seed: int = 0)
         "validation": plan.validation,
         "certification": plan.certification,
         "seed": seed,
+        "rationale": (
+            "An example: lenders are asked to explain differences in approval, whoever they come "
+            "from; 5 points is a bound to look at, not one that anybody agreed on."
+        ),
     }
     return _run(
         frame,
@@ -293,10 +303,11 @@ def _run(
     command: str = "train",
 ) -> RunSummary:
     absent: dict[str, str] = {}
+    charts: tuple[FrontierChart, ...] = ()
     with new_folder(out, force=force) as folder:
         if command == "demo":
             trained, absent = train_all(frame, label, plan, outcome=outcome)
-            draw_frontier(folder, frame, label, plan)
+            charts = (FrontierChart.from_frontier(draw_frontier(folder, frame, label, plan)),)
         else:
             trained = train(frame, label, plan, outcome=outcome)
         made_with = {"fairtrain": fairtrain.__version__, **_versions(), "data_sha256": digest}
@@ -308,8 +319,11 @@ def _run(
             models=trained.models,
             row_counts=trained.row_counts,
             group_counts=trained.group_counts,
-            settings={**settings, **made_with},
+            settings=settings,
             notes=trained.notes,
+            rationale=str(settings.get("rationale", "")),
+            frontiers=charts,
+            made_with={**made_with, "seed": plan.seed},
         )
         _write(folder, trained.model, summary, {command: settings, "made_with": made_with})
     print_groups(trained.group_counts)
@@ -328,7 +342,13 @@ def _write(
     numbers = json.dumps(summary.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / "metrics.json").write_text(numbers + "\n", encoding="utf-8")
     (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    write_pages(folder, summary)
+
+
+def write_pages(folder: Path, summary: RunSummary) -> None:
+    """Write ``report.html`` and ``model_card.md``."""
     (folder / "report.html").write_text(render_report(summary), encoding="utf-8")
+    (folder / "model_card.md").write_text(render_card(summary), encoding="utf-8")
 
 
 def _in_words(constraint: Constraint, columns: tuple[str, ...]) -> str:

@@ -98,10 +98,7 @@ def sweep(
         notes.append(f"{error} The fairest model was taken.")
     baseline = rows.fit(METHODS[plan.method].baseline(plan.settings(label)))
     title = f"{frontier.param} {chosen.value:g}"
-    judged = (
-        rows.judged("baseline", baseline, outcome),
-        rows.judged(title, chosen.model, outcome),
-    )
+    judged = rows.judged_all({"baseline": baseline, title: chosen.model}, outcome)
     model = Pipeline([("features", rows.features), ("model", chosen.model)])
     return Swept(frontier, chosen, model, judged, tuple(notes), rows.counts(None))
 

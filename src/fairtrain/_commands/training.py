@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,7 +128,7 @@ def train(frame: pd.DataFrame, label: Label, plan: Plan, *, outcome: str) -> Tra
         warnings.simplefilter("always")
         baseline = rows.fit(method.baseline(settings))
         fair = rows.fit(method.fair(settings))
-    models = (rows.judged("baseline", baseline, outcome), rows.judged("fair model", fair, outcome))
+    models = rows.judged_all({"baseline": baseline, "fair model": fair}, outcome)
     model = Pipeline([("features", rows.features), ("model", fair)])
     counts = rows.counts(fair)
     return Trained(model, models, _totals(counts), counts, _notes(caught))
@@ -153,21 +153,19 @@ def train_all(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         first = METHODS["reductions"]
-        models = [rows.judged("baseline", rows.fit(first.baseline(settings)), outcome)]
         fair = rows.fit(first.fair(settings))
-        models.append(rows.judged(first.title, fair, outcome))
+        fitted = {"baseline": rows.fit(first.baseline(settings)), first.title: fair}
         for name, method in METHODS.items():
             if name == "reductions":
                 continue
             try:
-                fitted = rows.fit(method.fair(replace(settings, estimator=None)))
+                fitted[method.title] = rows.fit(method.fair(replace(settings, estimator=None)))
             except MissingDependencyError as error:
                 absent[name] = str(error)
-                continue
-            models.append(rows.judged(method.title, fitted, outcome))
+    models = rows.judged_all(fitted, outcome)
     model = Pipeline([("features", rows.features), ("model", fair)])
     counts = rows.counts(fair)
-    return Trained(model, tuple(models), _totals(counts), counts, _notes(caught)), absent
+    return Trained(model, models, _totals(counts), counts, _notes(caught)), absent
 
 
 @dataclass(frozen=True)
@@ -240,20 +238,28 @@ class Prepared:
         _hide_small_cells(fitted)
         return fitted
 
-    def judged(self, title: str, model: Any, outcome: str) -> Judged:
-        """Judge a model on the certification rows."""
+    def judged_all(self, models: Mapping[str, Any], outcome: str) -> tuple[Judged, ...]:
+        """Judge models on the certification rows; the first is the one that others cost against."""
         at, plan = self.split.certification, self.plan
-        decision, score = decide(model, self.X[at], self.label)
-        return judged(
-            title,
-            (plan.constraint,),
-            self.label.target[at],
-            decision,
-            self.groups.take(at),
-            outcome=outcome,
-            score=score,
-            over=plan.constraint.over,
-        )
+        found: list[Judged] = []
+        ordinary: NDArray[np.float64] | None = None
+        for title, model in models.items():
+            decision, score = decide(model, self.X[at], self.label)
+            found.append(
+                judged(
+                    title,
+                    (plan.constraint,),
+                    self.label.target[at],
+                    decision,
+                    self.groups.take(at),
+                    outcome=outcome,
+                    score=score,
+                    over=plan.constraint.over,
+                    against=ordinary,
+                )
+            )
+            ordinary = decision if ordinary is None else ordinary
+        return tuple(found)
 
     def counts(self, model: Any) -> dict[str, dict[str, int]]:
         """Rows of every group that train, steer and certify a model."""
