@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +34,15 @@ class _Counts:
             self.sums[name] = self.sums.get(name, 0.0) + float(total)
             self.rows[name] = self.rows.get(name, 0.0) + float(count)
 
-    def arrays(self, least: float) -> tuple[list[str], Floats, Floats]:
+    def names(self, least: float) -> list[str]:
+        """Groups with rows enough."""
+        return [name for name, count in self.rows.items() if count >= least]
+
+    def arrays(
+        self, least: float, among: Collection[str] | None = None
+    ) -> tuple[list[str], Floats, Floats]:
         """Names, means and rows of the groups with rows enough."""
-        names = [name for name, count in self.rows.items() if count >= least]
+        names = [n for n in self.names(least) if among is None or n in among]
         rows = np.array([self.rows[name] for name in names])
         return names, np.array([self.sums[name] for name in names]) / rows, rows
 
@@ -48,7 +55,8 @@ class FairnessMonitor:
     sudden break, the latter a slow one). *Broken*: does the lower confidence limit of the gap,
     which allows for the choice of the widest pair, lie beyond the bound? *Drifted*: does it lie
     beyond the upper limit of the gap in the reference? Window t may spend
-    :math:`\alpha_t = \alpha \cdot 6 / (\pi^2 t^2)`, shared equally among the questions and rates.
+    :math:`\alpha_t = \alpha \cdot 6 / (\pi^2 t^2)`, two thirds of which go to these questions and
+    rates in equal parts; the reference, which is used again and again, spends the last third once.
     The shares sum to alpha, so that over any number of windows the chance of one false alarm is at
     most alpha, up to the accuracy of the intervals. Windows must be disjoint sets of rows.
 
@@ -128,7 +136,8 @@ class FairnessMonitor:
     def set_reference(self, y_pred: Any, sensitive_features: Any, y_true: Any = None) -> None:
         """Give the decisions that later ones are compared with, such as the certification rows.
 
-        Without this the first window is the reference.
+        Without this the first window with two groups of ``min_rows`` is the reference. Groups that
+        the reference does not know, or knows by fewer rows, are not asked whether they drifted.
 
         Parameters
         ----------
@@ -163,10 +172,7 @@ class FairnessMonitor:
         """
         found = self._measured(self._read(y_pred, sensitive_features, y_true))
         number = len(self.windows) + 1
-        first = not self._reference
-        if first:
-            self._reference = found
-        share = self.alpha * 6 / (np.pi**2 * number**2) / (4 * len(found))
+        share = self.alpha * 6 / (np.pi**2 * number**2) / (6 * len(found))
         new = [name for name in next(iter(found.values())).rows if name not in self._known]
         rows = []
         for key, counts in found.items():
@@ -175,10 +181,12 @@ class FairnessMonitor:
             rows.append(
                 {
                     "window": number,
-                    **self._row(key, counts, total, share, first=first),
+                    **self._row(key, counts, total, share),
                     "new_groups": ", ".join(new) if number > 1 else "",
                 }
             )
+            if key not in self._reference and len(counts.names(self.min_rows)) > 1:
+                self._reference[key] = counts  # the first window that can be compared with
         self._known |= dict.fromkeys(new, number)
         table = pd.DataFrame(rows)
         self.windows.append(table)
@@ -226,43 +234,60 @@ class FairnessMonitor:
                 found[number, rate.name] = counts
         return found
 
-    def _row(
-        self, key: Key, counts: _Counts, total: _Counts, share: float, *, first: bool
-    ) -> dict[str, Any]:
+    def _row(self, key: Key, counts: _Counts, total: _Counts, share: float) -> dict[str, Any]:
         constraint = self._asked[key[0]]
-        is_ratio = constraint.kind == "ratio"
-        bound = constraint.bound
+        is_ratio, bound = constraint.kind == "ratio", constraint.bound
         names, low, high, value, ends = self._compared(counts, is_ratio, 0.05)
-        row: dict[str, Any] = {
+        whole = self._compared(total, is_ratio, 0.05)
+        worst = [self._worst(part, is_ratio, share) for part in (counts, total)]
+        broken = [w < bound if is_ratio else w > bound for w in worst]
+        drifted = self._drifted(key, (counts, total), is_ratio, share)
+        # Where only the whole record tells, its groups are the ones to name.
+        shown, at = (names, ends) if names and not (broken[1] and not broken[0]) else (
+            whole[0], whole[4]
+        )  # fmt: skip
+        return {
             "constraint": constraint.name,
             "rate": key[1].replace("_", " "),
             "rows": int(sum(counts.rows.values())),
             "gap": value,
             "lower": low,
             "upper": high,
-            "gap_all": self._compared(total, is_ratio, 0.05)[3],
-            "highest": names[ends[0]] if names else "",
-            "lowest": names[ends[1]] if names else "",
+            "gap_all": whole[3],
+            "highest": shown[at[0]] if shown else "",
+            "lowest": shown[at[1]] if shown else "",
             "bound": bound,
+            "broken": any(broken),
+            "drifted": drifted,
+            "rows_needed": np.nan if any(broken) else self._needed(counts, constraint),
         }
-        worst = [self._worst(part, is_ratio, share) for part in (counts, total)]
-        row["broken"] = any(w < bound if is_ratio else w > bound for w in worst)
-        row["drifted"] = False
-        if not first:
-            # The reference is one sample, used in every window: it spends its share once.
-            limits = self._compared(
-                self._reference[key], is_ratio, self.alpha / (4 * len(total.rows))
-            )
-            known = limits[1] if is_ratio else limits[2]
-            row["drifted"] = any(w < known if is_ratio else w > known for w in worst)
-        row["rows_needed"] = self._needed(counts, constraint) if not row["broken"] else np.nan
-        return row
+
+    def _drifted(
+        self, key: Key, parts: tuple[_Counts, _Counts], is_ratio: bool, share: float
+    ) -> bool:
+        """Whether the gap among groups that the reference knows has certainly widened."""
+        reference = self._reference.get(key)
+        if reference is None:
+            return False
+        # One sample, used in every window: it spends its third of alpha once.
+        spent = self.alpha / (3 * len(self._total))
+        for part in parts:
+            among = set(reference.names(self.min_rows)) & set(part.names(self.min_rows))
+            known = self._compared(reference, is_ratio, spent, among)
+            now = self._worst(part, is_ratio, share, among)
+            if (now < known[1]) if is_ratio else (now > known[2]):
+                return True
+        return False
 
     def _compared(
-        self, counts: _Counts, is_ratio: bool, alpha: float
+        self,
+        counts: _Counts,
+        is_ratio: bool,
+        alpha: float,
+        among: Collection[str] | None = None,
     ) -> tuple[list[str], float, float, float, tuple[int, int]]:
         """Names, limits, estimate and extreme groups; NaN where fewer than two can be compared."""
-        names, mean, rows = counts.arrays(self.min_rows)
+        names, mean, rows = counts.arrays(self.min_rows, among)
         if len(names) < 2:
             return [], np.nan, np.nan, np.nan, (-1, -1)
         interval = ratio_interval if is_ratio else gap_interval
@@ -270,9 +295,15 @@ class FairnessMonitor:
         ends = int(found.highest), int(found.lowest)
         return names, float(found.lower), float(found.upper), float(found.estimate), ends
 
-    def _worst(self, counts: _Counts, is_ratio: bool, alpha: float) -> float:
+    def _worst(
+        self,
+        counts: _Counts,
+        is_ratio: bool,
+        alpha: float,
+        among: Collection[str] | None = None,
+    ) -> float:
         """The limit on the far side of the estimate from the bound: what is certain by now."""
-        _, low, high, _, _ = self._compared(counts, is_ratio, 2 * alpha)
+        _, low, high, _, _ = self._compared(counts, is_ratio, 2 * alpha, among)
         return high if is_ratio else low
 
     def _needed(self, counts: _Counts, constraint: Constraint) -> float:

@@ -18,6 +18,10 @@ from fairtrain.exceptions import InvalidParameterError
 __all__ = ["Candidates", "candidates_of", "fit_candidate", "seeds_from"]
 
 
+RESERVED = ("seed", "performance", "gap", "dominated", "near_constant", "seconds", "n_seeds")
+"""Names of columns of a frontier."""
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Unfitted models.
@@ -85,6 +89,8 @@ def candidates_of(
     where = tuple(_read_etas(etas) if values is None else values)
     if not where:
         raise InvalidParameterError("there is nothing to train: the list of values is empty.")
+    if moving in RESERVED:
+        raise InvalidParameterError(f"param={moving!r} cannot be moved: a column has that name.")
     if len(set(map(repr, where))) < len(where):
         raise InvalidParameterError(f"{moving} has the same value twice in {list(where)}.")
     if isinstance(model, type):
@@ -151,13 +157,13 @@ def _template(model: Any, options: Mapping[str, Any], moving: str) -> tuple[Any,
 
 def _at(template: Any, param: str, value: Any, seed: int, n_seeds: int) -> Any:
     made = clone(template)
+    made.set_params(**{param: clone(value, safe=False)})
     chance = {
         name: seed
         for name in made.get_params(deep=True)
         if name == "random_state" or name.endswith("__random_state")
     }
-    made.set_params(**chance)
-    made.set_params(**{param: value})
+    made.set_params(**{name: seed for name in chance if name != param})
     if n_seeds > 1 and _is_module(getattr(made, "module", None)):
         made.set_params(module=_initialised(made.module, seed))
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import types
 from collections.abc import Iterable, Mapping
@@ -58,6 +59,8 @@ def _leaf(what: Any) -> bytes | None:
     """What stands for a value without parts; None if it has some."""
     if what is None or isinstance(what, bool | int | float | complex | str | bytes | np.generic):
         return repr(what).encode()
+    if isinstance(what, type) and what.__module__ == "__main__":
+        return None  # a class of a notebook or script may be written anew
     if isinstance(what, type | types.BuiltinFunctionType | types.ModuleType):
         return f"{getattr(what, '__module__', '')}.{what.__name__}".encode()
     if (array := _as_array(what)) is not None:
@@ -67,7 +70,16 @@ def _leaf(what: Any) -> bytes | None:
     return None if getattr(what, "__dict__", None) else str(joblib.hash(what)).encode()
 
 
-_CONTAINERS = (Mapping, list, tuple, set, frozenset, types.FunctionType, types.CodeType)
+_CONTAINERS = (
+    Mapping,
+    list,
+    tuple,
+    set,
+    frozenset,
+    types.FunctionType,
+    types.CodeType,
+    functools.partial,
+)
 
 
 def _parts(what: Any) -> Iterable[Any]:
@@ -83,16 +95,28 @@ def _parts(what: Any) -> Iterable[Any]:
 def _parts_of_code(what: Any) -> tuple[Any, ...] | None:
     if isinstance(what, types.CodeType):
         return what.co_code, what.co_consts, what.co_names
+    if isinstance(what, functools.partial):
+        return what.func, what.args, what.keywords
+    if isinstance(what, type):
+        return what.__qualname__, {k: v for k, v in vars(what).items() if callable(v)}
     if not isinstance(what, types.FunctionType):
         return None
     around = [cell.cell_contents for cell in what.__closure__ or ()]
     names = (what.__module__, what.__qualname__)
-    return *names, what.__code__, around, what.__defaults__, what.__kwdefaults__
+    seen = {n: what.__globals__[n] for n in what.__code__.co_names if n in what.__globals__}
+    plain = (bool, int, float, str, tuple, type(None), types.FunctionType)
+    read = {n: v for n, v in seen.items() if isinstance(v, plain)}
+    return *names, what.__code__, around, what.__defaults__, what.__kwdefaults__, read
 
 
 def _parts_of_object(what: Any) -> tuple[Any, ...]:
     if hasattr(what, "state_dict") and hasattr(what, "named_parameters"):
-        return repr(what), dict(what.state_dict())
+        # Plain attributes may be read in forward, and are in no state dict.
+        own = [
+            {k: v for k, v in vars(part).items() if not k.startswith("_") and not callable(v)}
+            for part in what.modules()
+        ]
+        return repr(what), type(what), dict(what.state_dict()), own
     return (what.get_params(deep=False) if hasattr(what, "get_params") else vars(what),)
 
 

@@ -18,7 +18,6 @@ from fairtrain.constraints import as_constraints
 from fairtrain.exceptions import InvalidParameterError, NearConstantWarning, SameRowsWarning
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.tradeoff.dominance import dominated, hypervolume, knee
-from fairtrain.tradeoff.fingerprint import fingerprint
 from fairtrain.tradeoff.scoring import HeldRows, Score, Scorer
 
 __all__ = ["Chosen", "ParetoFrontier"]
@@ -98,7 +97,7 @@ class ParetoFrontier:
     baseline: Score | None = None
     notes: tuple[str, ...] = ()
     n_validation: int = 0
-    validation_digest: str = field(default="", repr=False)
+    known_rows: frozenset[int] = field(default=frozenset(), repr=False)
 
     @property
     def performance_name(self) -> str:
@@ -126,8 +125,9 @@ class ParetoFrontier:
             ``dominated`` among the means, ``near_constant`` of any, mean ``seconds``.
         """
         rows = []
-        for value, same in self.points.groupby(self.param, sort=False, dropna=False):
-            row: dict[str, Any] = {self.param: value, "n_seeds": len(same)}
+        shown = self.points[self.param].map(repr)
+        for _, same in self.points.groupby(shown, sort=False):
+            row: dict[str, Any] = {self.param: same[self.param].iloc[0], "n_seeds": len(same)}
             for name in ("performance", "gap"):
                 found = same[name].to_numpy()
                 row[name] = found.mean()
@@ -243,7 +243,7 @@ class ParetoFrontier:
         Warns
         -----
         SameRowsWarning
-            If these are the validation rows; the report then says that they steered.
+            If rows that trained or chose are among them; the report then says that they steered.
         """
         limit = self.bound if max_gap is None else max_gap
         if limit is None:
@@ -255,10 +255,12 @@ class ParetoFrontier:
             )
         chosen = self.select(limit) if chosen is None else chosen
         rows = HeldRows(X, y, sensitive_features, sample_weight)
-        same = bool(self.validation_digest) and digest_of(rows) == self.validation_digest
+        # Hashes of a sample of the rows that trained and chose: all, or a good part, are found.
+        same = bool(self.known_rows & rows.hashes())
         if same:
             warnings.warn(
-                "these rows chose the point, so they cannot certify it; pass others.",
+                "some of these rows trained the models or chose the point, so they cannot certify "
+                "it; pass others.",
                 SameRowsWarning,
                 stacklevel=2,
             )
@@ -328,11 +330,6 @@ class ParetoFrontier:
             gap=float(row["gap"]),
             near_constant=bool(row["near_constant"]),
         )
-
-
-def digest_of(rows: HeldRows) -> str:
-    """Fingerprint of rows, by which the same ones are known again."""
-    return fingerprint(rows.X, rows.y)
 
 
 def _as_text(value: Any) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain import _validation as inputs
@@ -28,7 +30,7 @@ Floats = NDArray[np.float64]
 PERFORMANCES = ("accuracy", "balanced_accuracy", "roc_auc")
 """Names that ``performance=`` takes."""
 
-_RESAMPLES = 200
+_RESAMPLES, _SKETCH = 200, 128
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,13 @@ class Scorer:
         performance = self._performance(model, decided, rows)
         if report is None:
             assert callable(self.metric)
-            found = float(self.metric(rows.y, self._labels(decided), rows.sensitive_features))
+            found = rows.ask(self.metric, self._labels(decided))
             return Score(*performance, found, math.nan, math.nan, _constant(decided))
-        widest = max(report.results, key=lambda r: r.achieved)
-        return Score(
-            *performance, widest.achieved, widest.lower, widest.upper, report.near_constant
+        achieved, lower, upper = (
+            max(getattr(result, name) for result in report.results)
+            for name in ("achieved", "lower", "upper")
         )
+        return Score(*performance, achieved, lower, upper, report.near_constant)
 
     def report(
         self,
@@ -184,16 +187,17 @@ class HeldRows:
     """
 
     def __init__(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> None:
+        like = X if inputs.has_index(X) else y
+        inputs.require_same_order(like, y=y, sample_weight=sample_weight)
         self.X = X
         self.y = inputs.column_of_labels(y)
-        self.sensitive_features = sensitive_features
+        self.sensitive_features = inputs.align_to(like, sensitive_features, "sensitive_features")
         inputs.check_lengths(inputs.number_of_rows(X), y=self.y)
         self.weight = inputs.as_sample_weight(sample_weight, len(self.y))
 
     def codes(self, scheme: GroupScheme) -> NDArray[np.int64]:
         """Groups of the rows; one that training never saw raises."""
-        like = self.X if inputs.has_index(self.X) else None
-        codes: NDArray[np.int64] = scheme.encode(self.sensitive_features, like=like)
+        codes: NDArray[np.int64] = scheme.encode(self.sensitive_features)
         inputs.check_lengths(len(self.y), sensitive_features=codes)
         return codes
 
@@ -201,6 +205,38 @@ class HeldRows:
         """Position of each row's label among the classes."""
         inputs.require_known_labels(self.y, classes)
         return _numbers(self.y, classes)
+
+    def ask(self, metric: Callable[..., float], decided: NDArray[Any]) -> float:
+        """Gap by a function of the user's, which may want the groups by name."""
+        kinds = inspect.signature(metric).parameters
+        who = kinds.get("sensitive_features")
+        if who is not None and who.kind is inspect.Parameter.KEYWORD_ONLY:
+            gap = float(metric(self.y, decided, sensitive_features=self.sensitive_features))
+        else:
+            gap = float(metric(self.y, decided, self.sensitive_features))
+        if gap < 0:
+            raise InvalidParameterError(
+                f"metric gave {gap:g}: a gap is 0 or more; take the absolute value."
+            )
+        return gap
+
+    def sketch(self) -> frozenset[int]:
+        """The smallest hashes of the rows: enough to know all, or a good part of them, again."""
+        return frozenset(sorted(self.hashes())[:_SKETCH])
+
+    def hashes(self) -> frozenset[int]:
+        """A number for every row, whatever its place and its index."""
+        X = self.X.detach().cpu().numpy() if hasattr(self.X, "detach") else self.X
+        X = X.toarray() if hasattr(X, "toarray") else X
+        X = X.to_pandas() if hasattr(X, "to_pandas") else X
+        table = pd.DataFrame(np.reshape(X, (self.n, -1)) if isinstance(X, np.ndarray) else X)
+        is_number = pd.api.types.is_numeric_dtype
+        columns = [
+            column.astype(np.float32) if is_number(column) else column.astype(str)
+            for _, column in table.items()
+        ]
+        plain = pd.concat(columns, axis=1) if columns else table
+        return frozenset(pd.util.hash_pandas_object(plain, index=False).tolist())
 
     def decide(self, model: Any, classes: NDArray[Any]) -> Floats:
         """Probability of deciding for each class, shape (n, C); 0 and 1 where nothing is drawn."""

@@ -18,7 +18,7 @@ from fairtrain.groups import Groups
 from fairtrain.tradeoff.cache import PointCache
 from fairtrain.tradeoff.candidates import Candidates, candidates_of, fit_candidate, seeds_from
 from fairtrain.tradeoff.dominance import dominated
-from fairtrain.tradeoff.frontier import ParetoFrontier, digest_of
+from fairtrain.tradeoff.frontier import ParetoFrontier
 from fairtrain.tradeoff.scoring import HeldRows, Score, Scorer, read_metric
 from fairtrain.tradeoff.training import Trained, train
 
@@ -180,6 +180,11 @@ def pareto_frontier(
     elif "positive_label" in first.get_params():
         for each in found.models:
             each.set_params(positive_label=positive_label)
+    _check(confidence, bound, save_path)
+    if missing != "error":
+        for each in found.models:
+            if "missing" in each.get_params():
+                each.set_params(missing=missing)
     rows, held, groups = _split(
         X, y, sensitive_features, sample_weight, validation_data, validation_fraction,
         seeds[0], first, missing,
@@ -206,7 +211,7 @@ def pareto_frontier(
         baseline=_baseline(baseline, found, scores, rows, held, scorer),
         notes=notes,
         n_validation=held.n,
-        validation_digest=digest_of(held),
+        known_rows=held.sketch() | rows.sketch(),
     )
     if save_path is not None:
         save_plot(frontier, save_path)
@@ -220,6 +225,21 @@ def save_plot(frontier: ParetoFrontier, path: str | Path) -> None:
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     frontier.plot(figure.subplots())
     figure.savefig(path, dpi=150)
+
+
+def _check(confidence: float, bound: float | None, save_path: str | Path | None) -> None:
+    """Find what would only fail after everything is trained."""
+    if isinstance(confidence, bool | str) or not 0 < confidence < 1:
+        raise InvalidParameterError(f"confidence must lie in (0, 1), got {confidence!r}.")
+    if bound is not None and (isinstance(bound, bool | str) or not bound >= 0):
+        raise InvalidParameterError(f"bound must be a number >= 0, got {bound!r}.")
+    if save_path is None:
+        return
+    path = Path(save_path)
+    if not path.absolute().parent.is_dir():
+        raise InvalidParameterError(f"save_path='{path}' is in a folder that does not exist.")
+    if path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp"):
+        raise InvalidParameterError(f"save_path='{path}' must end in .png, .svg or .pdf.")
 
 
 def _split(
@@ -238,7 +258,7 @@ def _split(
     who = sensitive_features
     if who is None:
         if columns is None:
-            raise InvalidParameterError("sensitive_features is missing: pass them, one row a row.")
+            raise InvalidParameterError("sensitive_features is missing: pass one value a row.")
         who = inputs.drop_columns(X, columns)[1]
     has_index = inputs.has_index(X)
     groups = Groups.from_sensitive(who, missing=missing, like=X if has_index else y)
@@ -271,9 +291,7 @@ def _split(
 
 def _taken(rows: HeldRows, who: Mapping[str, Any], at: Any) -> HeldRows:
     X = rows.X[at] if hasattr(rows.X, "detach") else inputs.take_rows(rows.X, at)
-    of_them: Any = {name: np.asarray(column)[at] for name, column in who.items()}
-    if len(of_them) == 1:
-        of_them = next(iter(of_them.values()))
+    of_them = {name: np.asarray(column)[at] for name, column in who.items()}
     return HeldRows(X, rows.y[at], of_them, None if rows.weight is None else rows.weight[at])
 
 
@@ -288,7 +306,9 @@ def _asked_of(model: Any) -> Any:
 
 def _points(found: Candidates, scores: list[Score], trained: list[Trained]) -> pd.DataFrame:
     values = [value for value, _ in found.points]
-    table = pd.DataFrame({found.param: pd.Series(values), "seed": [s for _, s in found.points]})
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    column = pd.Series(values, dtype=None if numbers else object)
+    table = pd.DataFrame({found.param: column, "seed": [s for _, s in found.points]})
     table = pd.concat([table, pd.DataFrame([vars(score) for score in scores])], axis=1)
     table.insert(len(table.columns) - 1, "dominated", dominated(table["gap"], table["performance"]))
     table["seconds"] = [each.seconds for each in trained]

@@ -103,7 +103,7 @@ def _fit_together(found: Candidates, models: Sequence[Any], rows: HeldRows) -> l
         models,
         rows.X,
         rows.y,
-        sensitive_features=rows.sensitive_features,
+        sensitive_features=None if models[0].sensitive_features else rows.sensitive_features,
         sample_weight=rows.weight,
     )
     seconds = (time.perf_counter() - start) / len(models)
