@@ -195,7 +195,9 @@ def _run(
             models=trained.models,
             row_counts=trained.row_counts,
             group_counts=trained.group_counts,
-            settings={**settings, **made_with},
+            # Where the run is kept is no property of it: the same run has the same numbers.
+            settings={key: value for key, value in settings.items() if key != "out"},
+            made_with=made_with,
             notes=trained.notes,
         )
         _write(folder, trained, summary, {command: settings, "made_with": made_with})
