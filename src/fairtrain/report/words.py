@@ -25,7 +25,7 @@ _SAID = {
     Verdict.MET: "keeps the bound",
     Verdict.MET_ON_STEERING_ROWS: "keeps the bound only on rows that took part in choosing it",
     Verdict.NOT_MET: "does not keep the bound",
-    Verdict.TOO_FEW_ROWS: "cannot be judged: there are too few rows",
+    Verdict.TOO_FEW_ROWS: "cannot be judged, for there are too few rows",
 }
 
 _LONGEST = 100
