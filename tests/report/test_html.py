@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from tests.report import data
 
 from fairtrain.constraints import DemographicParity
 from fairtrain.groups import Groups
@@ -67,6 +69,7 @@ def test_page_is_self_contained() -> None:
     policy = next(a["content"] for _, a in tags.seen if a.get("http-equiv"))
     assert policy is not None
     assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
 
 
 def test_hostile_names_are_text() -> None:
@@ -120,3 +123,40 @@ def test_auc_is_that_of_the_score(score: str | None) -> None:
     constraint = DemographicParity(difference_bound=0.05)
     model = judged("m", (constraint,), y, y, groups, outcome=1, score=given)
     assert model.auc == (1.0 if score is None else 0.0)
+
+
+def test_page_tells_what_was_chosen_why_and_at_what_cost() -> None:
+    found = data.summary(several=2, n_models=3)
+    page = render_report(found)
+    cost = found.models[1].cost
+    assert cost is not None
+    for said in (
+        "In one sentence",
+        "Policy of 2024 run.",
+        "<p>Second reason.</p>",
+        "may in no group differ by more than 10 percentage points",
+        "Chosen by run.",
+        f"{-100 * cost.accuracy[0]:+.1f}<br>",
+        f"{cost.gained:.1%}",
+        "Whose decision changes: run 1",
+        'data_sha256</th><td class="long">e3b0c442',
+        "beaten by another",
+    ):
+        assert said in page, said
+    drawings = [a for tag, a in parsed(page).seen if tag == "svg" and a.get("class") == "frontier"]
+    assert len(drawings) == 1
+
+
+def test_what_is_not_known_is_said() -> None:
+    found = data.summary(rationale="", choice=(), frontiers=(), made_with={})
+    page = render_report(replace(found, models=tuple(replace(m, cost=None) for m in found.models)))
+    assert "<strong>Why:</strong> no reason was recorded." in page
+    assert "No choice was recorded" in page
+    assert "<h2>Trade-off</h2>" not in page
+
+
+def test_eight_models_have_a_colour_each() -> None:
+    page = render_report(data.summary(n_models=8))
+    bars = [a["class"] for tag, a in parsed(page).seen if tag == "rect" and a["class"] != "track"]
+    assert {f"fill{i}" for i in range(8)} <= set(bars)
+    assert "In words" not in page

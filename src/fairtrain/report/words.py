@@ -25,7 +25,7 @@ _SAID = {
     Verdict.MET: "keeps the bound",
     Verdict.MET_ON_STEERING_ROWS: "keeps the bound only on rows that took part in choosing it",
     Verdict.NOT_MET: "does not keep the bound",
-    Verdict.TOO_FEW_ROWS: "cannot be judged: there are too few rows",
+    Verdict.TOO_FEW_ROWS: "cannot be judged, for there are too few rows",
 }
 
 _LONGEST = 100
@@ -78,13 +78,17 @@ def in_one_sentence(summary: RunSummary) -> str:
     if len(fair) > 1:
         kept = [m.title for m in fair if m.report.verdict is Verdict.MET]
         some = f": {_and(kept)}" if kept else ""
+        keep = "keeps" if len(kept) == 1 else "keep"
         return (
             f"Of {len(fair)} fair models, {len(kept) or 'none'} "
-            f"{'keeps' if len(kept) == 1 else 'keep'} the bound with confidence on {rows}{some}."
+            f"{keep} what was asked with confidence on {rows}{some}."
         )
     model = fair[0]
     result = _decisive(model)
     said = f"{_the(model.title)} {_SAID[model.report.verdict]}"
+    if len(model.report.results) > 1:
+        said = said.replace("does not keep the bound", "does not keep every bound")
+        said = said.replace("keeps the bound", "keeps every bound")
     found = model.gap(result)
     if found is None:
         return f"{said} (judged on {rows}; the numbers rest on a small group and are not shown)."
