@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,6 +20,7 @@ from fairtrain.training.adversary import AdversarySettings, AdversarySpec, Notio
 from fairtrain.training.contest import AdversarialRun, ContestSettings, represent
 from fairtrain.training.continuous import (
     ReadColumns,
+    column_by_column,
     continuous_names,
     fractional,
     numbers_of,
@@ -28,7 +28,7 @@ from fairtrain.training.continuous import (
 )
 from fairtrain.training.engine import Engine, Precision
 from fairtrain.training.fitdata import FitData
-from fairtrain.training.leakage import leakage_table
+from fairtrain.training.leakage import in_words, leakage_table
 from fairtrain.training.modules import ModuleSpec
 from fairtrain.training.reversal import strength_at
 from fairtrain.training.run import Run, RunParts
@@ -333,7 +333,7 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         resume_from: str | Path | None,
     ) -> None:
         if self.constraints is None and data.continuous is not None:
-            constraints = _column_by_column(constraints, data)
+            constraints = column_by_column(constraints, data.scheme, data.continuous.names)
         self.continuous_ = data.continuous
         super()._train(data, constraints, engine, seed, resume_from)
         self.leakage_: pd.DataFrame | None = None
@@ -347,7 +347,7 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
             baseline._train(data, constraints, engine, seed, None)
             found.append(baseline._probe(data, engine, "baseline", seed))
         self.leakage_ = pd.concat(found, ignore_index=True)
-        self._said = [*self._said, *_said_of(self.leakage_)]
+        self._said = [*self._said, *in_words(self.leakage_)]
 
     def _probe(self, data: FitData, engine: Engine, model: str, seed: int) -> pd.DataFrame:
         """What fresh probes read on rows that trained nothing, where there are any."""
@@ -422,45 +422,3 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
                 "lower adversary_lr or strength, or set spectral_norm or gradient_penalty."
             )
         return said
-
-
-def _column_by_column(constraints: tuple[Constraint, ...], data: FitData) -> tuple[Constraint, ...]:
-    """Ask it of the categorical columns together and of each continuous one: as the adversary."""
-    columns = data.scheme.columns
-    if len(columns) == 1 or data.continuous is None:
-        return constraints
-    grouped = tuple(columns[i] for i in data.categorical)
-    families = [*([grouped] if grouped else []), *((name,) for name in data.continuous.names)]
-    asked: list[Constraint] = []
-    for constraint in constraints:
-        if constraint.over is None:
-            asked += [replace(constraint, over=family) for family in families]
-        else:
-            asked.append(constraint)
-    return tuple(asked)
-
-
-def _said_of(leakage: pd.DataFrame) -> list[str]:
-    """Sentences on the better probe of every column and set of rows."""
-    said = []
-    for (column, rows), part in leakage.groupby(["column", "rows"], sort=False):
-        number = "r2" in part and not part["r2"].isna().all()
-        measure, called = ("r2", "R^2") if number else ("balanced_accuracy", "balanced accuracy")
-        known = part.dropna(subset=measure)
-        if not len(known):
-            said.append(f"Too few rows to probe for {column}.")
-            continue
-        best = known.loc[known.groupby("model")[measure].idxmax()].set_index("model")
-        own = best.loc["debiased"]
-        where = "" if rows == "all" else f" on rows with {rows}"
-        text = (
-            f"A fresh probe ({own['probe']}) reads {column}{where} at {called} "
-            f"{own[measure]:.3f} ({own['lower']:.3f} to {own['upper']:.3f}; chance "
-            f"{own['chance']:.3f})"
-        )
-        if "baseline" in best.index:
-            without = best.loc["baseline"]
-            text += f", and at {without[measure]:.3f} without the adversary"
-        still = own["lower"] > own["chance"]
-        said.append(f"{text}: it is still readable." if still else f"{text}.")
-    return said

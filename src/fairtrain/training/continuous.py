@@ -16,6 +16,7 @@ from torch import Tensor
 from fairtrain._partition import group_names
 from fairtrain._validation import Columns, align_to, as_vector, factorize, sensitive_columns
 from fairtrain.calibration.columns import binned
+from fairtrain.constraints import Constraint
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups, GroupScheme, match_columns
 from fairtrain.training.distributed import gather_rows
@@ -23,6 +24,7 @@ from fairtrain.training.distributed import gather_rows
 __all__ = [
     "ContinuousColumns",
     "ReadColumns",
+    "column_by_column",
     "continuous_names",
     "fractional",
     "learn_columns",
@@ -176,6 +178,21 @@ def read_columns(
     counts = np.bincount(codes[codes >= 0], minlength=len(scheme))
     scheme = replace(scheme, counts=counts, min_count=min_count)
     return Groups(scheme, codes), ReadColumns(columns, torch.from_numpy(values))
+
+
+def column_by_column(
+    constraints: Sequence[Constraint], scheme: GroupScheme, names: tuple[str, ...]
+) -> tuple[Constraint, ...]:
+    """Ask what is asked of the categorical columns together, and of each continuous one."""
+    grouped = tuple(name for name in scheme.columns if name not in names)
+    families = [*([grouped] if grouped else []), *((name,) for name in names)]
+    if len(families) == 1:
+        return tuple(constraints)
+    asked: list[Constraint] = []
+    for constraint in constraints:
+        own = constraint.over is not None
+        asked += [constraint] if own else [replace(constraint, over=over) for over in families]
+    return tuple(asked)
 
 
 def fractional(column: NDArray[Any]) -> bool:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fairtrain.training.readout import VALUE_PROBES, value_leakage_of
 
-__all__ = ["Leakage", "Represented", "leakage_of", "leakage_table"]
+__all__ = ["Leakage", "Represented", "in_words", "leakage_of", "leakage_table"]
 
 Floats = NDArray[np.float64]
 
@@ -178,6 +178,32 @@ def leakage_table(
                 place = {"model": model, "column": name, "rows": which, "probe": probe}
                 found.append({**place, **read._asdict()})
     return pd.DataFrame(found)
+
+
+def in_words(leakage: pd.DataFrame) -> list[str]:
+    """Sentences on the better probe of every column and set of rows."""
+    said = []
+    for (column, rows), part in leakage.groupby(["column", "rows"], sort=False):
+        number = "r2" in part and not part["r2"].isna().all()
+        measure, called = ("r2", "R^2") if number else ("balanced_accuracy", "balanced accuracy")
+        known = part.dropna(subset=measure)
+        if not len(known):
+            said.append(f"Too few rows to probe for {column}.")
+            continue
+        best = known.loc[known.groupby("model")[measure].idxmax()].set_index("model")
+        own = best.loc["debiased"]
+        where = "" if rows == "all" else f" on rows with {rows}"
+        text = (
+            f"A fresh probe ({own['probe']}) reads {column}{where} at {called} "
+            f"{own[measure]:.3f} ({own['lower']:.3f} to {own['upper']:.3f}; chance "
+            f"{own['chance']:.3f})"
+        )
+        if "baseline" in best.index:
+            without = best.loc["baseline"]
+            text += f", and at {without[measure]:.3f} without the adversary"
+        still = own["lower"] > own["chance"]
+        said.append(f"{text}: it is still readable." if still else f"{text}.")
+    return said
 
 
 def _large_enough(codes: NDArray[np.int64]) -> NDArray[np.int64]:
