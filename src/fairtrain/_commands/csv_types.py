@@ -14,7 +14,7 @@ from fairtrain._commands.tables import LARGEST_BLOCK, check_names, csv_conversio
 
 __all__ = ["CsvTypes", "find_types", "open_blocks"]
 
-_BLOCK = 1 << 22  # bytes parsed at once; also the longest row, until one turns out longer
+_BLOCK = 1 << 21  # bytes parsed at once; also the longest row, until one turns out longer
 _CONVERSION = re.compile(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error")
 
 # From narrow to wide, in the order in which pyarrow tries them on a whole column.
