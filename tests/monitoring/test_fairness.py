@@ -30,16 +30,50 @@ def test_a_window_s_gap_is_gap_s() -> None:
     assert row["rows"] == 1000
 
 
-def test_all_windows_together_are_their_union() -> None:
+def test_all_windows_together_weigh_windows_by_their_rows() -> None:
     rng = np.random.default_rng(1)
     monitor = FairnessMonitor("equalized_odds")
-    parts = [(*window(rng, 400, 0.1), rng.integers(0, 2, 400)) for _ in range(3)]
-    for decided, who, y in parts:
-        table = monitor.update(decided, who, y)
-    decided, who, y = (np.concatenate(column) for column in zip(*parts, strict=True))
-    for _, row in table.iterrows():
-        expected = gap(y, decided, who, row["rate"].replace(" ", "_"))
-        assert row["gap_all"] == pytest.approx(expected.value)
+    parts = []
+    for n in (300, 500, 400):
+        parts.append((*window(rng, n, 0.1), rng.integers(0, 2, n)))
+        table = monitor.update(*parts[-1])
+    for event, row in zip((0, 1), table.sort_values("rate").itertuples(), strict=True):
+        means = dict.fromkeys("ab", 0.0)
+        for decided, who, y in parts:
+            rows = y == event
+            for name in means:
+                means[name] += rows.sum() * decided[rows & (who == name)].mean()
+        total = sum((y == event).sum() for _, _, y in parts)
+        assert row.gap_all == pytest.approx(abs(means["a"] - means["b"]) / total)
+
+
+def test_groups_that_come_at_other_times_are_no_gap() -> None:
+    rng = np.random.default_rng(8)
+    monitor = FairnessMonitor(difference_bound=0.05)
+    for share, rate in ((0.9, 0.2), (0.1, 0.8)):
+        who = np.where(rng.random(2000) < share, "a", "b")
+        table = monitor.update((rng.random(2000) < rate).astype(int), who)
+    assert not monitor.broken
+    assert not monitor.drifted
+    assert table["gap_all"].iloc[0] < 0.05
+
+
+def test_a_group_too_small_in_the_reference_does_not_drift() -> None:
+    rng = np.random.default_rng(9)
+    monitor = FairnessMonitor(difference_bound=0.9)
+    who = np.repeat(["a", "b", "c"], [1000, 1000, 20])
+    for _ in range(6):
+        monitor.update((rng.random(2020) < np.where(who == "c", 0.05, 0.4)).astype(int), who)
+    assert not monitor.drifted
+
+
+def test_a_first_window_that_is_too_small_is_no_reference() -> None:
+    rng = np.random.default_rng(10)
+    monitor = FairnessMonitor(difference_bound=0.9)
+    monitor.update(*window(rng, 40))
+    for shift in (0.0, 0.4):
+        monitor.update(*window(rng, 5000, shift))
+    assert monitor.drifted
 
 
 @pytest.mark.parametrize("groups", [2, 6])

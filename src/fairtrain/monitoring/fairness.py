@@ -48,6 +48,48 @@ class _Counts:
 
 
 @dataclass
+class _Record(_Counts):
+    r"""All windows so far, each with one weight for all groups: its rows.
+
+    The mean of group g is :math:`\sum_t w_t r_{gt} / W`; a sum of rows would let groups that come
+    at different times look unequal where no window treats them so (Simpson's paradox). A group that
+    a window lacks is given the rate of that window, which widens no gap.
+    """
+
+    weight: float = 0.0
+    overall: float = 0.0
+    spread: float = 0.0
+    means: dict[str, float] = field(default_factory=dict)
+    variances: dict[str, float] = field(default_factory=dict)
+
+    def take(self, window: _Counts) -> None:
+        """Add a window."""
+        n = sum(window.rows.values())
+        if not n:
+            return
+        rate = sum(window.sums.values()) / n
+        for name in window.rows:
+            self.means.setdefault(name, self.overall)
+            self.variances.setdefault(name, self.spread)
+        for name in self.means:
+            own = window.rows.get(name, 0.0)
+            self.means[name] += n * (window.sums[name] / own if own else rate)
+            self.variances[name] += n**2 / (own or n)
+        self.weight, self.overall = self.weight + n, self.overall + n * rate
+        self.spread += n
+        self.add(tuple(window.rows), *_columns(window))
+
+    def arrays(
+        self, least: float, among: Collection[str] | None = None
+    ) -> tuple[list[str], Floats, Floats]:
+        """Names, weighted means and effective rows of the groups with rows enough."""
+        names = [n for n in self.names(least) if among is None or n in among]
+        mean = np.array([self.means[n] for n in names]) / max(self.weight, 1.0)
+        rows = np.array([self.weight**2 / self.variances[n] for n in names])
+        return names, mean, rows
+
+
+@dataclass
 class FairnessMonitor:
     r"""Watch gaps between groups over windows of fresh decisions.
 
@@ -103,7 +145,7 @@ class FairnessMonitor:
     missing: Missing = "error"
     windows: list[pd.DataFrame] = field(default_factory=list, repr=False)
     _asked: tuple[Constraint, ...] = field(default=(), repr=False)
-    _total: dict[Key, _Counts] = field(default_factory=dict, repr=False)
+    _total: dict[Key, _Record] = field(default_factory=dict, repr=False)
     _reference: dict[Key, _Counts] = field(default_factory=dict, repr=False)
     _known: dict[str, int] = field(default_factory=dict, repr=False)
 
@@ -165,8 +207,8 @@ class FairnessMonitor:
         DataFrame
             A row a constraint and rate: ``window``, ``constraint``, ``rate``, ``rows``, ``gap``
             with ``lower`` and ``upper`` (95 %, of this window; a ratio for ratio bounds),
-            ``gap_all`` (of all windows), ``highest``, ``lowest``, ``bound``, ``broken``,
-            ``drifted``, ``new_groups``, and ``rows_needed`` in the smallest group to tell a gap of
+            ``gap_all`` (of all windows, each weighted by its rows), ``highest``, ``lowest``,
+            ``bound``, ``broken``, ``drifted``, ``new_groups``, and ``rows_needed`` in the smallest group to tell a gap of
             half the bound from a broken one, where no group pair has rows enough to be compared or
             the interval does not tell.
         """
@@ -176,8 +218,8 @@ class FairnessMonitor:
         new = [name for name in next(iter(found.values())).rows if name not in self._known]
         rows = []
         for key, counts in found.items():
-            total = self._total.setdefault(key, _Counts())
-            total.add(tuple(counts.rows), *_columns(counts))
+            total = self._total.setdefault(key, _Record())
+            total.take(counts)
             rows.append(
                 {
                     "window": number,
@@ -234,7 +276,7 @@ class FairnessMonitor:
                 found[number, rate.name] = counts
         return found
 
-    def _row(self, key: Key, counts: _Counts, total: _Counts, share: float) -> dict[str, Any]:
+    def _row(self, key: Key, counts: _Counts, total: _Record, share: float) -> dict[str, Any]:
         constraint = self._asked[key[0]]
         is_ratio, bound = constraint.kind == "ratio", constraint.bound
         names, low, high, value, ends = self._compared(counts, is_ratio, 0.05)
@@ -303,7 +345,7 @@ class FairnessMonitor:
         among: Collection[str] | None = None,
     ) -> float:
         """The limit on the far side of the estimate from the bound: what is certain by now."""
-        _, low, high, _, _ = self._compared(counts, is_ratio, 2 * alpha, among)
+        _, low, high, _, _ = self._compared(counts, is_ratio, alpha, among)
         return high if is_ratio else low
 
     def _needed(self, counts: _Counts, constraint: Constraint) -> float:
