@@ -209,8 +209,8 @@ class FairnessMonitor:
             with ``lower`` and ``upper`` (95 %, of this window; a ratio for ratio bounds),
             ``gap_all`` (of all windows, each weighted by its rows), ``highest``, ``lowest``,
             ``bound``, ``broken``, ``drifted``, ``new_groups``, and ``rows_needed`` in the smallest
-            group to tell a gap of half the bound from a broken one, where no group pair has rows enough to be compared or
-            the interval does not tell.
+            group to tell a gap of half the bound from a broken one, where no group pair has rows
+            enough to be compared or the interval does not tell.
         """
         found = self._measured(self._read(y_pred, sensitive_features, y_true))
         number = len(self.windows) + 1
