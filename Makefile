@@ -33,7 +33,7 @@ DEV     := $(VENV)/.installed-dev
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: $(RUN) ## train a fair model on real mortgage decisions and write a report
+demo: $(RUN) ## train by every method on real mortgage decisions and write a report
 	$(BIN)/fairtrain demo
 
 test: lint ## lint, type-check, then run every test and doctest
@@ -72,10 +72,10 @@ $(CREATED):
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Enough to run the command with every method: the library, its example data, torch and the CPU builds of the boosters.
+# Enough to run the command: the library, its example data, torch and the CPU builds of the boosters, all pinned.
 $(RUN): $(CREATED) pyproject.toml requirements.txt
-	@echo "installing fairtrain into $(VENV) (about a minute, once)"
-	@grep -E '^(xgboost|lightgbm|torch|jaxtyping)' requirements.txt > $(VENV)/methods.txt
+	@echo "installing fairtrain into $(VENV) (a minute or two, once)"
+	@grep -E '^(xgboost|lightgbm|torch=|jaxtyping)' requirements.txt > $(VENV)/methods.txt
 	@$(PIP) install --constraint requirements.txt --requirement $(VENV)/methods.txt --editable '.[examples]'
 	@touch $@
 

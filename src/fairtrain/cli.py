@@ -1,11 +1,11 @@
 """The ``fairtrain`` command: reads options; ``fairtrain._commands`` does the work.
 
 Whatever is heavy is imported inside a command, so that ``fairtrain --help`` answers at once.
+Results go to standard output, progress and notes to standard error.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,34 +15,40 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from fairtrain import __version__
-from fairtrain.exceptions import FairtrainError, StoppedError
+from fairtrain._commands.asked import (
+    FLAG,
+    LIST,
+    Ask,
+    Estimator,
+    Features,
+    How,
+    MethodName,
+    Names,
+    Notion,
+    People,
+    Place,
+    Shares,
+    Show,
+)
+from fairtrain.exceptions import FairtrainError
 
 __all__ = ["app", "main"]
 
-Names = tuple[str, ...]
-Notion = Literal[
-    "demographic_parity",
-    "equal_opportunity",
-    "predictive_equality",
-    "equalized_odds",
-    "error_rate_parity",
-]
-Estimator = Literal[
-    "logistic", "xgboost", "lightgbm", "random-forest", "hist-gradient-boosting", "tree"
-]
-Missing = Literal["error", "group"]
-Method = Literal["reductions", "boosting", "lagrangian", "regularized", "adversarial"]
+_CODES = (
+    "Exit codes: 0 done; 2 bad input, explained in one line; 3 with --require-met, where the "
+    "verdict is another one; 130 after Ctrl-C, with one line that says what is left."
+)
 
-# Every list is written with commas, or the option is repeated.
-_LIST = Parameter(negative="", consume_multiple=False)
-_FLAG = Parameter(negative="")
+Calibration = Literal[
+    "hierarchical", "auto", "platt", "isotonic", "temperature", "beta", "histogram", "venn_abers"
+]
+
+_NOTIONS: tuple[Notion, ...] = ("demographic_parity", "equalized_odds")
 
 app = App(
     name="fairtrain",
-    help=(
-        "Audit decisions for fairness, and train fair models, from CSV or Parquet files. "
-        "Exit codes: 0 done, 2 bad input (one line says what and how to mend it), 130 stopped."
-    ),
+    help="Audit decisions for fairness, and train fair models, from CSV or Parquet files.",
+    help_epilogue=_CODES,
     version=__version__,
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
@@ -54,34 +60,22 @@ app = App(
 def audit(
     data: Path,
     *,
-    label: str,
-    sensitive: Annotated[Names, _LIST],
-    positive: str | None = None,
-    positive_name: str | None = None,
+    people: People,
     score: str | None = None,
     prediction: str | None = None,
     threshold: float = 0.5,
-    constraint: Annotated[tuple[Notion, ...], _LIST] = ("demographic_parity", "equalized_odds"),
+    constraint: Annotated[tuple[Notion, ...], LIST] = _NOTIONS,
     bound: float = 0.05,
     ratio: float | None = None,
     rows: Literal["certification", "training"] = "certification",
-    missing: Missing = "error",
-    bin: Annotated[Names, _LIST] = (),  # noqa: A002
-) -> None:
+    show: Show = Show(),  # noqa: B008 - frozen
+) -> int:
     """How labels, and decisions if given, differ between groups.
 
     Parameters
     ----------
     data
         CSV or Parquet file with one person a row.
-    label
-        Column of the outcome: two values.
-    sensitive
-        Columns that make the groups, such as race,sex.
-    positive
-        The favourable value of the label; may be left out for 0/1.
-    positive_name
-        What to call it, such as approved.
     score
         Column with the probability of the favourable label.
     prediction
@@ -96,262 +90,140 @@ def audit(
         Instead of --bound: smallest ratio of two groups' rates (the 80 % rule is 0.8).
     rows
         Whether the rows took no part in making the model (certification) or did (training).
-    missing
-        Missing sensitive values: an error, or a group of their own.
-    bin
-        Cut a number into groups: age=25,45,65.
     """
     from fairtrain._commands.audit import Audit
     from fairtrain._commands.audit import audit as run
 
-    run(
-        Audit(
-            data=data,
-            label=label,
-            positive=positive,
-            sensitive=_sensitive(sensitive, bin, missing),
-            score=score,
-            prediction=prediction,
-            threshold=threshold,
-            constraints=constraint,
-            bound=bound,
-            ratio=ratio,
-            rows=rows,
-            outcome=positive_name,
-        )
-    )
+    asked = Audit(data, people, show, score, prediction, threshold, constraint, bound, ratio, rows)
+    return run(asked)
 
 
 @app.command
 def train(
     data: Path,
     *,
-    label: str,
-    sensitive: Annotated[Names, _LIST],
-    out: Path,
-    positive: str | None = None,
-    positive_name: str | None = None,
-    method: Method = "reductions",
-    estimator: Estimator | None = None,
-    eta: float | None = None,
-    strength: float | None = None,
-    epochs: int | None = None,
-    constraint: Notion = "demographic_parity",
-    bound: float | None = None,
-    ratio: float | None = None,
-    over: Annotated[Names, _LIST] = (),
-    use_sensitive: Annotated[bool, _FLAG] = False,
-    missing: Missing = "error",
-    bin: Annotated[Names, _LIST] = (),  # noqa: A002
-    categorical: Annotated[Names, _LIST] = (),
-    drop: Annotated[Names, _LIST] = (),
-    validation: float = 0.2,
-    certification: float = 0.3,
-    seed: int = 0,
-    rationale: str = "",
-    force: Annotated[bool, _FLAG] = False,
-) -> None:
-    """Train a fair model, judge it beside an unconstrained one, write a run folder.
+    people: People,
+    ask: Ask = Ask(),  # noqa: B008
+    how: How = How(),  # noqa: B008
+    features: Features = Features(),  # noqa: B008
+    shares: Shares = Shares(),  # noqa: B008
+    place: Place,
+    show: Show = Show(),  # noqa: B008
+) -> int:
+    """Train a fair model, judge it beside an ordinary one, write a run folder.
 
     Parameters
     ----------
     data
         CSV or Parquet file with one person a row.
-    label
-        Column of the outcome: two values.
-    sensitive
-        Columns that make the groups, such as race,sex; no features, unless --use-sensitive.
-    out
-        Folder for model/, metrics.json, config.toml and report.html.
-    positive
-        The favourable value of the label; may be left out for 0/1.
-    positive_name
-        What to call it in the report, such as approved.
-    method
-        How to train: reductions (any estimator, dozens of refits), boosting (one run of XGBoost or
-        LightGBM), or a network: lagrangian (a bound), regularized (a penalty), adversarial.
-    estimator
-        With reductions (logistic by default) or boosting (xgboost).
-    eta
-        With regularized: strength of the penalty; 1 by default.
-    strength
-        With adversarial: strength of the adversary; 5 by default.
-    epochs
-        With a network: passes over the training rows.
-    constraint
-        What to ask for.
-    bound
-        Largest difference between any two groups; 0.05 unless --ratio is given.
-    ratio
-        Smallest ratio of two groups' rates (the 80 % rule is 0.8).
-    over
-        Sensitive columns that the constraint speaks about; all together by default.
-    use_sensitive
-        Let the model see the sensitive columns, which predict then needs.
-    missing
-        Missing sensitive values: an error, or a group of their own.
-    bin
-        Cut a number into groups: age=25,45,65.
-    categorical
-        Numeric columns that are codes without a scale.
-    drop
-        Columns to leave out, such as identifiers and what is known only after the decision.
-    validation
-        Share of the rows that steer.
-    certification
-        Share of the rows that only judge.
-    seed
-        Same seed, same result.
-    rationale
-        Why this constraint was chosen, or @FILE: for report and model card.
-    force
-        Replace the run folder if it exists.
     """
-    from fairtrain._commands.run import TrainOptions, run_train
-    from fairtrain._text import flatten
+    from fairtrain._commands.train import Train
+    from fairtrain._commands.train import train as run
 
-    options = TrainOptions(
-        data=data,
-        label=label,
-        sensitive=sensitive,
-        out=out,
-        positive=positive,
-        positive_name=positive_name,
-        method=method,
-        estimator=estimator,
-        eta=eta,
-        strength=strength,
-        epochs=epochs,
-        constraint=constraint,
-        bound=bound,
-        ratio=ratio,
-        over=flatten(over),
-        use_sensitive=use_sensitive,
-        missing=missing,
-        bin=bin,
-        categorical=categorical,
-        drop=drop,
-        validation=validation,
-        certification=certification,
-        seed=seed,
-        rationale=_reason(rationale),
-        force=force,
-    )
-    run_train(options, _sensitive(sensitive, bin, missing))
+    return run(Train(data, people, ask, how, features, shares, place, show))
 
 
 @app.command
 def sweep(
     data: Path,
     *,
-    label: str,
-    sensitive: Annotated[Names, _LIST],
-    out: Path,
+    people: People,
+    constraint: Notion = "demographic_parity",
     max_gap: float = 0.05,
-    values: Annotated[Names, _LIST] = (),
+    over: Annotated[Names, LIST] = (),
+    method: MethodName = "regularized",
+    etas: Annotated[Names, LIST] = (),
+    bounds: Annotated[Names, LIST] = (),
     seeds: int = 1,
-    positive: str | None = None,
-    positive_name: str | None = None,
-    method: Method = "reductions",
     estimator: Estimator | None = None,
     epochs: int | None = None,
-    constraint: Notion = "demographic_parity",
-    over: Annotated[Names, _LIST] = (),
-    use_sensitive: Annotated[bool, _FLAG] = False,
-    missing: Missing = "error",
-    bin: Annotated[Names, _LIST] = (),  # noqa: A002
-    categorical: Annotated[Names, _LIST] = (),
-    drop: Annotated[Names, _LIST] = (),
-    validation: float = 0.2,
+    features: Features = Features(),  # noqa: B008
+    shares: Shares = Shares(),  # noqa: B008
+    place: Place,
+    resume: bool = True,
+    show: Show = Show(),  # noqa: B008
+) -> int:
+    """Draw the trade-off, choose a point on validation rows, judge it on untouched ones.
+
+    Ctrl-C keeps the models that are finished in a hidden folder beside --out; the same command
+    goes on from there.
+
+    Parameters
+    ----------
+    data
+        CSV or Parquet file with one person a row.
+    constraint
+        What the gap is about.
+    max_gap
+        The most accurate point with no wider gap on the validation rows is chosen.
+    over
+        Sensitive columns that the constraint speaks about; all together by default.
+    method
+        What is trained again and again.
+    etas
+        Strengths, for regularized and adversarial: 0,0.1,0.5,1,5,10 by default.
+    bounds
+        Bounds, for the other methods: 0.01,0.02,0.05,0.1,0.2 by default.
+    seeds
+        Models for each of them.
+    estimator
+        What reductions (default: logistic) or boosting (default: xgboost) train.
+    epochs
+        Passes of a network over the training rows; enough of them by default.
+    resume
+        Go on with what a stopped run of the same command left; --no-resume begins anew.
+    """
+    from fairtrain._commands.options import parse_numbers
+    from fairtrain._commands.sweep import Sweep
+    from fairtrain._commands.sweep import sweep as run
+
+    ask = Ask(constraint=constraint, bound=max_gap, over=over)
+    how = How(method=method, estimator=estimator, epochs=epochs)
+    return run(
+        Sweep(
+            data, people, ask, how, features, shares, place, show,
+            etas=parse_numbers("--etas", etas),
+            bounds=parse_numbers("--bounds", bounds),
+            seeds=seeds,
+            resume=resume,
+        )
+    )  # fmt: skip
+
+
+@app.command
+def calibrate(
+    data: Path,
+    *,
+    score: str,
+    people: People,
+    method: Calibration = "hierarchical",
     certification: float = 0.3,
     seed: int = 0,
-    rationale: str = "",
-    force: Annotated[bool, _FLAG] = False,
-) -> None:
-    """Train over a range of bounds or strengths, choose, judge the choice on untouched rows.
-
-    Stopped with Ctrl-C it keeps the finished models beside --out; the same command goes on.
+    place: Place,
+    json: Annotated[bool, FLAG] = False,
+) -> int:
+    """Make scores mean the same in every group, and audit them on untouched rows.
 
     Parameters
     ----------
-    data, label, sensitive, positive, positive_name, method, estimator, epochs, constraint, over
-        As in train.
-    out
-        Folder for frontier.png, frontier.csv, frontier.json and what train writes.
-    max_gap
-        Largest gap, on the validation rows, of the model that is chosen: the most accurate one.
-    values
-        Where the bound goes (--method regularized: eta, adversarial: strength), such as .01,.05,.1.
-    seeds
-        Models for each value.
-    use_sensitive, missing, bin, categorical, drop, certification, seed, rationale, force
-        As in train.
-    validation
-        Share of the rows that score the models and choose one.
+    data
+        CSV or Parquet file with one person a row, none of whom trained the scoring model.
+    score
+        Column with the probability of the favourable label.
+    method
+        hierarchical: small groups borrow from what they share with others; auto: for each group
+        what cross-validation finds best; the others fit each group by itself.
+    certification
+        Share of the rows that only judge.
+    seed
+        Same seed, same rows, same result.
+    json
+        Print the numbers as JSON, and nothing else, on standard output.
     """
-    from fairtrain._commands.run import TrainOptions, run_sweep
-    from fairtrain._text import flatten
+    from fairtrain._commands.calibrate import Calibrate
+    from fairtrain._commands.calibrate import calibrate as run
 
-    options = TrainOptions(
-        data=data,
-        label=label,
-        sensitive=sensitive,
-        out=out,
-        positive=positive,
-        positive_name=positive_name,
-        method=method,
-        estimator=estimator,
-        epochs=epochs,
-        constraint=constraint,
-        over=flatten(over),
-        use_sensitive=use_sensitive,
-        missing=missing,
-        bin=bin,
-        categorical=categorical,
-        drop=drop,
-        validation=validation,
-        certification=certification,
-        seed=seed,
-        rationale=_reason(rationale),
-        force=force,
-    )
-    run_sweep(
-        options,
-        _sensitive(sensitive, bin, missing),
-        values=_numbers(values),
-        max_gap=max_gap,
-        seeds=seeds,
-    )
-
-
-@app.command
-def report(run: Path, *, rationale: str | None = None) -> None:
-    """Write report and model card of a run again, with another reason if one is given.
-
-    Parameters
-    ----------
-    run
-        Run folder.
-    rationale
-        Why this constraint was chosen, or @FILE.
-    """
-    from fairtrain._commands.pages import report as again
-
-    again(run, rationale=None if rationale is None else _reason(rationale))
-
-
-@app.command
-def compare(runs: Annotated[list[Path], Parameter(consume_multiple=True)]) -> None:
-    """Print runs side by side, and say where they cannot be compared.
-
-    Parameters
-    ----------
-    runs
-        Run folders.
-    """
-    from fairtrain._commands.compare import compare as run
-
-    run(runs)
+    return run(Calibrate(data, people, place, score, method, certification, seed, json))
 
 
 @app.command
@@ -360,14 +232,14 @@ def predict(
     data: Path,
     *,
     out: Path | None = None,
-    keep: Annotated[Names, _LIST] = (),
+    keep: Annotated[Names, LIST] = (),
     chunk_rows: int = 100_000,
-    force: Annotated[bool, _FLAG] = False,
+    force: Annotated[bool, FLAG] = False,
 ) -> None:
-    """Decide for every row of a table, which may be larger than memory.
+    """Decide for every row of a table, or calibrate its scores; it may be larger than memory.
 
-    Writes the decision, in the label's words, and the probability of a favourable one. The table
-    needs the feature columns only. Loading a model file runs code in it: load only your own.
+    Writes the decision, in the label's words, and the probability of a favourable one; or, for a
+    run of calibrate, the calibrated score. The table needs the columns that the model reads only.
 
     Parameters
     ----------
@@ -391,46 +263,75 @@ def predict(
 
 
 @app.command
-def demo(
-    *, out: Path = Path("runs/demo"), estimator: Estimator = "logistic", seed: int = 0
-) -> None:
-    """Train fair models by every method on real mortgage decisions, and write the report.
+def report(
+    run: Path,
+    *,
+    data: Path | None = None,
+    rationale: str | None = None,
+    out: Path | None = None,
+    force: Annotated[bool, FLAG] = False,
+    show: Show = Show(),  # noqa: B008
+) -> int:
+    """Make the page of a run again, or judge its model on fresh rows.
+
+    Parameters
+    ----------
+    run
+        Run folder of train, sweep or demo.
+    data
+        CSV or Parquet file with fresh rows, outcome included.
+    rationale
+        Why this constraint and bound, for whoever reads the report: a text, or @FILE.
+    out
+        HTML file; by default report.html in the run folder, or fresh.html with --data.
+    force
+        Replace the file if it exists.
+    """
+    from fairtrain._commands.reporting import Report
+    from fairtrain._commands.reporting import report as work
+
+    return work(Report(run, show, data, rationale, out, force))
+
+
+@app.command
+def compare(
+    *runs: Path,
+    out: Path | None = None,
+    force: Annotated[bool, FLAG] = False,
+    json: Annotated[bool, FLAG] = False,
+) -> int:
+    """Put runs side by side, and say whether they may be compared.
+
+    Parameters
+    ----------
+    runs
+        Run folders of train, sweep or demo.
+    out
+        HTML or CSV file to write.
+    force
+        Replace the file if it exists.
+    json
+        Print the numbers as JSON, and nothing else, on standard output.
+    """
+    from fairtrain._commands.compare import compare as work
+
+    return work(runs, out=out, force=force, json=json)
+
+
+@app.command
+def demo(*, out: Path = Path("runs/demo"), seed: int = 0) -> int:
+    """Train every method on real mortgage decisions; show them in one table, and write a report.
 
     Parameters
     ----------
     out
         Run folder; an earlier run there is replaced.
-    estimator
-        What the reduction trains under the constraint.
     seed
         Same seed, same result.
     """
-    from fairtrain._commands.run import run_demo
+    from fairtrain._commands.demo import demo as run
 
-    run_demo(out, estimator=estimator, seed=seed)
-
-
-def _sensitive(columns: Names, bins: Names, missing: Missing):  # type: ignore[no-untyped-def]
-    from fairtrain._commands.columns import SensitiveColumns, parse_bins
-    from fairtrain._text import flatten
-
-    return SensitiveColumns(flatten(columns), parse_bins(bins), missing)
-
-
-def _reason(text: str) -> str:
-    from fairtrain._commands.pages import read_reason
-
-    return read_reason(text)
-
-
-def _numbers(items: Names) -> tuple[float, ...]:
-    from fairtrain._text import flatten
-    from fairtrain.exceptions import InvalidParameterError
-
-    try:
-        return tuple(float(item) for item in flatten(items))
-    except ValueError:
-        raise InvalidParameterError(f"--values must be numbers, got {', '.join(items)}.") from None
+    return run(out, seed=seed)
 
 
 app.meta.suppress_keyboard_interrupt = False
@@ -440,7 +341,7 @@ app.meta.suppress_keyboard_interrupt = False
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     config: Path | None = None,
-) -> None:
+) -> int | None:
     """Run a command.
 
     Parameters
@@ -457,9 +358,10 @@ def _launch(
             cyclopts.config.Dict(options, source=str(config), use_commands_as_keys=False),
         )
     try:
-        app(tokens, exit_on_error=False, print_error=False)
+        code: int | None = app(tokens, exit_on_error=False, print_error=False)
     finally:
         app.config = ()
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -468,24 +370,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 after bad input, explained in one line on standard error; 130 after Ctrl-C; 141 where
-        the reader of standard output went away.
+        0; 2 after bad input, explained in one line on standard error; 3 with ``--require-met``
+        where the verdict is not ``met``; 130 after Ctrl-C.
     """
     tokens = list(sys.argv[1:] if argv is None else argv)
     try:
-        app.meta(tokens, exit_on_error=False, print_error=False)
-    except KeyboardInterrupt:
-        return _stop("stopped; nothing was left behind.", 130)
-    except BrokenPipeError:  # whoever read standard output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except StoppedError as error:
-        return _stop(str(error), 130)
+        code = app.meta(tokens, exit_on_error=False, print_error=False)
+    except KeyboardInterrupt as stopped:
+        return _stop(str(stopped) or "stopped; nothing was left behind.", 130)
+    except BrokenPipeError:  # whoever read the output has enough
+        sys.stdout = sys.stderr
+        return 0
     except (FairtrainError, OSError) as error:
         return _stop(str(error), 2)
     except cyclopts.CycloptsError as error:
         return _stop(str(error), 2)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _stop(message: str, code: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._commands.columns import (
-    Label,
-    SensitiveColumns,
-    as_words,
-    check_groups,
-    read_label,
-)
-from fairtrain._commands.tables import read_table, require_columns
+from fairtrain._commands.asked import People, Show
+from fairtrain._commands.calibrating import read_score
+from fairtrain._commands.columns import Label, as_words
+from fairtrain._commands.data import Data, read_data
+from fairtrain._commands.output import finish, print_json
+from fairtrain._commands.tables import require_columns
 from fairtrain._commands.terminal import print_rates, print_standings, say
 from fairtrain._text import listed, one_line
 from fairtrain.constraints import as_constraints
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups
 from fairtrain.metrics import gap, group_rates
+from fairtrain.metrics.report import hidden_cells
 from fairtrain.metrics.verdicts import RowsRole
-from fairtrain.report.summary import Judged, judged, small_cells
+from fairtrain.report.summary import MIN_CELL, Judged, judged, small_cells
 
 __all__ = ["Audit", "audit"]
 
@@ -35,9 +35,8 @@ class Audit:
     """What to audit; see ``fairtrain audit --help``."""
 
     data: Path
-    label: str
-    positive: str | None
-    sensitive: SensitiveColumns
+    people: People
+    show: Show
     score: str | None = None
     prediction: str | None = None
     threshold: float = 0.5
@@ -45,55 +44,69 @@ class Audit:
     bound: float | None = 0.05
     ratio: float | None = None
     rows: RowsRole = "certification"
-    outcome: str | None = None
 
 
-def audit(asked: Audit) -> Judged | None:
-    """Print group counts and base rates and, with a score or prediction, rates and verdicts."""
+def audit(asked: Audit) -> int:
+    """Show group counts and base rates and, with a score or prediction, rates and verdicts."""
     if asked.score is not None and asked.prediction is not None:
         raise InvalidParameterError("give --score or --prediction, not both.")
-    frame = read_table(asked.data)
-    label = read_label(frame, asked.label, asked.positive)
-    who = asked.sensitive.read(frame)
-    groups = Groups.from_sensitive(who, missing=asked.sensitive.missing)
-    check_groups(groups)
-    outcome = asked.outcome or f"{asked.label} = {label.positive}"
-    _base_rates(groups, label, outcome)
-    if asked.score is None and asked.prediction is None:
-        return None
-    score = None if asked.score is None else _read_score(frame, asked.score)
-    if score is None:
-        assert asked.prediction is not None
-        decision = _read_prediction(frame, asked.prediction, label)
+    decided = asked.score is not None or asked.prediction is not None
+    if asked.show.require_met and not decided:
+        raise InvalidParameterError("--require-met needs decisions: give --score or --prediction.")
+    data = read_data(asked.data, asked.people)
+    found = _judged(asked, data) if decided else None
+    if asked.show.json:
+        print_json(_to_dict(asked, data, found))
     else:
+        _show_base_rates(data)
+        if found is not None:
+            _show(found, data.outcome, asked)
+    return finish(asked.show, None if found is None else found.report.verdict)
+
+
+def _judged(asked: Audit, data: Data) -> Judged:
+    if asked.score is not None:
+        score = read_score(data.frame, asked.score)
         decision = (score >= asked.threshold).astype(np.int64)
+    else:
+        assert asked.prediction is not None
+        score, decision = None, _read_prediction(data.frame, asked.prediction, data.label)
     constraints = as_constraints(
         list(asked.constraints),
         difference_bound=None if asked.ratio is not None else asked.bound,
         ratio_bound=asked.ratio,
     )
-    found = judged(
+    return judged(
         "audit",
         constraints,
-        label.target,
+        data.label.target,
         decision,
-        groups,
-        outcome=outcome,
+        data.groups,
+        outcome=data.outcome,
         score=score,
         rows=asked.rows,
     )
-    _print(found, outcome, asked)
-    return found
 
 
-def _base_rates(groups: Groups, label: Label, outcome: str) -> None:
+def _families(groups: Groups) -> list[tuple[str, Groups]]:
+    """Each sensitive column by itself, and all of them together."""
     parts = groups.marginals if len(groups.columns) > 1 else {}
-    for name, part in [*parts.items(), (" x ".join(groups.columns), groups)]:
-        rates = group_rates(None, label.target, part, metrics="selection_rate", positive_label=1)
-        print_rates(f"{name}: labels", rates, {"selection_rate": f"share {outcome} [95 %]"})
+    return [*parts.items(), (" x ".join(groups.columns), groups)]
+
+
+def _base_rates(data: Data, part: Groups) -> pd.DataFrame:
+    target = data.label.target
+    return group_rates(None, target, part, metrics="selection_rate", positive_label=1)
+
+
+def _show_base_rates(data: Data) -> None:
+    for name, part in _families(data.groups):
+        rates = _base_rates(data, part)
+        heading = {"selection_rate": f"share {data.outcome} [95 %]"}
+        print_rates(f"{name}: labels", rates, heading)
         if len(part) < 2:
             continue
-        widest = gap(None, label.target, part, positive_label=1)
+        widest = gap(None, data.label.target, part, positive_label=1)
         if not {widest.highest, widest.lowest} & small_cells(rates, "selection_rate"):
             say(
                 f"Base rates of '{widest.highest}' and '{widest.lowest}' differ by "
@@ -102,7 +115,40 @@ def _base_rates(groups: Groups, label: Label, outcome: str) -> None:
             )
 
 
-def _print(found: Judged, outcome: str, asked: Audit) -> None:
+def _to_dict(asked: Audit, data: Data, found: Judged | None) -> dict[str, Any]:
+    families = [
+        {"over": name, "groups": _cells(_base_rates(data, part))}
+        for name, part in _families(data.groups)
+    ]
+    report = None
+    if found is not None:
+        report = replace(found.report, group_rates=found.rates).to_dict(min_cell=MIN_CELL)
+        report["auc"] = found.auc if asked.score is not None and np.isfinite(found.auc) else None
+    return {
+        "data": data.name,
+        "data_sha256": data.digest,
+        "outcome": data.outcome,
+        "base_rates": families,
+        "decisions": report,
+    }
+
+
+def _cells(rates: pd.DataFrame) -> list[dict[str, Any]]:
+    hidden = {group for _, group in hidden_cells(rates, MIN_CELL)}
+    return [_cell(row, row["group"] in hidden) for row in rates.to_dict("records")]
+
+
+def _cell(row: Mapping[Any, Any], hidden: bool) -> dict[str, Any]:
+    count = int(row["count"])
+    numbers = {
+        name: None if hidden or not np.isfinite(row[name]) else float(row[name])
+        for name in ("rate", "lower", "upper")
+    }
+    shown = f"under {MIN_CELL}" if 0 < count < MIN_CELL else count
+    return {"group": str(row["group"]), "count": shown, **numbers}
+
+
+def _show(found: Judged, outcome: str, asked: Audit) -> None:
     names = {
         "selection_rate": f"share {outcome}",
         "true_positive_rate": "true positive rate",
@@ -123,20 +169,6 @@ def _print(found: Judged, outcome: str, asked: Audit) -> None:
             "These verdicts take it that none of the rows trained or tuned the model; if they "
             "did, say so with --rows training."
         )
-
-
-def _read_score(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    require_columns(frame, (name,), what="score column")
-    column = frame[name]
-    if not pd.api.types.is_numeric_dtype(column) or column.isna().any():
-        raise InvalidDataError(f"score column '{one_line(name)}' must hold a number in every row.")
-    score = column.to_numpy(dtype=np.float64)
-    if score.min() < 0 or score.max() > 1:
-        raise InvalidDataError(
-            f"score column '{one_line(name)}' must hold probabilities of the favourable label, "
-            f"from 0 to 1, but ranges from {score.min():g} to {score.max():g}."
-        )
-    return score
 
 
 def _read_prediction(frame: pd.DataFrame, name: str, label: Label) -> NDArray[np.int64]:

@@ -1,82 +1,176 @@
-"""``fairtrain compare``: runs side by side."""
+"""``fairtrain compare``: runs side by side, and whether they may be compared at all."""
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairtrain._commands.terminal import print_table, say
-from fairtrain._text import listed, one_line
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-__all__ = ["compare"]
+from fairtrain._commands.folder import new_file
+from fairtrain._commands.output import note, print_json
+from fairtrain._commands.runs import read_config, read_summary
+from fairtrain._commands.sinks import without_formulas
+from fairtrain._commands.terminal import number_span, print_table
+from fairtrain._text import one_line
+from fairtrain.exceptions import InvalidParameterError
+from fairtrain.report import Judged, RunSummary
+
+__all__ = ["Compared", "compare"]
 
 
-def compare(runs: Sequence[Path]) -> None:
-    """Print the models of several runs in one table.
+@dataclass(frozen=True)
+class Compared:
+    """Models of several runs.
+
+    Attributes
+    ----------
+    models : tuple of dict
+        Plain values, one for each model but the baselines.
+    warnings : tuple of str
+        Why they should not be compared.
+    """
+
+    models: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON."""
+        return {"models": list(self.models), "warnings": list(self.warnings)}
+
+
+def compare(
+    runs: Sequence[Path], *, out: Path | None = None, force: bool = False, json: bool = False
+) -> int:
+    """Show runs side by side; gives the exit code."""
+    if out is not None and out.suffix.lower() not in (".csv", ".html", ".htm"):
+        raise InvalidParameterError(f"--out '{one_line(out)}' must end in .html or .csv.")
+    found = compared(runs)
+    if out is not None:
+        with new_file(out, force=force) as work:
+            _write(work, found, is_csv=out.suffix.lower() == ".csv")
+    if json:
+        print_json(found.to_dict())
+        note(*found.warnings)
+        return 0
+    lines = [
+        [
+            m["run"],
+            m["method"],
+            number_span(m["accuracy"]),
+            number_span(m["gap"]),
+            f"{m['bound']:g}",
+            m["verdict"],
+            f"{m['rows']:,}",
+        ]
+        for m in found.models
+    ]
+    headings = ["run", "method", "accuracy", "gap", "bound", "verdict", "rows"]
+    print_table("Runs, each judged on its certification rows", headings, lines, words=["method"])
+    note(*found.warnings)
+    return 0
+
+
+def compared(runs: Sequence[Path]) -> Compared:
+    """Read runs.
 
     Raises
     ------
-    InvalidDataError
-        If a folder is no run.
+    InvalidDataError, InvalidParameterError
+        If one of them is no run of ``train``, ``sweep`` or ``demo``, or there is one only.
     """
-    if not runs:
-        raise InvalidParameterError("name at least one run folder.")
-    read = [(run, *_read(run)) for run in runs]
-    rows = [
-        _row(run, config, model, found)
-        for run, numbers, config in read
-        for model in numbers["models"]
-        for found in model["constraints"]
-    ]
-    columns = ["run", "method", "model", "accuracy", "constraint", "achieved", "verdict", "rows"]
-    print_table("Runs", columns, rows)
-    for what, values in (
-        ("data", [config.get("made_with", {}).get("data_sha256") for _, _, config in read]),
-        ("constraints", [numbers["constraint"] for _, numbers, _ in read]),
-        ("rows that judge", [numbers["rows"]["certification"] for _, numbers, _ in read]),
-    ):
-        if len(set(map(str, values))) > 1:
-            say(f"Note: these runs have different {what}, so their numbers cannot be compared.")
+    if len(runs) < 2:
+        raise InvalidParameterError("compare takes two runs or more.")
+    models: list[dict[str, Any]] = []
+    marks: dict[str, list[Any]] = {"constraint": [], "data_sha256": [], "certified_on": []}
+    for run in runs:
+        summary = read_summary(run)
+        config = read_config(run)
+        method = _method(config)
+        models += [_plain(run, method, summary, model) for model in summary.models[1:]]
+        marks["constraint"].append(summary.constraint)
+        for name in ("data_sha256", "certified_on"):
+            marks[name].append(summary.made_with.get(name))
+    return Compared(tuple(models), tuple(_warnings(marks)))
 
 
-def _row(
-    run: Path, config: dict[str, Any], model: dict[str, Any], found: dict[str, Any]
-) -> list[str]:
-    asked = config.get("train", config.get("sweep", config.get("demo", {})))
-    sign = ">=" if found["kind"] == "ratio" else "<="
-    return [
-        one_line(run.name),
-        str(asked.get("method", "all")),
-        str(model["model"]),
-        _number(model["accuracy"]["estimate"]),
-        f"{found['constraint']} {sign} {found['bound']:g}",
-        _span(found),
-        str(found["verdict"]),
-        f"{model['n_rows']:,}",
-    ]
+def _method(config: dict[str, dict[str, Any]]) -> str:
+    for command in ("train", "sweep"):
+        if command in config:
+            own = config[command]
+            extra = [str(own[k]) for k in ("estimator",) if own.get(k)]
+            extra += [f"{k} {own[k]:g}" for k in ("eta", "strength") if own.get(k) is not None]
+            swept = "sweep of " if command == "sweep" else ""
+            tail = f" ({', '.join(extra)})" if extra else ""
+            return f"{swept}{own.get('method', 'reductions')}{tail}"
+    return ""
 
 
-def _read(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        numbers = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
-        absent = {"models", "constraint", "rows"} - set(numbers)
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidDataError(f"'{one_line(run)}' is no run folder: {one_line(error)}.") from None
-    if absent:
-        raise InvalidDataError(f"'{one_line(run)}' is no run folder: it lacks {listed(absent)}.")
-    return numbers, config
+def _plain(run: Path, method: str, summary: RunSummary, model: Judged) -> dict[str, Any]:
+    result = model.report.results[0]
+    base = summary.models[0]
+    return {
+        "run": run.name or str(run),
+        "method": method or model.title,
+        "model": model.title,
+        "constraint": summary.constraint,
+        "bound": result.bound,
+        "accuracy": list(model.report.accuracy),
+        "gap": _limits(model.gap(result)),
+        "verdict": str(model.report.verdict),
+        "near_constant": model.report.near_constant,
+        "rows": summary.row_counts["certification"],
+        "baseline_accuracy": list(base.report.accuracy),
+        "baseline_gap": _limits(base.gap(base.report.results[0])),
+    }
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _limits(found: tuple[float, float, float] | None) -> list[float] | None:
+    return None if found is None else list(found)
 
 
-def _span(found: dict[str, Any]) -> str:
-    if found["achieved"] is None:
-        return "hidden (few rows)"
-    return f"{found['achieved']:.3f} [{_number(found['lower'])}, {_number(found['upper'])}]"
+def _warnings(marks: dict[str, list[Any]]) -> list[str]:
+    said = []
+    if len(set(marks["constraint"])) > 1:
+        said.append(
+            "the runs were asked for different things, so verdicts and gaps differ in kind."
+        )
+    if len(set(marks["data_sha256"])) > 1 or None in marks["data_sha256"]:
+        said.append("the runs come from different data, so their numbers cannot be compared.")
+    elif len(set(marks["certified_on"])) > 1:
+        said.append(
+            "the runs were judged on different rows of the same data (other groups, shares or "
+            "seed), so small differences say nothing."
+        )
+    return said
+
+
+def _write(path: Path, found: Compared, *, is_csv: bool) -> None:
+    if is_csv:
+        without_formulas(pd.DataFrame([_flat(m) for m in found.models])).to_csv(path, index=False)
+        return
+    environment = Environment(
+        loader=PackageLoader("fairtrain.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: one_line(value) if isinstance(value, str) else value,
+    )
+    environment.filters["span"] = number_span
+    page = environment.get_template("compare.html.j2").render(found=found)
+    path.write_text(page, encoding="utf-8")
+
+
+def _flat(model: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in model.items():
+        if name in ("accuracy", "gap", "baseline_accuracy", "baseline_gap"):
+            three = value or [None] * 3
+            flat |= dict(zip((name, f"{name}_lower", f"{name}_upper"), three, strict=True))
+        else:
+            flat[name] = value
+    return flat

@@ -16,15 +16,11 @@ from fairtrain.exceptions import InvalidParameterError
 __all__ = ["RUN_FILES", "check_new", "new_file", "new_folder"]
 
 RUN_FILES = (
-    "model",
-    "metrics.json",
-    "config.toml",
-    "report.html",
-    "model_card.md",
-    "frontier.png",
-    "frontier.csv",
-    "frontier.json",
-)
+    "model", "metrics.json", "config.toml", "report.html", "model_card.md", "fresh.html",
+    "frontier.csv", "frontier.json", "frontier.png",
+    "calibration.csv", "reliability.png",
+    "model.joblib",  # of earlier versions
+)  # fmt: skip
 """What a run folder may hold."""
 
 
@@ -47,6 +43,9 @@ def check_new(path: Path, *, force: bool) -> None:
             f"--out {name} exists; choose another folder, or replace it with --force."
         )
     strangers = sorted({entry.name for entry in path.iterdir()} - set(RUN_FILES))
+    inside = path / "model"
+    if inside.exists() and any(inside.iterdir()) and not (inside / "manifest.json").is_file():
+        strangers.append("model")  # somebody's own folder of that name
     if strangers:
         raise InvalidParameterError(
             f"--out {name} is not a run of fairtrain (it holds '{one_line(strangers[0])}') and is "

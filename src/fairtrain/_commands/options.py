@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairtrain._text import one_line
+from fairtrain._text import flatten, one_line
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["read_options", "to_toml"]
+__all__ = ["parse_numbers", "read_options", "to_toml"]
 
 
 def read_options(path: Path, command: str) -> dict[str, Any]:
@@ -78,3 +78,22 @@ def _text(text: str) -> str:
     # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
     clean = text.encode("utf-8", "replace").decode("utf-8")
     return json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def parse_numbers(option: str, items: Sequence[str]) -> tuple[float, ...]:
+    """Read ``"0,.1,1"``.
+
+    Examples
+    --------
+    >>> parse_numbers("--etas", ["0,.1", "1"])
+    (0.0, 0.1, 1.0)
+    """
+    found = []
+    for word in flatten(items):
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise InvalidParameterError(
+                f"{option}: '{one_line(word)}' is not a number; write {option} 0,0.1,1."
+            ) from None
+    return tuple(found)

@@ -3,59 +3,58 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fairtrain._commands.calibrating import TableCalibrator
 from fairtrain._commands.chunks import ChunkedTable, read_chunks
 from fairtrain._commands.columns import MOST_LEVELS, SensitiveColumns
 from fairtrain._commands.features import TableFeatures
 from fairtrain._commands.folder import new_file
 from fairtrain._commands.progress import progress
+from fairtrain._commands.runs import load_model
 from fairtrain._commands.sinks import CsvSink, Sink, open_sink
 from fairtrain._commands.tables import require_columns
 from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.persistence import load
 
-__all__ = ["CHUNK_ROWS", "decide", "load_model", "predict"]
+__all__ = ["CHUNK_ROWS", "decide", "predict"]
 
 CHUNK_ROWS = 100_000
 """Rows that are decided at a time."""
 
-_WRITTEN = ("decision", "probability")
-
-
-def load_model(path: Path) -> Any:
-    """Load the model of a run folder, or a model folder. Nothing in it is run.
-
-    Raises
-    ------
-    PersistenceError, InvalidDataError
-        If there is no model, or it is something else.
-    """
-    folder = path / "model" if (path / "model").is_dir() else path
-    name = f"'{one_line(folder)}'"
-    if not folder.is_dir():
-        raise InvalidDataError(f"{name} does not exist; MODEL is a run folder or its model folder.")
-    model = load(folder)
-    steps = getattr(model, "named_steps", {})
-    if not isinstance(steps.get("features"), TableFeatures) or "model" not in steps:
-        raise InvalidDataError(f"{name} is not a model that the command trained.")
-    return model
+_WRITTEN = ("decision", "probability", "calibrated")
 
 
 def decide(model: Any, frame: pd.DataFrame) -> pd.DataFrame:
-    """Decisions as labels, and the probability that a decision is the favourable one."""
+    """Decisions as labels, and the probability of the favourable one; or calibrated scores."""
+    if isinstance(model, TableCalibrator):
+        return pd.DataFrame({"calibrated": model.transform(frame)})
     features, fair = model.named_steps["features"], model.named_steps["model"]
     X = features.transform(frame)
-    classes = fair.classes_.tolist()
-    favourable = fair.positive_label
-    column = classes.index(favourable)
+    column = fair.classes_.tolist().index(fair.positive_label)
     return pd.DataFrame(
         {"decision": fair.predict(X), "probability": fair.predict_proba(X)[:, column]}
     )
+
+
+def _reader(model: Any) -> TableFeatures | TableCalibrator:
+    """The part of a model that reads columns.
+
+    Raises
+    ------
+    InvalidDataError
+        If the command made no such model.
+    """
+    part = getattr(model, "named_steps", {}).get("features", model)
+    if not isinstance(part, TableFeatures | TableCalibrator):
+        raise InvalidDataError(
+            f"the model is a {type(model).__name__}, which reads no table: use it in Python."
+        )
+    return part
 
 
 def predict(
@@ -89,9 +88,14 @@ def predict(
     InvalidDataError
         If the model or a row cannot be used.
     """
-    loaded = load_model(model)
-    features: TableFeatures = loaded.named_steps["features"]
-    table = read_chunks(data, rows=chunk_rows, columns=(*features.columns, *keep))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded = load_model(model)
+    for warning in caught:
+        note = one_line(str(warning.message).partition("\n")[0])
+        sys.stderr.write(f"fairtrain: note: {note}\n")
+    reader = _reader(loaded)
+    table = read_chunks(data, rows=chunk_rows, columns=(*reader.columns, *keep))
     require_columns(table.names, keep, what="column")
     if both := [name for name in keep if name in _WRITTEN]:
         raise InvalidParameterError(
@@ -106,7 +110,7 @@ def predict(
 
 
 def _decide_all(model: Any, table: ChunkedTable, sink: Sink, *, quiet: bool = False) -> None:
-    levels = _Levels(model.named_steps["features"].sensitive)
+    levels = _Levels(_reader(model).sensitive)
     done = 0
     with progress("predict", table.n_rows, quiet=quiet) as advance:
         for chunk in table:

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from fairtrain._commands.tables import is_parquet
 
-__all__ = ["CsvSink", "ParquetSink", "Sink", "open_sink"]
+__all__ = ["CsvSink", "ParquetSink", "Sink", "open_sink", "without_formulas"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -112,6 +112,12 @@ def _kept(column: pa.ChunkedArray) -> pd.Series:
         return pd.Series(column.to_pylist(), dtype=object)
     values: pd.Series = column.to_pandas()
     return values
+
+
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """Put an apostrophe before text that a spreadsheet would take for a formula."""
+    columns = {_safe(name): _without_formulas(column) for name, column in table.items()}
+    return pd.DataFrame(columns)
 
 
 def _without_formulas(column: pd.Series) -> pd.Series:

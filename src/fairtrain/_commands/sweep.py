@@ -1,183 +1,253 @@
-"""``fairtrain sweep``: the trade-off, a choice on validation rows, a verdict on further ones."""
+"""``fairtrain sweep``: the trade-off over strengths or bounds, and a point of it, certified."""
 
 from __future__ import annotations
 
-import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from sklearn.pipeline import Pipeline
 
-from fairtrain._commands.columns import Label
-from fairtrain._commands.methods import METHODS, method_of
-from fairtrain._commands.training import Plan, Prepared
-from fairtrain._text import one_line
-from fairtrain.exceptions import InvalidParameterError
-from fairtrain.report.summary import Judged
+from fairtrain._commands.asked import Ask, Features, How, People, Place, Shares, Show
+from fairtrain._commands.data import read_data, sensitive_of
+from fairtrain._commands.methods import METHODS, Method, Settings, read_method
+from fairtrain._commands.output import finish
+from fairtrain._commands.progress import progress
+from fairtrain._commands.resuming import Kept
+from fairtrain._commands.runs import (
+    check_place,
+    new_run,
+    options_of,
+    read_rationale,
+    write_config,
+    write_model,
+    write_summary,
+)
+from fairtrain._commands.terminal import print_frontier
+from fairtrain._commands.train import NOT_SHOWN, made_with, shown
+from fairtrain._commands.training import (
+    Prepared,
+    fit,
+    judge,
+    make_constraint,
+    notes_of,
+    prepare,
+    settings_for,
+)
+from fairtrain._commands.words import constraint_in_words
+from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
+from fairtrain.plotting.files import save_figure
+from fairtrain.report import FrontierChart, RunSummary
 from fairtrain.tradeoff import Chosen, ParetoFrontier, pareto_frontier
-from fairtrain.tradeoff.sweep import save_plot
+from fairtrain.tradeoff.scoring import HeldRows
 
-__all__ = ["Swept", "cache_of", "draw_frontier", "sweep"]
+__all__ = ["Sweep", "choose", "sweep", "swept"]
 
-ETAS = (0.0, 0.1, 0.5, 1.0, 5.0, 10.0)
-BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2)
-STRENGTHS = (0.5, 1.0, 2.0, 5.0, 10.0)
+_ETAS = (0.0, 0.1, 0.5, 1.0, 5.0, 10.0)
+_BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What a sweep leaves.
+class Sweep:
+    """What ``fairtrain sweep`` was asked; see ``fairtrain sweep --help``."""
 
-    Attributes
-    ----------
-    frontier : ParetoFrontier
-        All points, scored on the validation rows.
-    chosen : Chosen
-        The best one under the limit, or the fairest where none is.
-    model : Pipeline
-        The chosen model, which holds no row.
-    models : tuple of Judged
-        The ordinary model and the chosen one, on rows that no choice was made on.
-    notes : tuple of str
-        What happened on the way.
-    counts : dict
-        Group -> rows that train, choose and certify.
-    """
+    data: Path
+    people: People
+    ask: Ask
+    how: How
+    features: Features
+    shares: Shares
+    place: Place
+    show: Show
+    etas: tuple[float, ...] = ()
+    bounds: tuple[float, ...] = ()
+    seeds: int = 1
+    resume: bool = True
 
-    frontier: ParetoFrontier
-    chosen: Chosen
-    model: Pipeline
-    models: tuple[Judged, ...]
-    notes: tuple[str, ...]
-    counts: dict[str, dict[str, int]]
-
-
-def cache_of(out: Path) -> Path:
-    """Folder beside a run that keeps the finished points of a sweep until the run is written."""
-    return out.absolute().parent / f".{out.name}.sweep"
-
-
-def sweep(
-    frame: pd.DataFrame,
-    label: Label,
-    plan: Plan,
-    *,
-    values: Sequence[float] | None,
-    max_gap: float,
-    n_seeds: int,
-    outcome: str,
-    cache: Path | None = None,
-) -> Swept:
-    """Train over a range, choose on validation rows, judge the choice on certification rows.
-
-    Parameters
-    ----------
-    frame, label, plan, outcome
-        As in :func:`fairtrain._commands.training.train`; the steering rows are the ones that score.
-    values : sequence of float, optional
-        Etas, bounds or strengths, as the method has them.
-    max_gap : float
-        Largest gap of the model that is chosen.
-    n_seeds : int
-        Models for each value.
-    cache : Path, optional
-        Keeps finished points.
-    """
-    rows = Prepared.of(frame, label, plan)
-    frontier = _frontier(rows, values, max_gap, n_seeds, cache)
-    notes = list(frontier.notes)
-    try:
-        chosen = frontier.select(max_gap)
-    except InvalidParameterError as error:
-        points = frontier.points
-        chosen = frontier.select(float(points["gap"].min()))
-        notes.append(f"{error} The fairest model was taken.")
-    baseline = rows.fit(METHODS[plan.method].baseline(plan.settings(label)))
-    title = f"{frontier.param} {chosen.value:g}"
-    judged = rows.judged_all({"baseline": baseline, title: chosen.model}, outcome)
-    model = Pipeline([("features", rows.features), ("model", chosen.model)])
-    return Swept(frontier, chosen, model, judged, tuple(notes), rows.counts(None))
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Options, as ``config.toml`` keeps them."""
+        own = {
+            "data": str(self.data),
+            "etas": [str(v) for v in self.etas],
+            "bounds": [str(v) for v in self.bounds],
+            "seeds": self.seeds,
+        }
+        groups = (self.people, self.ask, self.how, self.features, self.shares, self.place)
+        settings = {**own, **options_of(*groups)}
+        # Here the bound is what the choice has to keep.
+        settings["max_gap"] = settings.pop("bound")
+        return {k: v for k, v in settings.items() if k not in ("ratio", "eta", "strength")}
 
 
-def _frontier(
-    rows: Prepared,
-    values: Sequence[float] | None,
-    max_gap: float,
-    n_seeds: int,
+def sweep(asked: Sweep) -> int:
+    """Train every point, choose one on validation rows, judge it once; gives the exit code."""
+    check_place(asked.place.out, force=asked.place.force)
+    rationale = read_rationale(asked.place.rationale)
+    method, options = read_method(asked.how, METHODS)
+    values = _values(asked, method)
+    sensitive = sensitive_of(asked.people)
+    constraint = make_constraint(asked.ask, sensitive.columns)
+    settings = settings_for(method, options, constraint, sensitive, asked.shares)
+    data = read_data(asked.data, asked.people)
+    prepared = prepare(data, asked.features, constraint, asked.shares, label=asked.people.label)
+    kept = Kept.beside(asked.place.out, resume=asked.resume)
+    total = len(values) * asked.seeds
+    with kept.going(total), new_run(asked.place.out, force=asked.place.force) as folder:
+        with notes_of() as notes:
+            frontier = swept(method, prepared, settings, values, asked.seeds, kept.folder)
+            baseline = fit(method, prepared, settings, fair=False, title="baseline")
+            frontier = _with_baseline(frontier, baseline, prepared)
+            chosen, said = choose(frontier, constraint.bound)
+        judged, decided = judge("baseline", baseline, prepared)
+        point = judge(_title(chosen), chosen.model, prepared, decided)[0]
+        summary = RunSummary(
+            title=f"Trade-off of {asked.people.label}, {method.name}",
+            data=data.name,
+            outcome=data.outcome,
+            constraint=constraint_in_words(constraint, sensitive.columns),
+            models=(judged, point),
+            **prepared.counts,
+            # Where the run is kept is no property of it.
+            settings={k: v for k, v in asked.settings.items() if k not in NOT_SHOWN},
+            notes=tuple(dict.fromkeys([*notes, *frontier.notes])),
+            rationale=rationale,
+            choice=tuple(said),
+            frontiers=(FrontierChart.from_frontier(frontier, chosen),),
+            made_with=made_with(prepared),
+        )
+        write_model(folder, prepared.pipeline(chosen.model), {"data_sha256": data.digest})
+        write_config(folder, {"sweep": asked.settings, "made_with": summary.made_with})
+        write_summary(folder, summary)
+        frontier.to_csv(folder / "frontier.csv")
+        frontier.to_json(folder / "frontier.json")
+        save_figure(folder / "frontier.png", lambda ax: frontier.plot(ax, chosen=chosen))
+    if not asked.show.json:
+        print_frontier(frontier, chosen)
+    shown(summary, asked.show, asked.place.out)
+    return finish(asked.show, point.report.verdict)
+
+
+def swept(
+    method: Method,
+    prepared: Prepared,
+    settings: Settings,
+    values: Sequence[float],
+    seeds: int,
     cache: Path | None,
 ) -> ParetoFrontier:
-    plan, label = rows.plan, rows.label
-    options = {name: getattr(plan, name) for name in ("estimator", "eta", "strength", "epochs")}
-    method = method_of(plan.method, **options)
-    param = method.moves
-    if plan.constraint.kind == "ratio" and param == "difference_bound":
-        param = "ratio_bound"
-    usual = {"eta": ETAS, "strength": STRENGTHS, "ratio_bound": tuple(1 - b for b in BOUNDS)}
-    where = tuple(usual.get(param, BOUNDS) if values is None else values)
-    # What steers a single model is taken from the training rows; the steering rows only score.
-    settings = replace(plan.settings(label), validation=0.25)
-    if param == "eta":
-        settings = replace(settings, validation=0.0, eta=1.0)
-    train, held = rows.split.training, rows.split.steering
-    return pareto_frontier(
-        method.fair(settings),
-        rows.X[train],
-        label.values[train],
-        sensitive_features=_who(rows, train),
-        param=param,
-        values=where,
-        validation_data=(rows.X[held], label.values[held], _who(rows, held)),
-        metric=plan.constraint if plan.constraint.kind == "difference" else plan.constraint.name,
-        bound=max_gap,
-        baseline=_numbered(METHODS[plan.method].baseline(settings), label),
-        n_seeds=n_seeds,
-        random_state=plan.seed,
-        missing=plan.sensitive.missing,
-        positive_label=label.positive,
-        cache=cache,
-        name=method.title,
+    """Train every point on the training rows and score it on the validation rows.
+
+    With a cache a value's seeds are trained together, and every finished value is kept, so that a
+    stopped sweep goes on with the next one; without one everything is trained together.
+    """
+    X, y, who = prepared.rows.take(prepared.rows.split.training)
+    share = 0.0 if method.moves == "eta" else prepared.shares.validation
+    # The command keeps the rows that judge; what is handed over trains, or steers the training.
+    inner = replace(
+        settings, validation=share, certification=0.0, positive=prepared.data.label.positive
     )
+    common: dict[str, Any] = {
+        "sensitive_features": who,
+        "param": method.moves,
+        "metric": prepared.constraint,
+        "bound": prepared.constraint.bound,
+        "validation_data": prepared.rows.take(prepared.rows.split.steering),
+        "n_seeds": seeds,
+        "random_state": settings.seed,
+        "missing": settings.missing,
+        "cache": cache,
+        "name": method.name,
+    }
+    template = method.fair(inner)
+    with progress(f"sweeping {method.moves}", len(values) * seeds, unit="models") as advance:
+        for value in [] if cache is None else values:
+            pareto_frontier(template, X, y, values=[value], **common)
+            advance(seeds)
+        return pareto_frontier(template, X, y, values=list(values), **common)
 
 
-def _who(rows: Prepared, at: Any) -> dict[str, np.ndarray[Any, Any]]:
-    return {str(name): column.to_numpy()[at] for name, column in rows.who.items()}
+def choose(frontier: ParetoFrontier, max_gap: float) -> tuple[Chosen, list[str]]:
+    """The most accurate point that keeps the gap on the validation rows, else the narrowest one.
+
+    Returns
+    -------
+    chosen : Chosen
+        The point.
+    said : list of str
+        What was chosen, why, and what it costs there.
+    """
+    rows = f"{frontier.n_validation:,} validation rows"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NearConstantWarning)
+            chosen = frontier.select(max_gap)
+        why = f"the best {frontier.performance_name} with a gap of at most {max_gap:g} there"
+    except InvalidParameterError:
+        table = frontier.points.dropna(subset=["gap", "performance"])
+        table = table.sort_values(["near_constant", "gap"], kind="stable")
+        chosen = frontier.select(float(table["gap"].iloc[0]))
+        why = f"no point has a gap of at most {max_gap:g} there, and this one has the narrowest"
+    said = [
+        f"Chosen on {rows}: {_title(chosen)} ({why}): {frontier.performance_name} "
+        f"{chosen.performance:.3f} at a gap of {chosen.gap:.3f}."
+    ]
+    plain = frontier.baseline
+    if plain is not None:
+        cost = 100 * (plain.performance - chosen.performance)
+        more_or_less = "costs" if cost >= 0 else "gains"
+        said.append(
+            f"There it {more_or_less} {abs(cost):.1f} percentage points of "
+            f"{frontier.performance_name} against the baseline, whose gap is {plain.gap:.3f}."
+        )
+    if chosen.near_constant:
+        said.append("It is near_constant: (almost) everybody gets the same decision.")
+    said.append(
+        "Numbers on rows that chose a point flatter it; the verdict comes from the certification "
+        "rows, which judged this point alone, once."
+    )
+    return chosen, said
 
 
-def _numbered(model: Any, label: Label) -> Any:
-    """A booster's own classifier takes numbers only; it is no baseline where labels are words."""
-    words = label.values.dtype.kind not in "biu"
-    return None if words and type(model).__module__.startswith("xgboost") else model
+def _title(chosen: Chosen) -> str:
+    name = {"difference_bound": "bound"}.get(chosen.param, chosen.param)
+    return f"{name} = {chosen.value:g}, seed {chosen.seed}"
 
 
-def draw_frontier(folder: Path, frame: pd.DataFrame, label: Label, plan: Plan) -> ParetoFrontier:
-    """Write a small frontier of the reduction: picture, table and numbers."""
-    rows = Prepared.of(frame, label, plan)
-    found = _frontier(rows, BOUNDS, plan.constraint.bound, 1, None)
-    write_frontier(folder, found)
+def _with_baseline(frontier: ParetoFrontier, model: Any, prepared: Prepared) -> ParetoFrontier:
+    held = HeldRows(*prepared.rows.take(prepared.rows.split.steering))
+    return replace(frontier, baseline=frontier.scorer(model, held))
+
+
+def _values(asked: Sweep, method: Method) -> list[float]:
+    """Where the moved parameter goes.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the values are of another method, out of range, or twice the same.
+    """
+    moves_bound = method.moves == "difference_bound"
+    if asked.etas and asked.bounds:
+        raise InvalidParameterError("give --etas or --bounds, not both.")
+    if asked.bounds and not moves_bound:
+        raise InvalidParameterError(
+            f"--method {method.name} has no bound to move: give --etas (of regularized: strengths "
+            "of the penalty; of adversarial: strengths of the adversary)."
+        )
+    if asked.etas and moves_bound:
+        raise InvalidParameterError(
+            f"--method {method.name} moves a bound: give --bounds; --etas is for regularized and "
+            "adversarial."
+        )
+    if asked.seeds < 1:
+        raise InvalidParameterError(f"--seeds must be 1 or more, got {asked.seeds}.")
+    found = list(asked.bounds or asked.etas or (_BOUNDS if moves_bound else _ETAS))
+    name = "--bounds" if moves_bound else "--etas"
+    if bad := [v for v in found if not (0 <= v < np.inf) or (moves_bound and v > 1)]:
+        raise InvalidParameterError(f"{name}: {bad[0]:g} is out of range.")
+    if len(set(found)) < len(found):
+        raise InvalidParameterError(f"{name} names a value twice.")
     return found
-
-
-def write_frontier(folder: Path, frontier: ParetoFrontier) -> None:
-    """Write ``frontier.png``, ``.csv`` and ``.json``."""
-    save_plot(frontier, folder / "frontier.png")
-    frontier.to_csv(folder / "frontier.csv")
-    frontier.to_json(folder / "frontier.json")
-
-
-def forget(cache: Path) -> None:
-    """Remove the points of a sweep whose run is written."""
-    shutil.rmtree(cache, ignore_errors=True)
-
-
-def in_words(chosen: Chosen, frontier: ParetoFrontier) -> str:
-    """Say what was chosen."""
-    return one_line(
-        f"Chosen on {frontier.n_validation:,} validation rows: {frontier.param} = "
-        f"{chosen.value:g}, {frontier.performance_name} {chosen.performance:.3f} at a gap of "
-        f"{chosen.gap:.3f} there. Both flatter, since these rows chose it; what follows was "
-        "measured on others."
-    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
@@ -14,10 +14,23 @@ from rich.text import Text
 from fairtrain._text import one_line
 from fairtrain.report.summary import MIN_CELL, Judged, RunSummary, small_cells
 
-__all__ = ["print_groups", "print_models", "print_rates", "print_table", "say"]
+if TYPE_CHECKING:
+    from fairtrain.tradeoff import Chosen, ParetoFrontier
+
+__all__ = [
+    "number_span",
+    "print_frontier",
+    "print_groups",
+    "print_models",
+    "print_rates",
+    "print_standings",
+    "print_table",
+    "say",
+]
 
 _STYLES = {"met": "green", "not_met": "red", "too_few_rows": "yellow"}
 _NARROWEST = 110
+_MOST_COLUMNS = 3
 
 
 def _console() -> Console:
@@ -58,6 +71,11 @@ def _span(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" [{_rate(low)}, {_rate(high)}]"
 
 
+def number_span(three: Sequence[float] | None) -> str:
+    """Write an estimate with its limits; a dash where it is hidden."""
+    return "-" if three is None else _rate(three[0]) + _span(*three[1:])
+
+
 def _cell(cell: dict[str, Any]) -> str:
     if cell["suppressed"]:
         return "hidden (few rows)"
@@ -68,18 +86,23 @@ def _count(count: int) -> str:
     return f"under {MIN_CELL}" if 0 < count < MIN_CELL else f"{count:,}"
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text under headings."""
-    table = _table(title, columns, words=columns)
-    for row in rows:
-        _add(table, row)
+def print_table(
+    title: str, columns: Sequence[str], lines: Sequence[Sequence[Any]], *, words: Sequence[str] = ()
+) -> None:
+    """Print a table; the first column and ``words`` are aligned as text, the others as numbers."""
+    table = _table(title, columns, words=words)
+    for line in lines:
+        _add(table, line)
     _console().print(table)
 
 
 def print_models(summary: RunSummary) -> None:
-    """Print baseline beside fair model, then what is known of every group."""
-    if len(summary.models) > 2:
-        _print_many(summary)
+    """Print baseline beside fair model, then what is known of every group.
+
+    More than three models have a line each instead of a column.
+    """
+    if len(summary.models) > _MOST_COLUMNS:
+        _print_lines(summary)
         return
     console = _console()
     table = _table(
@@ -109,25 +132,28 @@ def print_models(summary: RunSummary) -> None:
     print_standings(summary.models)
 
 
-def _print_many(summary: RunSummary) -> None:
-    """One row a model, where they are too many to stand beside each other."""
-    rows = [
-        [
-            model.title,
-            _rate(model.report.accuracy[0]) + _span(*model.report.accuracy[1:]),
-            _rate(model.auc),
-            _rate(model.report.selection_rate),
-            "-" if (gap := model.gap(found)) is None else _rate(gap[0]) + _span(*gap[1:]),
-            str(found.verdict),
-        ]
-        for model in summary.models
-        for found in model.report.results
-    ]
-    bound = summary.models[0].report.results[0].bound
+def _print_lines(summary: RunSummary) -> None:
+    lines = []
+    for model in summary.models:
+        report = model.report
+        for result in report.results:
+            found = model.gap(result)
+            constant = ", near constant" if report.near_constant else ""
+            lines.append(
+                [
+                    model.title,
+                    _rate(report.accuracy[0]) + _span(*report.accuracy[1:]),
+                    _rate(report.selection_rate),
+                    "-" if found is None else _rate(found[0]) + _span(*found[1:]),
+                    _verdict(f"{result.verdict}{constant}"),
+                ]
+            )
+    first = summary.models[0].report.results[0]
     print_table(
         f"{summary.title}: judged on {summary.row_counts['certification']:,} untouched rows",
-        ["model", "accuracy", "AUC", summary.outcome, f"gap (bound {bound:g})", "verdict"],
-        rows,
+        ["", "accuracy", f"share {summary.outcome}", f"gap (bound {first.bound:g})", "verdict"],
+        lines,
+        words=["verdict"],
     )
 
 
@@ -186,9 +212,39 @@ def print_rates(
     _console().print(table)
 
 
-def print_groups(counts: dict[str, dict[str, int]]) -> None:
+def print_groups(counts: Mapping[str, Mapping[str, int]]) -> None:
     """Print how many rows of every group train, steer and certify."""
     table = _table("Rows", ["group", *next(iter(counts.values()))])
     for name, parts in counts.items():
         _add(table, [name, *(_count(count) for count in parts.values())])
     _console().print(table)
+
+
+def print_frontier(frontier: ParetoFrontier, chosen: Chosen) -> None:
+    """Print the points of a sweep, means over seeds, the chosen value marked."""
+    table = frontier.by_value()
+    limits = ("seed" if (table["n_seeds"] > 1).any() else "row") + "s"
+    lines = []
+    for row in table.to_dict("records"):
+        marks = [
+            "chosen" if row[frontier.param] == chosen.value else "",
+            "" if row["dominated"] else "front",
+            "near constant" if row["near_constant"] else "",
+        ]
+        lines.append(
+            [
+                f"{row[frontier.param]:g}",
+                *(
+                    _rate(row[name]) + _span(row[f"{name}_lower"], row[f"{name}_upper"])
+                    for name in ("performance", "gap")
+                ),
+                f"{row['seconds']:.1f}",
+                ", ".join(m for m in marks if m),
+            ]
+        )
+    print_table(
+        f"{frontier.name} on {frontier.n_validation:,} validation rows [95 % over {limits}]",
+        [frontier.param, frontier.performance_name, "gap", "seconds", ""],
+        lines,
+        words=[""],
+    )

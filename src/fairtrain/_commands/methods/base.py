@@ -1,0 +1,198 @@
+"""What a way to train has to offer: a fair model, an ordinary one of its kind, its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fairtrain._commands.asked import How
+from fairtrain._commands.columns import Label
+from fairtrain._imports import require
+from fairtrain._splits import RowSplit
+from fairtrain.constraints import Constraint
+from fairtrain.exceptions import InvalidParameterError
+
+__all__ = ["InWords", "Method", "Rows", "Settings", "check_over", "read_method", "split_seed"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What methods read.
+
+    Attributes
+    ----------
+    constraint : Constraint
+        What is asked.
+    validation, certification : float
+        Shares of the rows handed over that steer and that certify.
+    seed : int
+        Source of all chance.
+    positive : label
+        The favourable outcome.
+    missing : {"error", "group"}
+        What to do with missing sensitive values.
+    columns : tuple of str
+        The sensitive columns.
+    options : mapping
+        The method's own options, defaults filled in.
+    callbacks : tuple
+        Watch the training of a network.
+    """
+
+    constraint: Constraint
+    validation: float
+    certification: float
+    seed: int
+    positive: Any
+    missing: str
+    columns: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    callbacks: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows ready for training.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, d)
+        Features.
+    label : Label
+        Labels.
+    who : DataFrame
+        Sensitive columns as words.
+    split : RowSplit
+        Which rows do what.
+    """
+
+    X: NDArray[np.float64]
+    label: Label
+    who: pd.DataFrame
+    split: RowSplit
+
+    def take(self, at: NDArray[np.int64]) -> tuple[Any, Any, Any]:
+        """Features, labels and sensitive columns of some rows."""
+        return self.X[at], self.label.values[at], self.who.iloc[at].reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train.
+
+    Attributes
+    ----------
+    name : str
+        What ``--method`` takes.
+    options : mapping of str to value
+        Options of ``How`` that it reads, with their defaults.
+    fair : callable
+        Settings -> an unfitted estimator under the constraint.
+    plain : callable
+        Settings -> an unfitted estimator of the same kind without it.
+    moves : str
+        Parameter that a sweep moves.
+    package : (module, extra) or None
+        What has to be installed.
+    check : callable
+        Raises where the settings are not for this method.
+    plain_splits : bool
+        Whether ``plain`` takes all rows and splits them itself, as ``fair`` does.
+    random_state : callable
+        Seed -> the estimator's ``random_state`` that makes the split of :func:`split_seed`.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    fair: Callable[[Settings], Any]
+    plain: Callable[[Settings], Any]
+    moves: str
+    package: tuple[str, str] | None = None
+    check: Callable[[Settings], None] = lambda settings: None
+    plain_splits: bool = False
+    random_state: Callable[[int], Any] = int
+
+    def require(self) -> None:
+        """Raise unless what the method needs is installed."""
+        if self.package is not None:
+            require(self.package[0], extra=self.package[1])
+
+    def fit_fair(self, rows: Rows, settings: Settings) -> Any:
+        """Fit on all rows; the estimator splits them as ``rows.split`` says."""
+        model = self.fair(settings).set_params(random_state=self.random_state(settings.seed))
+        model.fit(rows.X, rows.label.values, sensitive_features=rows.who)
+        return model.set_params(random_state=settings.seed)
+
+    def fit_plain(self, rows: Rows, settings: Settings) -> Any:
+        """Fit the ordinary model on the rows that train."""
+        model = self.plain(settings)
+        if self.plain_splits:
+            return model.fit(rows.X, rows.label.values, sensitive_features=rows.who)
+        training = rows.split.training
+        return InWords(model.fit(rows.X[training], rows.label.target[training]), rows.label)
+
+
+class InWords:
+    """A classifier that was fitted on 0 and 1, answering in the labels of the data."""
+
+    def __init__(self, model: Any, label: Label) -> None:
+        self.model = model
+        self.classes_ = np.array([label.negative, label.positive])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Labels, shape (n,)."""
+        return np.asarray(self.classes_[np.asarray(self.model.predict(X)).astype(np.int64)])
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Probabilities, shape (n, 2), in the order of ``classes_``."""
+        return np.asarray(self.model.predict_proba(X), dtype=np.float64)
+
+
+def split_seed(seed: int) -> int:
+    """Seed of the split that every method makes of the same rows under ``--seed``.
+
+    It is the number that the trainers of networks draw first from their ``random_state``.
+    """
+    return int(np.random.RandomState(seed).randint(0, 2**31 - 1))
+
+
+def read_method(how: How, methods: Mapping[str, Method]) -> tuple[Method, dict[str, Any]]:
+    """Find the method, and its options with their defaults.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an option was given that the method does not read.
+    MissingDependencyError
+        If what it needs is not installed.
+    """
+    method = methods[how.method]
+    given = {k: v for k, v in vars(how).items() if k != "method" and v is not None}
+    for name in given:
+        if name not in method.options:
+            readers = ", ".join(m.name for m in methods.values() if name in m.options)
+            raise InvalidParameterError(
+                f"--{name} is read by {readers}, not by --method {method.name}; leave it out."
+            )
+    for name in ("eta", "strength"):
+        if name in given and not 0 <= given[name] < np.inf:
+            raise InvalidParameterError(f"--{name} must be a number >= 0, got {given[name]:g}.")
+    if given.get("epochs", 1) < 1:
+        raise InvalidParameterError(f"--epochs must be 1 or more, got {given['epochs']}.")
+    method.require()
+    return method, {**method.options, **given}
+
+
+def check_over(name: str, settings: Settings) -> None:
+    """Raise where a method that knows one set of groups only is asked about another."""
+    over = settings.constraint.over
+    if over is not None and set(over) != set(settings.columns):
+        raise InvalidParameterError(
+            f"--over is not for --method {name}, which compares the groups of all sensitive "
+            f"columns: give --sensitive {','.join(over)} alone."
+        )

