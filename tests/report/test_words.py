@@ -76,7 +76,7 @@ def test_many_models_are_counted() -> None:
     found = summary(n_models=4, sizes=(4000, 4000, 4000))
     kept = [m.title for m in found.models[1:] if m.report.verdict is Verdict.MET]
     assert kept
-    assert in_one_sentence(found).startswith(f"Of 3 fair models, {len(kept)} keep")
+    assert in_one_sentence(found).startswith(f"Of the 3 models beside the first, {len(kept)} keep")
 
 
 def test_warnings_name_groups_and_what_they_need() -> None:

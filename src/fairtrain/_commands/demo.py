@@ -155,10 +155,17 @@ def _summary(
         **prepared.counts,
         settings=settings,
         notes=notes,
+        rationale=_REASON,
         choice=said,
         frontiers=charts,
         made_with=made_with(prepared),
     )
+
+
+_REASON = (
+    "An example. Lenders are asked to explain why groups are approved at different rates; 5 points "
+    "is a bound to look at, not one that anybody agreed on."
+)
 
 
 def _show(summary: RunSummary, frontier: Any, chosen: Any, out: Path) -> None:

@@ -80,7 +80,7 @@ def in_one_sentence(summary: RunSummary) -> str:
         some = f": {_and(kept)}" if kept else ""
         keep = "keeps" if len(kept) == 1 else "keep"
         return (
-            f"Of {len(fair)} fair models, {len(kept) or 'none'} "
+            f"Of the {len(fair)} models beside the first, {len(kept) or 'none'} "
             f"{keep} what was asked with confidence on {rows}{some}."
         )
     model = fair[0]
