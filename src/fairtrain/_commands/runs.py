@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import fairtrain
 from fairtrain._commands.folder import check_new, new_folder
 from fairtrain._commands.options import to_toml
 from fairtrain._text import one_line
+from fairtrain._versions import versions
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.persistence import load, save
 from fairtrain.report import RunSummary, render_card, render_report
@@ -35,9 +33,6 @@ __all__ = [
     "write_summary",
 ]
 
-_PACKAGES = (
-    "numpy", "pandas", "scikit-learn", "fairlearn", "torch", "xgboost", "xgboost-cpu", "lightgbm",
-)  # fmt: skip
 _NOT_SETTINGS = ("force", "json", "require_met", "resume")
 
 
@@ -151,14 +146,3 @@ def read_rationale(given: str | None) -> str:
         raise InvalidParameterError(
             f"--rationale: '{one_line(path)}' cannot be read: {reason}."
         ) from None
-
-
-def versions() -> dict[str, str]:
-    """What a run was made with."""
-    found = {"fairtrain": fairtrain.__version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

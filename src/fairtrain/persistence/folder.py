@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import fairtrain
 from fairtrain._atomic import new_folder
 from fairtrain._text import one_line
+from fairtrain._versions import versions
 from fairtrain.exceptions import PersistenceError
 from fairtrain.persistence.decode import decode
 from fairtrain.persistence.encode import MIN_CELL, encode
@@ -24,7 +22,6 @@ __all__ = ["MANIFEST", "load", "save"]
 MANIFEST = "manifest.json"
 FORMAT, SCHEMA = "fairtrain model", 1
 _STRUCTURE, _ARRAYS = "structure.json", "arrays.safetensors"
-_PACKAGES = ("numpy", "scikit-learn", "torch", "xgboost", "xgboost-cpu", "lightgbm", "skops")
 
 
 def save(
@@ -88,7 +85,7 @@ def save(
         "format": FORMAT,
         "schema": SCHEMA,
         "model": type(model).__name__,
-        "made_with": _versions(),
+        "made_with": versions(),
         **_description(model),
         "left_out": encoded.left_out,
         "metadata": dict(metadata or {}),
@@ -245,16 +242,6 @@ def _description(model: Any) -> dict[str, Any]:
 
 def _words(constraint: Any) -> str:
     return f"{constraint.name.replace('_', ' ')}, {constraint.kind} bound {constraint.bound:g}"
-
-
-def _versions() -> dict[str, str]:
-    found = {"fairtrain": fairtrain.__version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _entry(content: bytes) -> dict[str, Any]:

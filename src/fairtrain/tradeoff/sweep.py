@@ -214,17 +214,10 @@ def pareto_frontier(
         known_rows=held.sketch() | rows.sketch(),
     )
     if save_path is not None:
-        save_plot(frontier, save_path)
+        from fairtrain.plotting.files import save_figure
+
+        save_figure(save_path, frontier.plot)
     return frontier
-
-
-def save_plot(frontier: ParetoFrontier, path: str | Path) -> None:
-    """Draw a frontier into a file, without a display."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
-    frontier.plot(figure.subplots())
-    figure.savefig(path, dpi=150)
 
 
 def _check(confidence: float, bound: float | None, save_path: str | Path | None) -> None:
