@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and replace an old one in one step."""
+"""Files and folders that appear whole or not at all, and replace an old one in one step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["new_folder", "sync", "umask"]
+__all__ = ["new_file", "new_folder", "sync", "umask"]
 
 _AT_FDCWD, _EXCHANGE = -100, 2
+
+
+@contextmanager
+def new_file(path: Path, *, mode: int = 0o600, suffix: str = "") -> Iterator[Path]:
+    """Write a temporary file beside ``path`` and rename it when it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file shall be; its folder must exist.
+    mode : int, default=0o600
+        Permissions.
+    suffix : str, default=""
+        End of the temporary name, for writers that look at it.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=suffix, dir=path.parent)
+    os.close(handle)
+    work = Path(name)
+    try:
+        work.chmod(mode)
+        yield work
+        sync(work)
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
 
 
 @contextmanager

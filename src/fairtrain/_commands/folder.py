@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fairtrain import _atomic
-from fairtrain._atomic import sync, umask
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidParameterError
 
@@ -78,13 +75,6 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
         hint = "is a folder" if path.is_dir() else "exists; replace it with --force"
         raise InvalidParameterError(f"--out '{one_line(path)}' {hint}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    work = Path(name)
-    try:
-        work.chmod(0o666 & ~umask())
+    mode = 0o666 & ~_atomic.umask()
+    with _atomic.new_file(path, mode=mode, suffix=path.suffix) as work:
         yield work
-        sync(work)
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)

@@ -164,9 +164,10 @@ class _Decoder:
 
     def _booster(self, node: dict[str, Any]) -> Any:
         content = self.parts[node["file"]]
-        library = require({"xgboost": "xgboost"}.get(node["library"], "lightgbm"), extra="boosting")
+        is_xgboost = node["library"] == "xgboost"
+        library = require("xgboost" if is_xgboost else "lightgbm", extra="boosting")
         try:
-            if node["library"] == "xgboost":
+            if is_xgboost:
                 booster = library.Booster()
                 booster.load_model(bytearray(content))
                 return booster

@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.plotting.style import COLOURS, MARKERS, axes, legend_below, plain_text
+from fairtrain.plotting.style import (
+    FEASIBLE,
+    MARKERS,
+    axes,
+    bars,
+    check_few,
+    colour_of,
+    legend_below,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["plot_frontier"]
 
 _MOST_LABELS = 8
-_FEASIBLE = "#009E73"
 
 
 def plot_frontier(
@@ -57,26 +65,28 @@ def plot_frontier(
     ax = axes(ax)
     ink: Any = ax.xaxis.label.get_color()
     limit = next((f.bound for f in shown if f.bound is not None), None) if bound is None else bound
-    for frontier, colour, marker in zip(shown, COLOURS, MARKERS, strict=False):
-        _draw(ax, frontier, ink if colour == "#000000" else colour, marker)
+    tables = [frontier.by_value() for frontier in shown]
+    for i, (frontier, table) in enumerate(zip(shown, tables, strict=True)):
+        _draw(ax, frontier, table, colour_of(ax, i), MARKERS[i])
     _baselines(ax, shown, ink)
     if chosen is not None:
         ax.plot(
             chosen.gap, chosen.performance, "o", markersize=15, markerfacecolor="none",
             markeredgecolor=ink, markeredgewidth=1.6, label="chosen", zorder=6,
         )  # fmt: skip
-    _limits(ax, shown, limit)
+    _limits(ax, shown, tables, limit)
     if limit is not None:
-        ax.axvspan(0, limit, color=_FEASIBLE, alpha=0.12, linewidth=0, zorder=0)
+        ax.axvspan(0, limit, color=FEASIBLE, alpha=0.12, linewidth=0, zorder=0)
         ax.axvline(
-            limit, color=_FEASIBLE, linestyle="--", linewidth=1.4, label=f"bound {limit:g}",
+            limit, color=FEASIBLE, linestyle="--", linewidth=1.4, label=f"bound {limit:g}",
             zorder=1,
         )  # fmt: skip
     ax.set_xlabel(f"{plain_text(shown[0].gap_name)} on validation rows (← left is fairer)")
     ax.set_ylabel(f"{plain_text(shown[0].performance_name)} (up is better →)")
     placed: list[tuple[float, float]] = []
-    for frontier in shown:
-        _label(ax, frontier, max(labels // len(shown), min(labels, 2)), ink, placed)
+    most = max(labels // len(shown), min(labels, 2))
+    for frontier, table in zip(shown, tables, strict=True):
+        _label(ax, frontier.param, table, most, ink, placed)
     legend_below(ax)
     return ax
 
@@ -85,15 +95,13 @@ def _as_list(frontiers: Any) -> list[ParetoFrontier]:
     found = list(frontiers) if isinstance(frontiers, Iterable) else [frontiers]
     if not found:
         raise InvalidParameterError("there is no frontier to draw.")
-    if len(found) > len(COLOURS):
-        raise InvalidParameterError(
-            f"at most {len(COLOURS)} frontiers can be told apart in one picture, got {len(found)}."
-        )
+    check_few(len(found), "frontiers")
     return found
 
 
-def _draw(ax: Axes, frontier: ParetoFrontier, colour: str, marker: str) -> None:
-    table = frontier.by_value()
+def _draw(
+    ax: Axes, frontier: ParetoFrontier, table: pd.DataFrame, colour: str, marker: str
+) -> None:
     if (table["n_seeds"] > 1).any():
         ax.plot(
             frontier.points["gap"], frontier.points["performance"], linestyle="none",
@@ -102,8 +110,8 @@ def _draw(ax: Axes, frontier: ParetoFrontier, colour: str, marker: str) -> None:
     known = table[table["gap"].notna() & table["performance"].notna()]
     for beaten, rows in known.groupby("dominated"):
         ax.errorbar(
-            rows["gap"], rows["performance"], xerr=_bars(rows, "gap"),
-            yerr=_bars(rows, "performance"), linestyle="none", marker=marker, color=colour,
+            rows["gap"], rows["performance"], xerr=_bars_of(rows, "gap"),
+            yerr=_bars_of(rows, "performance"), linestyle="none", marker=marker, color=colour,
             elinewidth=0.8, markersize=5 if beaten else 7, alpha=0.25 if beaten else 1.0,
             markerfacecolor="none" if beaten else colour, zorder=2 if beaten else 4,
             label=None if beaten else plain_text(frontier.name, 36),
@@ -112,11 +120,8 @@ def _draw(ax: Axes, frontier: ParetoFrontier, colour: str, marker: str) -> None:
     ax.step(front["gap"], front["performance"], where="post", color=colour, linewidth=1.6, zorder=3)
 
 
-def _bars(rows: pd.DataFrame, name: str) -> Any:
-    """Lengths of error bars; none where an interval is unknown."""
-    middle = rows[name].to_numpy()
-    low, high = rows[f"{name}_lower"].to_numpy(), rows[f"{name}_upper"].to_numpy()
-    return np.nan_to_num(np.maximum(np.stack([middle - low, high - middle]), 0.0))
+def _bars_of(rows: pd.DataFrame, name: str) -> Any:
+    return bars(rows[name], rows[f"{name}_lower"], rows[f"{name}_upper"])
 
 
 def _baselines(ax: Axes, shown: list[ParetoFrontier], ink: str) -> None:
@@ -133,11 +138,12 @@ def _baselines(ax: Axes, shown: list[ParetoFrontier], ink: str) -> None:
         done.add(place)
 
 
-def _limits(ax: Axes, shown: list[ParetoFrontier], bound: float | None) -> None:
+def _limits(
+    ax: Axes, shown: list[ParetoFrontier], tables: list[pd.DataFrame], bound: float | None
+) -> None:
     """Show every point and what matters of the bars; gaps from zero on."""
     gaps, scores = [0.0 if bound is None else 1.2 * bound], []
-    for frontier in shown:
-        table = frontier.by_value()
+    for frontier, table in zip(shown, tables, strict=True):
         gaps += [*table["gap"], *frontier.points["gap"]]
         scores += [*table["performance"], *frontier.points["performance"]]
         if frontier.baseline is not None:
@@ -152,7 +158,8 @@ def _limits(ax: Axes, shown: list[ParetoFrontier], bound: float | None) -> None:
 
 def _label(
     ax: Axes,
-    frontier: ParetoFrontier,
+    param: str,
+    table: pd.DataFrame,
     most: int,
     ink: Any,
     placed: list[tuple[float, float]],
@@ -160,7 +167,6 @@ def _label(
     """Write the value beside a few points of the front, its ends first, where there is room."""
     from matplotlib.patheffects import withStroke
 
-    table = frontier.by_value()
     front = table[~table["dominated"]].sort_values("gap").reset_index(drop=True)
     width, height = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
     halo = withStroke(linewidth=2.5, foreground=ax.get_facecolor())
@@ -172,11 +178,11 @@ def _label(
             continue
         placed.append((x, y))
         written += 1
-        value = row[frontier.param]
+        value = row[param]
         said = f"{value:.3g}" if isinstance(value, int | float | np.number) else str(value)
         right = x > 0.85
         ax.annotate(
-            f"{_symbol(frontier.param)} {plain_text(said)[:24]}", (row["gap"], row["performance"]),
+            f"{_symbol(param)} {plain_text(said)[:24]}", (row["gap"], row["performance"]),
             xytext=(-6 if right else 6, -13), textcoords="offset points", fontsize=8, color=ink,
             ha="right" if right else "left", zorder=7, path_effects=[halo],
         )  # fmt: skip

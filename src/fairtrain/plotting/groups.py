@@ -12,7 +12,18 @@ from fairtrain import _validation as inputs
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.groups import Groups, Missing
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.plotting.style import COLOURS, MARKERS, axes, fit_height, legend_below, plain_text
+from fairtrain.plotting.style import (
+    COLOURS,
+    FEASIBLE,
+    MARKERS,
+    axes,
+    bars,
+    check_few,
+    colour_of,
+    fit_height,
+    legend_below,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,18 +75,18 @@ def plot_group_rates(
     for i, (name, table) in enumerate(tables.items()):
         shown = table[table.index.isin(place)]
         rate = shown["rate"].to_numpy()
-        limits = np.stack([rate - shown["lower"], shown["upper"] - rate])
         middle = (
             np.array([place[group] for group in shown.index]) + ((len(tables) - 1) / 2 - i) * step
         )
         ax.errorbar(
-            rate, middle, xerr=np.maximum(limits, 0), fmt=MARKERS[i], color=_colour(ax, i),
-            markersize=5, elinewidth=1.1, label=plain_text(name, 28) or None, zorder=3,
+            rate, middle, xerr=bars(rate, shown["lower"], shown["upper"]), fmt=MARKERS[i],
+            color=colour_of(ax, i), markersize=5, elinewidth=1.1, zorder=3,
+            label=plain_text(name, 28) or None,
         )  # fmt: skip
     if bound is not None:
         middle_rate = (last["rate"].min() + last["rate"].max()) / 2
         ax.axvspan(
-            middle_rate - bound / 2, middle_rate + bound / 2, color="#009E73", alpha=0.15,
+            middle_rate - bound / 2, middle_rate + bound / 2, color=FEASIBLE, alpha=0.15,
             linewidth=0, label=f"bound: {bound:g} wide", zorder=0,
         )  # fmt: skip
     counts = last["count"].astype(int)
@@ -122,16 +133,16 @@ def plot_before_after(
             if min(r.counts.values(), default=0) >= min_cell and np.isfinite(r.achieved)
         ]  # fmt: skip
         value = np.array([r.achieved for _, r in shown])
-        limits = np.array([[r.achieved - r.lower, r.upper - r.achieved] for _, r in shown])
+        limits = [[getattr(r, end) for _, r in shown] for end in ("lower", "upper")]
         ax.errorbar(
             value, [at + (i - (len(reports) - 1) / 2) * step for at, _ in shown],
-            xerr=np.maximum(np.nan_to_num(limits.reshape(-1, 2).T), 0), fmt=MARKERS[i],
-            color=_colour(ax, i), markersize=6, elinewidth=1.2, zorder=3,
+            xerr=bars(value, *limits), fmt=MARKERS[i],
+            color=colour_of(ax, i), markersize=6, elinewidth=1.2, zorder=3,
             label=plain_text(name, 28),
         )  # fmt: skip
     for at, result in enumerate(next(iter(reports.values())).results):
         ax.plot(
-            [result.bound] * 2, [at - 0.4, at + 0.4], color="#009E73", linewidth=2.2,
+            [result.bound] * 2, [at - 0.4, at + 0.4], color=FEASIBLE, linewidth=2.2,
             label="bound" if at == 0 else None, zorder=2,
         )  # fmt: skip
     ax.set_yticks(
@@ -197,7 +208,7 @@ def plot_scores(
         own = np.sort(values[groups.codes == g])
         share = 1 - np.arange(len(own)) / len(own)
         ax.step(
-            np.append(own, own[-1]), np.append(share, 0), where="pre", color=_colour(ax, i),
+            np.append(own, own[-1]), np.append(share, 0), where="pre", color=colour_of(ax, i),
             linestyle=_DASHES[i % len(_DASHES)], linewidth=1.6,
             label=f"{plain_text(groups.names[g], 28)} ({len(own):,})",
         )  # fmt: skip
@@ -216,18 +227,10 @@ def plot_scores(
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 
 
-def _colour(ax: Axes, i: int) -> Any:
-    """Colour of a series; black becomes the colour of the text, which a dark page has white."""
-    return ax.xaxis.label.get_color() if COLOURS[i] == "#000000" else COLOURS[i]
-
-
 def _check_models(models: Mapping[str, Any]) -> None:
     if not models:
         raise InvalidParameterError("there is no model to draw.")
-    if len(models) > len(COLOURS):
-        raise InvalidParameterError(
-            f"at most {len(COLOURS)} models can be told apart in one picture, got {len(models)}."
-        )
+    check_few(len(models), "models")
 
 
 def _rates_of(frame: pd.DataFrame, metric: str, min_cell: int) -> pd.DataFrame:

@@ -11,7 +11,15 @@ import pandas as pd
 from fairtrain._intervals import wilson
 from fairtrain.calibration.audit import CalibrationAudit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.plotting.style import COLOURS, MARKERS, axes, legend_below, plain_text
+from fairtrain.plotting.style import (
+    COLOURS,
+    MARKERS,
+    axes,
+    bars,
+    check_few,
+    legend_below,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +78,7 @@ def plot_reliability(
         ax.errorbar(
             bins["mean_score"],
             rate,
-            yerr=np.maximum(np.stack([rate - low, high - rate]), 0.0),
+            yerr=bars(rate, low, high),
             color=colour,
             marker=marker,
             markersize=5,
@@ -189,10 +197,7 @@ def _chosen(audit: CalibrationAudit, groups: str | Sequence[str] | None) -> list
             raise InvalidParameterError(
                 f"the audit has no group {name!r}; it has {sorted(known)[:12]}."
             )
-    if len(names) > len(COLOURS):
-        raise InvalidParameterError(
-            f"at most {len(COLOURS)} groups can be told apart in one picture, got {len(names)}."
-        )
+    check_few(len(names), "groups")
     return names
 
 

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["COLOURS", "MARKERS", "axes", "fit_height", "legend_below", "plain_text"]
+import numpy as np
+
+from fairtrain.exceptions import InvalidParameterError
+
+__all__ = [
+    "COLOURS",
+    "FEASIBLE",
+    "MARKERS",
+    "axes",
+    "bars",
+    "check_few",
+    "colour_of",
+    "fit_height",
+    "legend_below",
+    "plain_text",
+]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers (Okabe & Ito, 2008)."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Told apart without colour."""
+
+FEASIBLE = "#009E73"
+"""What keeps a bound."""
 
 
 def axes(ax: Any) -> Any:
@@ -20,6 +38,25 @@ def axes(ax: Any) -> Any:
     import matplotlib.pyplot as plt
 
     return plt.subplots(layout="constrained")[1]
+
+
+def colour_of(ax: Any, i: int) -> Any:
+    """Colour of a series; black becomes the colour of the text, which a dark page has white."""
+    return ax.xaxis.label.get_color() if COLOURS[i] == "#000000" else COLOURS[i]
+
+
+def check_few(n: int, what: str) -> None:
+    """Raise where there are more series than colours."""
+    if n > len(COLOURS):
+        raise InvalidParameterError(
+            f"at most {len(COLOURS)} {what} can be told apart in one picture, got {n}."
+        )
+
+
+def bars(middle: Any, lower: Any, upper: Any) -> Any:
+    """Lengths of error bars below and above, shape (2, n); 0 where a limit is unknown."""
+    middle, lower, upper = np.asarray(middle), np.asarray(lower), np.asarray(upper)
+    return np.nan_to_num(np.maximum(np.stack([middle - lower, upper - middle]), 0.0))
 
 
 def plain_text(name: Any, longest: int = 48) -> str:

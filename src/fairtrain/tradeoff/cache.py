@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairtrain._atomic import new_file
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["PointCache"]
@@ -58,15 +57,8 @@ class PointCache:
 
         body = cloudpickle.dumps(value)
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{key[:16]}.", dir=self.folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(body).digest() + body)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self._path(key))
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with new_file(self._path(key)) as work:
+            work.write_bytes(hashlib.sha256(body).digest() + body)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.point"

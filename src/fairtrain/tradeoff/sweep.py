@@ -290,9 +290,8 @@ def _taken(rows: HeldRows, who: Mapping[str, Any], at: Any) -> HeldRows:
 
 def _asked_of(model: Any) -> Any:
     """What an estimator constrains, or a network's penalty is about."""
-    for reader in ("_read_constraints",):
-        if hasattr(model, reader):
-            return list(getattr(model, reader)())
+    if hasattr(model, "_read_constraints"):
+        return list(model._read_constraints())
     asked = getattr(model, "constraints", None)
     return "demographic_parity" if asked is None else asked
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairtrain._atomic import new_file
 from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
@@ -32,16 +31,8 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
         The file; its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, "state": _plain(state)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with new_file(path) as work:
+        torch.save({"format": FORMAT, "state": _plain(state)}, work)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

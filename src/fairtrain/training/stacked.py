@@ -26,7 +26,7 @@ from fairtrain.training.fitdata import FitData
 from fairtrain.training.regularized import PenaltyRun, RegularizedFairnessTrainer
 from fairtrain.training.run import rates_of
 from fairtrain.training.stack import ModuleStack
-from fairtrain.training.trainer import check_task, local_randomness
+from fairtrain.training.trainer import check_task, local_randomness, names_of
 
 __all__ = ["fit_stacked", "stackable"]
 
@@ -166,7 +166,7 @@ def _set_up(trainers: Sequence[RegularizedFairnessTrainer], rows: tuple[Any, ...
         check_task(constraints, data.head)
         with local_randomness(seed, engine.device):
             module = trainer._make_module(data, engine)
-            trainable(module, _names(trainer.frozen))
+            trainable(module, names_of(trainer.frozen))
             parts = trainer._parts(data, constraints, engine, module, module)
             run = trainer._make_run(parts, data)
         members.append(_Member(trainer, data, run, module, constraints, []))
@@ -441,10 +441,6 @@ def _write(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 def _eta_of(trainer: RegularizedFairnessTrainer) -> float:
     assert not callable(trainer.eta)
     return float(trainer.eta)
-
-
-def _names(frozen: str | Sequence[str]) -> tuple[str, ...]:
-    return (frozen,) if isinstance(frozen, str) else tuple(frozen)
 
 
 def _differ(one: Any, other: Any) -> bool:

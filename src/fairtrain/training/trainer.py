@@ -38,7 +38,7 @@ from fairtrain.training.predictor import Predictor, as_array, dtype_of
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import GradientStep, PrimalStep, cosine_decay
 
-__all__ = ["FairnessTrainer", "check_task", "local_randomness"]
+__all__ = ["FairnessTrainer", "check_task", "local_randomness", "names_of"]
 
 Floats = NDArray[np.float64]
 
@@ -229,7 +229,7 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         check_task(constraints, data.head)
         with local_randomness(seed, engine.device):
             module = self._make_module(data, engine)
-            optimizer = self._make_optimizer(trainable(module, _names(self.frozen)))
+            optimizer = self._make_optimizer(trainable(module, names_of(self.frozen)))
             net, optimizer = engine.prepare(module, optimizer)
             run = self._make_run(self._parts(data, constraints, engine, module, net), data)
             primal = self._make_primal(engine, module, optimizer)
@@ -568,5 +568,6 @@ def local_randomness(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _names(frozen: str | Sequence[str]) -> tuple[str, ...]:
+def names_of(frozen: str | Sequence[str]) -> tuple[str, ...]:
+    """Parts of a module, given as one name or several."""
     return (frozen,) if isinstance(frozen, str) else tuple(frozen)
