@@ -23,7 +23,7 @@ from benchmarks.protocol import RESULTS, MissingDataError, Part, load, measure, 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fairtrain.groups import Groups
+from fairtrain.data.groups import Groups
 from fairtrain.losses import FairnessRegularizerLoss
 from fairtrain.training import GroupStratifiedBatchSampler
 

@@ -24,7 +24,7 @@ _MODULES = {
     "ErrorRateParity": "fairtrain.constraints",
     "PredictiveEquality": "fairtrain.constraints",
     "RateParity": "fairtrain.constraints",
-    "Groups": "fairtrain.groups",
+    "Groups": "fairtrain.data.groups",
     "FairnessReport": "fairtrain.metrics",
     "Verdict": "fairtrain.metrics",
     "fairness_report": "fairtrain.metrics",

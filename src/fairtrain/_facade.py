@@ -9,46 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain import _validation as inputs
 from fairtrain.constraints import Constraint
+from fairtrain.data import inputs
 from fairtrain.exceptions import ConstraintNotMetWarning, InvalidParameterError
 from fairtrain.metrics.report import FairnessReport
 
-__all__ = ["require_positive_label", "take_sensitive", "warn_of_broken_bounds"]
-
-
-def take_sensitive(
-    X: Any, columns: str | Sequence[str] | None, sensitive_features: Any
-) -> tuple[Any, Any]:
-    """Sensitive features from the call, or from the columns of ``X`` the constructor named.
-
-    Parameters
-    ----------
-    X : frame, array or sparse matrix
-        Features.
-    columns : str, list of str or None
-        The constructor's ``sensitive_features``.
-    sensitive_features : optional
-        The call's.
-
-    Returns
-    -------
-    X, sensitive_features
-        Features without the sensitive columns, and these.
-
-    Raises
-    ------
-    InvalidParameterError
-        If they were given twice.
-    """
-    if columns is None:
-        return X, sensitive_features
-    if sensitive_features is not None:
-        raise InvalidParameterError(
-            "sensitive_features was given twice: to the constructor, as columns of X, and to "
-            "the call. Leave one out."
-        )
-    return inputs.drop_columns(X, columns)
+__all__ = ["require_positive_label", "warn_of_broken_bounds"]
 
 
 def require_positive_label(

@@ -26,8 +26,8 @@ from fairtrain.boosting.rounds import RoundSettings
 from fairtrain.boosting.settings import tree_settings
 from fairtrain.boosting.training import Job, JobRows
 from fairtrain.constraints import as_constraints
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 
 # Dask and its loop warn of their own affairs: sockets that close late, ports in use.
 pytestmark = [

@@ -14,8 +14,8 @@ from fairtrain import (
     LagrangianBoostingClassifier,
     LagrangianBoostingRegressor,
 )
-from fairtrain._draws import keyed_uniform
-from fairtrain._validation import as_features
+from fairtrain.data.draws import keyed_uniform
+from fairtrain.data.inputs import as_features
 from fairtrain.exceptions import FairtrainWarning
 
 

@@ -22,8 +22,8 @@ from fairtrain import (
 )
 from fairtrain.boosting.objective import Lagrangian, quantity_derivatives
 from fairtrain.constraints import Constraint
-from fairtrain.groups import Groups, group_sums
-from fairtrain.steering import families_of
+from fairtrain.data.groups import Groups, group_sums
+from fairtrain.lagrangian import families_of
 
 
 def absolute_error(y: Any, p: Any) -> Any:

@@ -23,9 +23,9 @@ from fairtrain.calibration.errors import (
 )
 from fairtrain.calibration.lattice import families, screen
 from fairtrain.calibration.null import ece_interval, null_reference
+from fairtrain.data.groups import Groups
 from fairtrain.datasets import make_miscalibrated
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, SameRowsWarning
-from fairtrain.groups import Groups
 
 edges = [0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0]
 some_rows = st.lists(

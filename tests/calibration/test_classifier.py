@@ -25,8 +25,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fairtrain import CalibratedFairClassifier, GroupFairnessCalibrator
-from fairtrain._draws import keyed_uniform
-from fairtrain._validation import as_features
+from fairtrain.data.draws import keyed_uniform
+from fairtrain.data.inputs import as_features
 from fairtrain.exceptions import FairtrainWarning, InvalidDataError, InvalidParameterError
 
 

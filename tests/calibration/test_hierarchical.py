@@ -14,9 +14,9 @@ from fairtrain.calibration.cells import Cells, as_logits, gather
 from fairtrain.calibration.curvature import curvature_test, fit_curvature
 from fairtrain.calibration.hierarchical import fit_hierarchy
 from fairtrain.calibration.maps import fit_platt
+from fairtrain.data.groups import Groups
 from fairtrain.datasets import make_miscalibrated
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.groups import Groups
 
 
 def fitted(data: Any, **settings: Any) -> tuple[Cells, Groups, Any]:

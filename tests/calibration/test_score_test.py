@@ -12,7 +12,7 @@ from scipy.special import expit
 from fairtrain.calibration.cells import Cells, gather
 from fairtrain.calibration.parents import EVERYONE, compare_with_parents, find_parents
 from fairtrain.calibration.score_test import adjusted, compare_with_parent, score_test
-from fairtrain.groups import Groups
+from fairtrain.data.groups import Groups
 
 
 def drawn(sizes: list[int], seed: int, a: float = 0.0, b: float = 1.0) -> tuple[Cells, Any]:

@@ -25,8 +25,8 @@ from fairtrain import (
     LagrangianFairnessTrainer,
     RegularizedFairnessTrainer,
 )
-from fairtrain._draws import keyed_uniform
-from fairtrain._validation import as_features
+from fairtrain.data.draws import keyed_uniform
+from fairtrain.data.inputs import as_features
 from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
 
 QUICK = {"lr": 0.05, "batch_size": 128, "max_epochs": 4, "random_state": 0}

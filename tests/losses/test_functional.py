@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
+from fairtrain.constraints.rates import ERROR_RATE, FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses import group_means, group_sums, rate_sums, soft_decisions
 from fairtrain.losses.functional import combine_codes, group_moments, moment_sums, shrink
-from fairtrain.rates import ERROR_RATE, FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE
 
 
 @settings(deadline=None, max_examples=50)

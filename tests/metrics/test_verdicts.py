@@ -14,9 +14,9 @@ from fairtrain import (
     Verdict,
     fairness_report,
 )
-from fairtrain._intervals import gap_interval, ratio_interval
 from fairtrain.exceptions import FairtrainError
 from fairtrain.metrics import ConstraintResult
+from fairtrain.metrics.intervals import gap_interval, ratio_interval
 
 BOUND = 0.1
 

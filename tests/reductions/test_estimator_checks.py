@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fairtrain import ReductionsWrapper
-from fairtrain._draws import keyed_uniform
-from fairtrain._validation import as_features
+from fairtrain.data.draws import keyed_uniform
+from fairtrain.data.inputs import as_features
 from fairtrain.exceptions import FairtrainWarning
 
 

@@ -13,7 +13,7 @@ from xgboost import XGBClassifier
 
 from fairtrain import DemographicParity, EqualizedOdds, ReductionsWrapper
 from fairtrain.constraints import as_constraints
-from fairtrain.groups import Groups
+from fairtrain.data.groups import Groups
 from fairtrain.reductions.moments import BincountMoment
 from fairtrain.reductions.oracle import make_oracle
 

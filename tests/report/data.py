@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fairtrain.constraints import DemographicParity, EqualizedOdds
-from fairtrain.groups import Groups
+from fairtrain.data.groups import Groups
 from fairtrain.report import FrontierChart, FrontierPoint, RunSummary, judged
 
 GAPS = {0.0: 0.30, 0.1: 0.22, 0.5: 0.15, 1.0: 0.08, 2.0: 0.05, 10.0: 0.01}

@@ -8,7 +8,7 @@ import pytest
 from tests.report import data
 
 from fairtrain.constraints import DemographicParity
-from fairtrain.groups import Groups
+from fairtrain.data.groups import Groups
 from fairtrain.metrics.verdicts import Verdict
 from fairtrain.report import RunSummary, judged, render_report
 

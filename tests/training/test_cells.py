@@ -10,9 +10,9 @@ from fairtrain.constraints import (
     EqualizedOdds,
     ErrorRateParity,
 )
-from fairtrain.groups import Groups
+from fairtrain.data.groups import Groups
+from fairtrain.lagrangian import families_of
 from fairtrain.losses.base_loss import mean_base_loss
-from fairtrain.steering import families_of
 from fairtrain.training.batch import Batch
 from fairtrain.training.cells import CellSums, measure
 from fairtrain.training.heads import Head

@@ -27,8 +27,8 @@ from fairtrain.exceptions import (
     InvalidParameterError,
     UnseenGroupError,
 )
+from fairtrain.lagrangian.multipliers import Ascent
 from fairtrain.metrics import Verdict
-from fairtrain.multipliers import Ascent
 from fairtrain.training.steps import StepReport
 
 QUICK = {

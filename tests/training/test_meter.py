@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fairtrain import constraints as c
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 from fairtrain.metrics import fairness_report, gap, group_rates
 from fairtrain.training import EpochFairnessMeter, evaluate_fairness
 

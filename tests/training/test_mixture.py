@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fairtrain.constraints import BoundedGroupLoss, DemographicParity
-from fairtrain.multipliers import RateBounds
+from fairtrain.constraints.bounds import RateBounds
 from fairtrain.training.mixture import best_mixture
 
 PARITY = RateBounds(DemographicParity(difference_bound=0.1), np.ones(2))

@@ -20,8 +20,8 @@ from fairtrain._commands.tables import require_columns
 from fairtrain._commands.terminal import print_rates, print_standings, say
 from fairtrain._text import listed, one_line
 from fairtrain.constraints import as_constraints
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 from fairtrain.metrics import gap, group_rates
 from fairtrain.metrics.report import hidden_cells
 from fairtrain.metrics.verdicts import RowsRole

@@ -31,8 +31,8 @@ from fairtrain._commands.sinks import without_formulas
 from fairtrain._commands.terminal import print_table, say
 from fairtrain._commands.training import notes_of
 from fairtrain._commands.watching import working
-from fairtrain._splits import RowSplit, split_rows
 from fairtrain.calibration import CalibrationAudit, GroupFairnessCalibrator, calibration_audit
+from fairtrain.data.splits import RowSplit, split_rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.plotting.files import save_figure
 

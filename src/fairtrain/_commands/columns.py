@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fairtrain._commands.tables import require_columns
 from fairtrain._text import listed, one_line
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 
 __all__ = ["Label", "SensitiveColumns", "as_words", "check_groups", "parse_bins", "read_label"]
 

@@ -19,8 +19,8 @@ from fairtrain._commands.columns import (
 from fairtrain._commands.features import numeric_columns
 from fairtrain._commands.tables import file_hash, read_table, require_columns
 from fairtrain._text import flatten
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.groups import Groups
 
 __all__ = ["Data", "choose_features", "data_of", "read_data", "sensitive_of"]
 

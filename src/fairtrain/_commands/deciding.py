@@ -32,7 +32,7 @@ def decisions(model: Any, X: Any, favourable: Any) -> tuple[Floats, Floats | Non
         Probability of the favourable label; None where the model knows that of its decisions only.
     """
     column = np.asarray(model.classes_).tolist().index(favourable)
-    shares = getattr(model, "_decision_shares", None)
+    shares = getattr(model, "decision_proba", None)
     if shares is None:
         decision = (np.asarray(model.predict(X)) == favourable).astype(np.float64)
     else:

@@ -24,8 +24,8 @@ from fairtrain._commands.runs import (
 from fairtrain._commands.terminal import print_models, say
 from fairtrain._commands.training import make_constraint
 from fairtrain._text import one_line
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.groups import Groups
 from fairtrain.metrics.verdicts import RowsRole
 from fairtrain.report import Judged, RunSummary, judged, render_card, render_report
 

@@ -9,9 +9,9 @@ import numpy as np
 from fairtrain._commands.asked import Shares
 from fairtrain._commands.columns import Label
 from fairtrain._commands.methods.base import split_seed
-from fairtrain._splits import RowSplit, split_rows
+from fairtrain.data.groups import Groups
+from fairtrain.data.splits import RowSplit, split_rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 
 __all__ = ["certified_digest", "group_counts", "row_counts", "split"]
 

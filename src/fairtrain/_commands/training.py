@@ -22,8 +22,8 @@ from fairtrain._commands.splitting import group_counts, row_counts, split
 from fairtrain._commands.watching import epochs_shown, working
 from fairtrain._text import flatten, one_line
 from fairtrain.constraints import Constraint, as_constraints
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.groups import Groups
 from fairtrain.report.summary import Judged, judged
 
 __all__ = ["Prepared", "fit", "judge", "make_constraint", "notes_of", "prepare", "settings_for"]

@@ -15,9 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain import _validation as inputs
-from fairtrain._facade import take_sensitive, warn_of_broken_bounds
-from fairtrain._splits import RowSplit, split_rows
+from fairtrain._facade import warn_of_broken_bounds
 from fairtrain.boosting.backend import feature_gains, load_backend, stock_predict
 from fairtrain.boosting.distributed import DaskRows, local, map_rows, train_on_workers
 from fairtrain.boosting.explaining import empty_cells, training_notes
@@ -25,15 +23,18 @@ from fairtrain.boosting.objective import Task
 from fairtrain.boosting.settings import round_settings, tree_settings
 from fairtrain.boosting.training import Job, JobRows, Trained, predict_all, train
 from fairtrain.constraints import Constraint
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.rows import take_sensitive
+from fairtrain.data.splits import RowSplit, split_rows
 from fairtrain.exceptions import (
     FairtrainWarning,
     InvalidParameterError,
     NearConstantWarning,
 )
-from fairtrain.groups import Groups, GroupScheme
+from fairtrain.lagrangian import multiplier_frame
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import RowsRole, Verdict
-from fairtrain.steering import multiplier_frame
 
 __all__ = ["LagrangianBoosting", "Prepared"]
 

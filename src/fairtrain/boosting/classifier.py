@@ -12,13 +12,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain import _validation as inputs
 from fairtrain._facade import require_positive_label
 from fairtrain.boosting.base import LagrangianBoosting
 from fairtrain.boosting.objective import Task, is_probability_loss
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
-from fairtrain.groups import Groups
-from fairtrain.metrics.measures import Rows
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.verdicts import RowsRole, judge
 
@@ -290,12 +290,12 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         favourable = self.classes_[self._favourable]
         decision = (predicted > 0.5).astype(np.float64)
         report = report_on(
-            Rows(y, decision, None, groups, weight, favourable),
+            Rows.judged(y, decision, groups, weight, favourable=favourable),
             self.constraints_,
             rows=role,
             confidence=self._report_confidence,
         )
-        soft = Rows(y, predicted, None, groups, weight, favourable)
+        soft = Rows.judged(y, predicted, groups, weight, favourable=favourable)
         results = tuple(
             judge(c, soft, role, report.confidence) if is_probability_loss(c) else found
             for c, found in zip(self.constraints_, report.results, strict=True)

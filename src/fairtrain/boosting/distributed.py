@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain import _validation as inputs
 from fairtrain._imports import require
 from fairtrain.boosting.training import Job, JobRows, Trained, predict_all, train
+from fairtrain.data import inputs
+from fairtrain.data.groups import group_sums
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
-from fairtrain.groups import group_sums
 
 __all__ = ["DaskRows", "RankResult", "local", "map_rows", "train_on_workers", "train_ranks"]
 

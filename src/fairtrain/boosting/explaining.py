@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fairtrain.boosting.training import Job, Trained
+from fairtrain.lagrangian import explain_training
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.steering import explain_training
 
 __all__ = ["empty_cells", "training_notes"]
 

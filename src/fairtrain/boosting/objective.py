@@ -6,8 +6,8 @@ Boosting minimises, over the margins m of the training rows,
 
 where :math:`r_k` is the mean of a quantity q(y, p) over the rows of cell k (one rate in one group)
 at the soft prediction :math:`p = \sigma(m)` and :math:`\pi_k` its price: the derivative of the
-Lagrangian in that rate (:meth:`fairtrain.multipliers.Multipliers.pull`). With log loss and a
-quantity linear in p the sum is quasi-convex in every margin, and decides for a row when its
+Lagrangian in that rate (:meth:`fairtrain.lagrangian.multipliers.Multipliers.pull`). With log loss
+and a quantity linear in p the sum is quasi-convex in every margin, and decides for a row when its
 probability exceeds 1/2 plus a quarter of its price: the form of the best fair rule.
 """
 
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
 from fairtrain.constraints import BoundedGroupLoss, Constraint
-from fairtrain.groups import group_sums
-from fairtrain.rates import Quantity, log_loss, squared_error
-from fairtrain.steering import RateFamily
+from fairtrain.constraints.rates import Quantity, log_loss, squared_error
+from fairtrain.data.groups import group_sums
+from fairtrain.lagrangian import RateFamily
 
 __all__ = [
     "GroupSums",
@@ -102,8 +102,8 @@ class Lagrangian:
     Examples
     --------
     >>> from fairtrain.constraints import DemographicParity
-    >>> from fairtrain.groups import Groups
-    >>> from fairtrain.steering import families_of
+    >>> from fairtrain.data.groups import Groups
+    >>> from fairtrain.lagrangian import families_of
     >>> groups = Groups.from_sensitive(["a", "a", "b", "b"])
     >>> families = families_of([DemographicParity()], groups.scheme)
     >>> rows = Lagrangian(families, np.array([1.0, 0, 1, 0]), groups.codes)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
 
-from fairtrain import _validation as inputs
 from fairtrain.boosting.base import LagrangianBoosting
 from fairtrain.boosting.objective import Task
 from fairtrain.constraints import BoundedGroupLoss, Constraint, ConstraintSpec, as_constraints
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 from fairtrain.metrics.outcomes import report_on_values
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import RowsRole

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from fairtrain.boosting.backend import TreeRun
 from fairtrain.boosting.objective import Lagrangian
-from fairtrain.metrics.report import NEAR_CONSTANT
-from fairtrain.multipliers import Multipliers, NuPI
-from fairtrain.steering import (
+from fairtrain.lagrangian import (
     Candidate,
     IterateChoice,
     RateFamily,
@@ -23,6 +21,8 @@ from fairtrain.steering import (
     steering_rates,
     working_margins,
 )
+from fairtrain.lagrangian.multipliers import Multipliers, NuPI
+from fairtrain.metrics.report import NEAR_CONSTANT
 
 __all__ = ["RoundSettings", "Rounds", "run_rounds"]
 

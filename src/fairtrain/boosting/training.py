@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain import _validation as inputs
 from fairtrain.boosting.backend import TreeData, TreeSettings, load_backend, stock_predict
 from fairtrain.boosting.objective import GroupSums, Lagrangian, Task, predictions
 from fairtrain.boosting.rounds import Rounds, RoundSettings, run_rounds
 from fairtrain.constraints import Constraint
-from fairtrain.groups import GroupScheme, group_sums
-from fairtrain.steering import RateFamily, families_of
+from fairtrain.data import inputs
+from fairtrain.data.groups import GroupScheme, group_sums
+from fairtrain.lagrangian import RateFamily, families_of
 
 __all__ = ["Job", "JobRows", "Trained", "predict_all", "train"]
 

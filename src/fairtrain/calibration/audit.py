@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fairtrain import _validation as inputs
 from fairtrain.calibration.binning import GroupCells, make_cells
 from fairtrain.calibration.cells import as_logits, gather
 from fairtrain.calibration.errors import MEASURES, brier_parts
@@ -21,8 +20,9 @@ from fairtrain.calibration.lattice import Family, Screen, families, screen, subg
 from fairtrain.calibration.logistic import fit_logistic
 from fairtrain.calibration.null import NullReference, ece_interval, null_reference
 from fairtrain.calibration.score_test import adjusted, score_test
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, Missing
 from fairtrain.exceptions import InvalidParameterError, SameRowsWarning
-from fairtrain.groups import Groups, Missing
 from fairtrain.metrics.verdicts import Verdict
 
 __all__ = ["CalibrationAudit", "calibration_audit"]

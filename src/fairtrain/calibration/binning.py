@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from fairtrain.calibration.cells import CLIP
-from fairtrain.groups import group_sums
+from fairtrain.data.groups import group_sums
 
 __all__ = ["GroupCells", "make_cells"]
 

@@ -13,7 +13,6 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain import _validation as inputs
 from fairtrain.calibration.cells import CLIP, Cells, as_logits, gather
 from fairtrain.calibration.fingerprint import fingerprint, remember
 from fairtrain.calibration.fitting import (
@@ -30,8 +29,9 @@ from fairtrain.calibration.multiclass import (
 )
 from fairtrain.calibration.parents import Parents, compare_with_parents, find_parents
 from fairtrain.calibration.score_test import adjusted
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupWarning
-from fairtrain.groups import Groups, GroupScheme
 
 if TYPE_CHECKING:
     from fairtrain.calibration.distillation import DistilledCalibrator

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from fairtrain._partition import compress
-from fairtrain._validation import as_float_column
+from fairtrain.data.groups import group_sums
+from fairtrain.data.inputs import as_float_column
+from fairtrain.data.partition import compress
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import group_sums
 
 __all__ = ["CLIP", "Cells", "as_logits", "gather"]
 

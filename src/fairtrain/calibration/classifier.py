@@ -14,8 +14,8 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from fairtrain import _validation as inputs
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
+from fairtrain.data import inputs
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["CalibratedFairClassifier"]
@@ -111,8 +111,8 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         X, sensitive = self._take_sensitive(inputs.as_features(X), sensitive_features)
         inputs.check_features(self, X, reset=True)
         labels = inputs.column_of_labels(y)
-        sensitive = inputs.align_to(
-            X if inputs.has_index(X) else y, sensitive, "sensitive_features"
+        inputs.require_same_index(
+            X=X, y=y, sensitive_features=sensitive, sample_weight=sample_weight
         )
         columns = inputs.sensitive_columns(sensitive)
         n = inputs.number_of_rows(X)
@@ -212,10 +212,8 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
                 "predict needs sensitive_features: the map depends on the group. Pass them, or "
                 "name columns of X in the constructor."
             )
-        if inputs.has_index(X):
-            sensitive = inputs.align_to(X, sensitive, "sensitive_features")
         scores = np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
-        columns = inputs.sensitive_columns(sensitive)
+        columns = inputs.sensitive_columns(sensitive, like=X)
         if len(self.classes_) > 2:
             return np.asarray(self.calibrator_.transform(scores, columns))
         positive = self.calibrator_.transform(scores[:, 1], columns)

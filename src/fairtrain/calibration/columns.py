@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain._validation import as_float_column, factorize
+from fairtrain.data.groups import match_columns
+from fairtrain.data.inputs import as_float_column, factorize
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import match_columns
 
 __all__ = ["ColumnScheme", "binned", "is_continuous", "read_columns"]
 

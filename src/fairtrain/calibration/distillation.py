@@ -13,13 +13,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
-from fairtrain import _validation as inputs
 from fairtrain.calibration.binning import make_cells
 from fairtrain.calibration.cells import CLIP, as_logits, gather
 from fairtrain.calibration.errors import measures_of
 from fairtrain.calibration.maps import fit_platt
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 
 __all__ = ["DistilledCalibrator", "distill"]
 
@@ -143,9 +143,7 @@ def distill(
     if not cv >= 2:
         raise InvalidParameterError(f"cv must be at least 2, got {cv!r}.")
     like = X if inputs.has_index(X) else y
-    columns = inputs.sensitive_columns(
-        inputs.align_to(like, sensitive_features, "sensitive_features")
-    )
+    columns = inputs.sensitive_columns(sensitive_features, like=like)
     scale = getattr(calibrator, "scale", "probability")
     target, _ = inputs.binary_target(y, getattr(calibrator, "positive_label", None))
     x = as_logits(scores, scale)

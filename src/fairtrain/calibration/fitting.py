@@ -14,7 +14,7 @@ from fairtrain.calibration.curvature import Curvature, fit_curvature
 from fairtrain.calibration.hierarchical import Hierarchy, fit_hierarchy
 from fairtrain.calibration.maps import PLAIN_METHODS, GroupMaps
 from fairtrain.calibration.parents import EVERYONE, Parents
-from fairtrain.groups import GroupScheme
+from fairtrain.data.groups import GroupScheme
 
 __all__ = [
     "METHODS",

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from fairtrain._partition import compress
 from fairtrain.calibration.score_test import adjusted
-from fairtrain.groups import Groups, GroupScheme, group_sums
+from fairtrain.data.groups import Groups, GroupScheme, group_sums
+from fairtrain.data.partition import compress
 
 __all__ = ["Family", "Screen", "families", "screen", "subgroup_names"]
 

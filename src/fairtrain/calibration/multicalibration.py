@@ -10,7 +10,6 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain import _validation as inputs
 from fairtrain._imports import require
 from fairtrain.calibration.boosted import BoostedShift, BoostSettings, fit_boosted
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
@@ -19,8 +18,9 @@ from fairtrain.calibration.columns import ColumnScheme, read_columns
 from fairtrain.calibration.fingerprint import fingerprint, remember
 from fairtrain.calibration.holdout import held_out
 from fairtrain.calibration.patching import CellPatches, PatchSettings, fit_patches
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, GroupScheme, match_columns
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, GroupScheme, match_columns
 
 __all__ = ["Multicalibrator"]
 
@@ -179,9 +179,7 @@ class Multicalibrator(BaseEstimator):
         self._check_settings(features)
         target, _ = inputs.scored_target(y, self.positive_label)
         like = scores if inputs.has_index(scores) else y
-        columns = inputs.sensitive_columns(
-            inputs.align_to(like, sensitive_features, "sensitive_features")
-        )
+        columns = inputs.sensitive_columns(sensitive_features, like=like)
         more = self._features(features, like, columns)
         inputs.check_lengths(len(target), scores=scores, **columns, **more)
         self._sensitive = tuple(columns)
@@ -241,9 +239,7 @@ class Multicalibrator(BaseEstimator):
                 "distill(X, scores, ...) makes one that does not."
             )
         like = scores if inputs.has_index(scores) else None
-        found = inputs.sensitive_columns(
-            inputs.align_to(like, sensitive_features, "sensitive_features")
-        )
+        found = inputs.sensitive_columns(sensitive_features, like=like)
         columns = dict(zip(self._sensitive, match_columns(found, self._sensitive), strict=True))
         start_columns = self._start_columns(columns)
         x = _logit(self.calibrator_.transform(scores, start_columns))
@@ -271,7 +267,7 @@ class Multicalibrator(BaseEstimator):
     def _features(self, features: Any, like: Any, columns: Columns) -> Columns:
         if features is None:
             return {}
-        more = inputs.sensitive_columns(inputs.align_to(like, features, "features"), "feature")
+        more = inputs.sensitive_columns(features, "feature", like=like)
         if twice := [name for name in more if name in columns]:
             raise InvalidDataError(
                 f"features holds the sensitive column {twice[0]!r}; pass it once."

@@ -14,8 +14,8 @@ from scipy.special import log_softmax, softmax
 from fairtrain.calibration.cells import CLIP, as_logits, gather
 from fairtrain.calibration.fitting import fit_hierarchical
 from fairtrain.calibration.maps import PLAIN_METHODS, GroupMaps
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 
 __all__ = ["MulticlassMaps", "check_probabilities", "fit_multiclass"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fairtrain.calibration.cells import Cells
 from fairtrain.calibration.score_test import ScoreTest, compare_with_parent
-from fairtrain.groups import GroupScheme
+from fairtrain.data.groups import GroupScheme
 
 __all__ = ["EVERYONE", "Parents", "compare_with_parents", "find_parents"]
 

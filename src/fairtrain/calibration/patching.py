@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from fairtrain.calibration.cells import CLIP
 from fairtrain.calibration.lattice import Family, families
 from fairtrain.calibration.steps import GroupTables
-from fairtrain.groups import Groups, GroupScheme, group_sums
+from fairtrain.data.groups import Groups, GroupScheme, group_sums
 
 __all__ = ["CellPatches", "PatchSettings", "fit_patches"]
 

@@ -13,13 +13,13 @@ from scipy.optimize import linprog
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain import _validation as inputs
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, group_sums
 from fairtrain.exceptions import (
     InvalidDataError,
     InvalidParameterError,
     NearConstantWarning,
 )
-from fairtrain.groups import Groups, group_sums
 
 __all__ = ["GroupThresholds", "threshold_effects"]
 
@@ -222,7 +222,7 @@ class GroupThresholds(BaseEstimator):
         share = self.decision_probability(scores, sensitive_features)
         lot = np.full(len(share), 0.5)
         if ((share > 0) & (share < 1)).any():
-            from fairtrain._draws import keyed_uniform
+            from fairtrain.data.draws import keyed_uniform
 
             own = _probabilities(scores)[:, None] if X is None else X
             lot = keyed_uniform(own, self.draw_key_)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from fairtrain.constraints.rates import Rate
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.rates import Rate
 
 if TYPE_CHECKING:
     from fairlearn.reductions import Moment

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fairtrain.constraints.base import Constraint, ParityConstraint, check_number
-from fairtrain.exceptions import InvalidParameterError
-from fairtrain.rates import (
+from fairtrain.constraints.rates import (
     ERROR_RATE,
     FALSE_POSITIVE_RATE,
     LOSSES,
@@ -19,6 +18,7 @@ from fairtrain.rates import (
     Rate,
     prediction,
 )
+from fairtrain.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     from fairlearn.reductions import Moment

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int, Integer, Shaped
 from torch import Tensor
 
+from fairtrain.constraints.rates import Quantity, Rate
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.rates import Quantity, Rate
 
 __all__ = [
     "GroupMeans",

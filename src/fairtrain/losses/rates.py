@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairtrain.constraints import Constraint, ParityConstraint, as_constraints
+from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, error
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.batch import FairnessBatch, TargetKind
 from fairtrain.losses.functional import GroupMoments, rate_sums
 from fairtrain.losses.fused import can_fuse, mean_squared_pairs
 from fairtrain.losses.group_mean import GroupMeanLoss, GroupMeanSettings
-from fairtrain.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, error
 
 __all__ = [
     "BiasParityScoreLoss",

@@ -11,12 +11,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from fairtrain.constraints.rates import LOSSES
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.batch import FairnessBatch, TargetKind
 from fairtrain.losses.dependence import On
 from fairtrain.losses.functional import GroupMoments, moment_sums
 from fairtrain.losses.group_mean import GroupMeanLoss, GroupMeanSettings
-from fairtrain.rates import LOSSES
 
 __all__ = ["BoundedGroupLossPenalty", "GroupDROLoss", "GroupMSEParityLoss", "RowLossLoss"]
 

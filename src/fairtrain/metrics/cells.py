@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain._intervals import mean_interval, wilson
-from fairtrain.groups import group_sums
+from fairtrain.data.groups import group_sums
+from fairtrain.metrics.intervals import mean_interval, wilson
 
 __all__ = ["Cells", "cell_means"]
 

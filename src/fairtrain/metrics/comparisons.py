@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fairtrain._intervals import GapInterval, gap_interval, ratio_interval
+from fairtrain.data.groups import Groups, Missing
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, Missing
 from fairtrain.metrics.cells import Cells
+from fairtrain.metrics.intervals import GapInterval, gap_interval, ratio_interval
 from fairtrain.metrics.measures import measure_cells, read_rows
 
 __all__ = ["Comparison", "gap", "ratio"]

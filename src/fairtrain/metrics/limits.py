@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain._intervals import (
+from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
+from fairtrain.exceptions import InvalidDataError
+from fairtrain.metrics.cells import Cells
+from fairtrain.metrics.intervals import (
     GapInterval,
     differences_from_overall,
     gap_interval,
     ratio_interval,
 )
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
-from fairtrain.exceptions import InvalidDataError
-from fairtrain.metrics.cells import Cells
 
 __all__ = ["Limited", "limited"]
 

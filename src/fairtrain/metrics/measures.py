@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._validation import (
-    as_float_column,
-    as_sample_weight,
-    as_vector,
-    check_lengths,
-    require_same_order,
-)
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, Missing
-from fairtrain.metrics.cells import Cells, cell_means
-from fairtrain.rates import (
+from fairtrain.constraints.rates import (
     ERROR_RATE,
     FALSE_POSITIVE_RATE,
     SELECTION_RATE,
@@ -28,8 +17,14 @@ from fairtrain.rates import (
     Rate,
     log_loss,
 )
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, Missing
+from fairtrain.data.inputs import as_float_column, as_sample_weight, as_vector, check_lengths
+from fairtrain.data.rows import Rows
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.metrics.cells import Cells, cell_means
 
-__all__ = ["MEASURES", "Rows", "group_rates", "measure_cells", "read_rows"]
+__all__ = ["MEASURES", "group_rates", "measure_cells", "read_rows"]
 
 Floats = NDArray[np.float64]
 
@@ -58,34 +53,6 @@ _SCORED = ("mean_score", "log_loss")
 _LABEL_FREE = ("selection_rate", "mean_score")
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows as numbers.
-
-    Attributes
-    ----------
-    y : ndarray of shape (n,) or None
-        1 for the favourable label.
-    decision : ndarray of shape (n,)
-        1 for the favourable decision, or the probability of one.
-    score : ndarray of shape (n,) or None
-        Probability of the favourable label.
-    groups : Groups
-        Who.
-    weight : ndarray of shape (n,) or None
-        Sample weights.
-    favourable : label
-        The favourable label.
-    """
-
-    y: Floats | None
-    decision: Floats
-    score: Floats | None
-    groups: Groups
-    weight: Floats | None
-    favourable: Any
-
-
 def read_rows(
     y_true: Any,
     y_pred: Any,
@@ -99,8 +66,13 @@ def read_rows(
     name_required: bool = True,
 ) -> Rows:
     """Check labels, decisions and groups; see :func:`group_rates` for what is accepted."""
-    labelled = y_pred if y_true is None else y_true
-    require_same_order(labelled, y_pred=y_pred, y_score=y_score, sample_weight=sample_weight)
+    inputs.require_same_index(
+        **({} if y_true is None else {"y_true": y_true}),
+        y_pred=y_pred,
+        y_score=y_score,
+        sensitive_features=None if isinstance(sensitive_features, Groups) else sensitive_features,
+        sample_weight=sample_weight,
+    )
     predicted = as_vector(y_pred, "y_pred")
     n = len(predicted)
     truth = None if y_true is None else as_vector(y_true, "y_true")
@@ -109,9 +81,7 @@ def read_rows(
     groups = (
         sensitive_features
         if isinstance(sensitive_features, Groups)
-        else Groups.from_sensitive(
-            sensitive_features, missing=missing, min_count=min_count, like=labelled
-        )
+        else Groups.from_sensitive(sensitive_features, missing=missing, min_count=min_count)
     )
     check_lengths(n, sensitive_features=groups.codes)
     favourable, probabilities = _favourable(truth, predicted, positive_label, name_required)
@@ -120,14 +90,14 @@ def read_rows(
         check_lengths(n, y_score=score)
         if score.min() < 0 or score.max() > 1:
             raise InvalidDataError("y_score must hold probabilities in [0, 1].")
-    return Rows(
-        y=None if truth is None else (truth == favourable).astype(np.float64),
-        decision=predicted.astype(np.float64)
+    return Rows.judged(
+        None if truth is None else (truth == favourable).astype(np.float64),
+        predicted.astype(np.float64)
         if probabilities
         else (predicted == favourable).astype(np.float64),
+        groups,
+        as_sample_weight(sample_weight, n),
         score=score,
-        groups=groups,
-        weight=as_sample_weight(sample_weight, n),
         favourable=favourable,
     )
 
@@ -181,20 +151,20 @@ def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None)
         raise InvalidDataError(f"{measure} needs y_true.")
     if measure in _SCORED and rows.score is None:
         raise InvalidDataError(f"{measure} needs y_score.")
-    y = np.zeros(len(rows.decision)) if rows.y is None else rows.y
+    y = np.zeros(len(rows.decisions)) if rows.y is None else rows.y
     if measure == "accuracy":
-        values = 1 - ERROR_RATE.quantity(y, rows.decision)
+        values = 1 - ERROR_RATE.quantity(y, rows.decisions)
     elif measure == "positive_predictive_value":
-        values, weight = y, rows.decision if weight is None else weight * rows.decision
-        if np.isin(rows.decision, (0, 1)).all() and rows.weight is None:
-            weight, inside = None, rows.decision == 1
+        values, weight = y, rows.decisions if weight is None else weight * rows.decisions
+        if np.isin(rows.decisions, (0, 1)).all() and rows.weight is None:
+            weight, inside = None, rows.decisions == 1
     elif measure == "mean_score":
         values = rows.score
     elif measure == "log_loss":
         values = log_loss(y, rows.score)
     else:
         rate = _RATES[measure] if isinstance(measure, str) else measure
-        values = rate.quantity(y, rows.decision)
+        values = rate.quantity(y, rows.decisions)
         inside = None if rate.event is None else np.asarray(rate.event(y), dtype=bool)
     return cell_means(np.asarray(values), groups.codes, len(groups), weight, inside)
 

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._intervals import wilson
 from fairtrain.constraints import Constraint
-from fairtrain.groups import Groups
+from fairtrain.constraints.rates import Rate, of_true_class
+from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import cell_means
-from fairtrain.metrics.measures import Rows, measure_cells, rates_frame
+from fairtrain.metrics.intervals import wilson
+from fairtrain.metrics.measures import measure_cells, rates_frame
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, judge
-from fairtrain.rates import Rate, of_true_class
 
 __all__ = ["report_on_classes", "report_on_values"]
 
@@ -59,9 +60,9 @@ def report_on_classes(
         (Bonferroni); ``favourable`` is None and ``selection_rate`` that of the commonest decision.
     """
     true_class = decision[np.arange(len(y)), y]
-    of_truth = Rows(np.ones(len(y)), true_class, None, groups, weight, None)
+    of_truth = Rows.judged(np.ones(len(y)), true_class, groups, weight)
     by_class = [
-        Rows((y == c).astype(np.float64), decision[:, c], None, groups, weight, None)
+        Rows.judged((y == c).astype(np.float64), decision[:, c], groups, weight)
         for c in range(len(classes))
     ]
     stricter = 1 - (1 - confidence) / len(classes)
@@ -78,7 +79,7 @@ def report_on_classes(
         for label, data in zip(classes, by_class, strict=True)
     ]
     accuracy = _mean(true_class, weight, confidence)
-    shares = [float(cell_means(d.decision, _everyone(y), 1, weight).mean[0]) for d in by_class]
+    shares = [float(cell_means(d.decisions, _everyone(y), 1, weight).mean[0]) for d in by_class]
     commonest = max(shares)
     return FairnessReport(
         results=tuple(results),
@@ -119,7 +120,7 @@ def report_on_values(
     FairnessReport
         ``accuracy`` and ``selection_rate`` are NaN: there are no decisions.
     """
-    data = Rows(y, value, None, groups, weight, None)
+    data = Rows.judged(y, value, groups, weight)
     rates = dict.fromkeys(rate for c in constraints for rate in c.rates)
     return FairnessReport(
         results=tuple(judge(c, data, rows, confidence) for c in constraints),

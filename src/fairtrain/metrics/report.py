@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairtrain._intervals import wilson
-from fairtrain._validation import as_vector
 from fairtrain.constraints import ConstraintSpec, as_constraints
+from fairtrain.data.groups import Missing
+from fairtrain.data.inputs import as_vector
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Missing
 from fairtrain.metrics.cells import cell_means
-from fairtrain.metrics.measures import Rows, rates_frame, read_rows
+from fairtrain.metrics.intervals import wilson
+from fairtrain.metrics.measures import rates_frame, read_rows
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
 __all__ = ["FairnessReport", "fairness_report", "hidden_cells", "report_on"]
@@ -286,11 +287,11 @@ def report_on(
 ) -> FairnessReport:
     """Judge rows that are numbers already; the body of :func:`fairness_report`."""
     assert data.y is not None
-    everyone = np.zeros(len(data.decision), dtype=np.int64)
-    right = 1 - np.abs(data.y - data.decision)
+    everyone = np.zeros(len(data.decisions), dtype=np.int64)
+    right = 1 - np.abs(data.y - data.decisions)
     accuracy = cell_means(right, everyone, 1, data.weight)
     lower, upper = wilson(accuracy.mean, accuracy.effective, confidence)
-    selected = float(cell_means(data.decision, everyone, 1, data.weight).mean[0])
+    selected = float(cell_means(data.decisions, everyone, 1, data.weight).mean[0])
     names = (
         "accuracy",
         "selection_rate",
@@ -301,7 +302,7 @@ def report_on(
     return FairnessReport(
         results=tuple(judge(c, data, rows, confidence) for c in constraints),
         rows=rows,
-        n_rows=len(data.decision),
+        n_rows=len(data.decisions),
         accuracy=(float(accuracy.mean[0]), float(lower[0]), float(upper[0])),
         selection_rate=selected,
         near_constant=min(selected, 1 - selected) <= NEAR_CONSTANT + 1e-9,

@@ -8,9 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain._intervals import differences_from_overall, pairwise_differences, pairwise_ratios
 from fairtrain.constraints import Constraint
 from fairtrain.metrics.cells import Cells
+from fairtrain.metrics.intervals import (
+    differences_from_overall,
+    pairwise_differences,
+    pairwise_ratios,
+)
 
 __all__ = ["rows_short"]
 

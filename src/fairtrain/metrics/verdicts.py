@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
+from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.limits import Limited, limited
-from fairtrain.metrics.measures import Rows, measure_cells
+from fairtrain.metrics.measures import measure_cells
 from fairtrain.metrics.shortage import rows_short
 
 __all__ = ["ConstraintResult", "RowsRole", "Verdict", "judge"]

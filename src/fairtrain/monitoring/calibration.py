@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from fairtrain import _validation as inputs
 from fairtrain.calibration.cells import as_logits, gather
 from fairtrain.calibration.score_test import adjusted, score_test
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 
 __all__ = ["CalibrationMonitor"]
 

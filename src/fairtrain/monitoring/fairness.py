@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._intervals import gap_interval, ratio_interval, rows_needed
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.data.groups import Missing
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Missing
-from fairtrain.metrics.measures import Rows, measure_cells, read_rows
+from fairtrain.metrics.intervals import gap_interval, ratio_interval, rows_needed
+from fairtrain.metrics.measures import measure_cells, read_rows
 
 __all__ = ["FairnessMonitor"]
 

@@ -22,7 +22,7 @@ BY_STATE = (
 )
 """Classes besides fairtrain's own that are rebuilt from their attributes."""
 
-_FUNCTIONS = ("fairtrain.rates.", "fairtrain.losses.", "fairtrain.constraints.")
+_FUNCTIONS = ("fairtrain.losses.", "fairtrain.constraints.")
 
 
 def is_function(name: str) -> bool:

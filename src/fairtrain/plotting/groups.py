@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fairtrain import _validation as inputs
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, Missing
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, Missing
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.plotting.style import (
     COLOURS,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fairtrain._intervals import wilson
 from fairtrain.calibration.audit import CalibrationAudit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.metrics.intervals import wilson
 from fairtrain.plotting.style import (
     COLOURS,
     MARKERS,

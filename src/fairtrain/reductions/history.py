@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain.reductions.cells import RateTable
+from fairtrain.constraints.table import RateTable
 from fairtrain.reductions.moments import BincountMoment
 
 __all__ = ["iteration_history"]

@@ -12,9 +12,9 @@ from fairlearn.reductions import ClassificationMoment
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
-from fairtrain.groups import Groups
-from fairtrain.reductions.cells import RateTable
-from fairtrain.reductions.rows import constraint_rows
+from fairtrain.constraints.inequalities import constraint_rows
+from fairtrain.constraints.table import RateTable
+from fairtrain.data.groups import Groups
 
 __all__ = ["BincountMoment"]
 

@@ -15,7 +15,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import has_fit_parameter
 
-from fairtrain._validation import take_rows
+from fairtrain.data.inputs import take_rows
 from fairtrain.exceptions import InvalidParameterError, StoredRowsWarning
 
 __all__ = [

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fairtrain.constraints import Constraint
+from fairtrain.constraints.inequalities import constraint_rows
+from fairtrain.constraints.table import RateTable
+from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import MemorisationWarning
-from fairtrain.groups import Groups
-from fairtrain.reductions.cells import RateTable
 from fairtrain.reductions.history import iteration_history
 from fairtrain.reductions.moments import BincountMoment
 from fairtrain.reductions.oracle import Oracle
-from fairtrain.reductions.rows import constraint_rows
 
 __all__ = ["ReductionRun", "Settings", "run_reduction"]
 
@@ -67,13 +68,12 @@ class ReductionRun:
 def run_reduction(
     oracle: Oracle,
     constraints: Sequence[Constraint],
-    X: Any,
-    y: NDArray[Any],
-    groups: Groups,
-    sample_weight: Floats | None,
+    rows: Rows,
     settings: Settings,
 ) -> ReductionRun:
     """Train the mixture; see :class:`fairtrain.ReductionsWrapper` for the settings."""
+    assert rows.y is not None
+    X, y, groups, sample_weight = rows.X, rows.y.astype(np.int8), rows.groups, rows.weight
     plain = clone(oracle).fit(X, y, np.ones(len(y)) if sample_weight is None else sample_weight)
     wrong = np.abs(np.asarray(plain.predict(X), dtype=np.float64) - y)
     nu = settings.nu

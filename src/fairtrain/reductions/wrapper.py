@@ -9,26 +9,18 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.utils import Tags, check_random_state, get_tags
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
-from sklearn.utils.validation import check_is_fitted
 
-from fairtrain import _validation as inputs
-from fairtrain._draws import keyed_uniform
-from fairtrain._facade import require_positive_label, take_sensitive, warn_of_broken_bounds
-from fairtrain._splits import RowSplit, split_rows
-from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
-from fairtrain.exceptions import (
-    InvalidParameterError,
-    NearConstantWarning,
-)
-from fairtrain.groups import Groups, GroupScheme
-from fairtrain.metrics.measures import Rows
-from fairtrain.metrics.report import FairnessReport, report_on
-from fairtrain.metrics.verdicts import RowsRole, Verdict
-from fairtrain.reductions.cells import RateTable
-from fairtrain.reductions.mixture import most_accurate_mixture
+from fairtrain.constraints import ConstraintSpec
+from fairtrain.constraints.mixture import most_accurate_mixture
+from fairtrain.constraints.table import RateTable
+from fairtrain.data import inputs
+from fairtrain.data.draws import keyed_uniform, new_key
+from fairtrain.data.rows import Rows
+from fairtrain.estimator import FairEstimator
+from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
 from fairtrain.reductions.oracle import make_oracle, request_weights, warn_if_rows_stored
 from fairtrain.reductions.training import ReductionRun, Settings, run_reduction
 
@@ -39,7 +31,7 @@ Floats = NDArray[np.float64]
 _LEANS_ON_CONSTANTS = 0.05
 
 
-class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     """Train any classifier under fairness constraints (Agarwal et al., 2018).
 
     ``fairlearn.reductions.ExponentiatedGradient`` turns the constraints into a sequence of
@@ -176,11 +168,6 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self.min_count = min_count
         self.random_state = random_state
 
-    @property
-    def needs_sensitive_at_predict(self) -> bool:
-        """False: decisions read the features only."""
-        return False
-
     def fit(
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
     ) -> Self:
@@ -210,97 +197,32 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         -----
         ConstraintNotMetWarning, NearConstantWarning, MemorisationWarning, StoredRowsWarning
         """
-        settings = self._settings()
-        constraints = as_constraints(
-            self.constraints,
-            difference_bound=self.difference_bound,
-            ratio_bound=self.ratio_bound,
-        )
-        rng = check_random_state(self.random_state)
-        X, sensitive = take_sensitive(
-            inputs.as_features(X), self.sensitive_features, sensitive_features
-        )
-        inputs.check_features(self, X, reset=True)
-        target, labels = inputs.binary_target(y, self.positive_label)
-        require_positive_label(constraints, labels, self.positive_label)
-        groups = Groups.from_sensitive(
-            sensitive,
-            missing=self.missing,  # type: ignore[arg-type]
-            min_count=self.min_count,
-            like=X if inputs.has_index(X) else y,
-        )
-        n = inputs.number_of_rows(X)
-        inputs.check_lengths(n, y=target, sensitive_features=groups.codes)
-        weight = inputs.as_sample_weight(sample_weight, n)
-        if weight is not None and (weight == 0).any():
-            kept = np.flatnonzero(weight > 0)
-            X, target, groups = inputs.take_rows(X, kept), target[kept], groups.take(kept)
-            weight = weight[kept]
-        self._fit_rows(X, target, groups, weight, labels, constraints, settings, rng)
-        return self
+        return self._fit(X, y, sensitive_features, sample_weight)
 
-    def _fit_rows(
-        self,
-        X: Any,
-        y: NDArray[np.int8],
-        groups: Groups,
-        weight: Floats | None,
-        labels: NDArray[Any],
-        constraints: tuple[Constraint, ...],
-        settings: Settings,
-        rng: np.random.RandomState,
-    ) -> None:
-        inputs.require_two_classes(y)
-        split = split_rows(
-            groups.codes,
-            y,
-            validation_fraction=self.validation_fraction,
-            certification_fraction=self.certification_fraction,
-            random_state=rng,
-        )
+    def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
+        """Run the reduction on the training rows, weigh its mixture on the steering rows."""
         seeds = None if self.random_state is None else rng
         oracle, log = make_oracle(self.estimator, resample=self.resample, rng=seeds)
-        rows = split.training
-        run = run_reduction(
-            oracle,
-            constraints,
-            inputs.take_rows(X, rows),
-            y[rows],
-            groups.take(rows),
-            None if weight is None else weight[rows],
-            settings,
-        )
-        self.classes_ = np.sort(labels)
-        self._favourable = int(self.classes_[1] == labels[1])
-        self.constraints_ = constraints
-        self.scheme_: GroupScheme = groups.scheme
-        self.draw_key_ = int(rng.randint(0, 2**32, dtype=np.uint64)) << 32 | int(
-            rng.randint(0, 2**32, dtype=np.uint64)
-        )
+        settings = Settings(eps=self.eps, max_iter=self.max_iter, nu=self.nu)
+        run = run_reduction(oracle, self.constraints_, rows.part("training"), settings)
+        self.draw_key_ = new_key(rng)
         self.history_: pd.DataFrame = run.history
         self.n_iter_ = max(len(run.history), 1)
         self.n_oracle_calls_, self.n_fits_ = run.n_oracle_calls, log.n_fits
         self.best_gap_ = run.best_gap
-        self._keep_mixture(run, X, y, groups, weight, split)
+        self._keep_mixture(run, rows.part("steering") if "steering" in rows.roles else None)
         warn_if_rows_stored(self.predictors_)
-        self._report(X, y, groups, weight, split)
+        return rows
 
-    def _keep_mixture(
-        self,
-        run: ReductionRun,
-        X: Any,
-        y: NDArray[np.int8],
-        groups: Groups,
-        weight: Floats | None,
-        split: RowSplit,
-    ) -> None:
+    def _keep_mixture(self, run: ReductionRun, steering: Rows | None) -> None:
         """Keep the members with weight; with steering rows, weigh them anew."""
         weights, constants = run.weights, np.zeros(2)
-        if len(rows := split.steering):
-            steering_weight = None if weight is None else weight[rows]
-            table = RateTable(self.constraints_, y[rows], groups.take(rows), steering_weight)
-            decided = _decisions(run.predictors, inputs.take_rows(X, rows))
-            decided = np.vstack([decided, np.zeros(len(rows), bool), np.ones(len(rows), bool)])
+        if steering is not None:
+            assert steering.y is not None
+            table = RateTable(self.constraints_, steering.y, steering.groups, steering.weight)
+            decided = _decisions(run.predictors, steering.X)
+            constant = np.repeat([[False], [True]], len(steering), axis=1)
+            decided = np.vstack([decided, constant])
             errors = np.array([table.error(d.astype(np.float64)) for d in decided])
             mixed = most_accurate_mixture(table, decided, errors).weights
             weights, constants = mixed[:-2], mixed[-2:]
@@ -314,60 +236,15 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             if type(p).__name__ == "DummyClassifier"
         )
 
-    def _report(
-        self,
-        X: Any,
-        y: NDArray[np.int8],
-        groups: Groups,
-        weight: Floats | None,
-        split: RowSplit,
-    ) -> None:
-        parts: dict[RowsRole, NDArray[np.int64]] = {
-            "training": split.training,
-            "steering": split.steering,
-            "certification": split.certification,
-        }
-        self.reports_: dict[str, FairnessReport] = {}
-        for role, rows in parts.items():
-            if len(rows):
-                self.reports_[role] = self._assess(
-                    inputs.take_rows(X, rows),
-                    y[rows],
-                    groups.take(rows),
-                    None if weight is None else weight[rows],
-                    role,
-                )
-        self.fairness_report_ = self.reports_[list(self.reports_)[-1]]
-        self.status_: Verdict = self.fairness_report_.verdict
-        self._warn_of_outcome()
-
-    def _assess(
-        self,
-        X: Any,
-        y: NDArray[Any],
-        groups: Groups,
-        weight: Floats | None,
-        role: RowsRole,
-    ) -> FairnessReport:
-        data = Rows(
-            y=y.astype(np.float64),
-            decision=self._favourable_share(X),
-            score=None,
-            groups=groups,
-            weight=weight,
-            favourable=self.classes_[self._favourable],
-        )
-        return report_on(data, self.constraints_, rows=role)
-
     def _warn_of_outcome(self) -> None:
-        warn_of_broken_bounds(self.reports_, stacklevel=5)
+        super()._warn_of_outcome()
         if self.constant_weight_ > _LEANS_ON_CONSTANTS:
             warnings.warn(
                 f"{self.constant_weight_:.0%} of decisions are made by a constant classifier, "
                 "whoever applies: the bound is kept at the price of deciding by lot. Loosen the "
                 "bound or choose a less flexible estimator.",
                 NearConstantWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -379,11 +256,10 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             Labels.
         """
         X = self._features(X)
-        share = self._favourable_share(X)
+        share = self._decision(X)
+        assert self._coding is not None
         favourable = share > 0.5 if self.deterministic else keyed_uniform(X, self.draw_key_) < share
-        return np.asarray(
-            self.classes_[np.where(favourable, self._favourable, 1 - self._favourable)]
-        )
+        return self._coding.decode(favourable)
 
     def predict_proba(self, X: Any) -> Floats:
         """Probability of each decision under the mixture.
@@ -393,47 +269,9 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n, 2)
             In the order of ``classes_``. With ``deterministic=True`` the larger one decides.
         """
-        return self._columns(self._mixture_share(self._features(X)))
-
-    def evaluate(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
-    ) -> FairnessReport:
-        """Judge the constraints on rows that took no part in training or choosing.
-
-        Parameters
-        ----------
-        X, y, sensitive_features, sample_weight
-            As in ``fit``; groups keep their codes, a group that fit never saw raises.
-
-        Returns
-        -------
-        FairnessReport
-        """
-        check_is_fitted(self)
-        X, sensitive = take_sensitive(
-            inputs.as_features(X), self.sensitive_features, sensitive_features
-        )
-        X = self._features(X)
-        codes = self.scheme_.encode(sensitive, like=X if inputs.has_index(X) else y)
-        labels = inputs.as_vector(y, "y")
-        inputs.check_lengths(inputs.number_of_rows(X), y=labels, sensitive_features=codes)
-        inputs.require_known_labels(labels, self.classes_)
-        weight = inputs.as_sample_weight(sample_weight, len(labels))
-        target = labels == self.classes_[self._favourable]
-        return self._assess(X, target, Groups(self.scheme_, codes), weight, "certification")
-
-    def explain(self) -> str:
-        """Say in plain words what was achieved, on which rows."""
-        check_is_fitted(self)
-        return self.fairness_report_.explain()
-
-    def _features(self, X: Any) -> Any:
-        check_is_fitted(self)
-        X = inputs.as_features(X)
-        if self.sensitive_features is not None:
-            X = inputs.drop_if_present(X, self.sensitive_features)
-        inputs.check_features(self, X, reset=False)
-        return X
+        share = self._mixture_share(self._features(X))
+        assert self._coding is not None
+        return self._coding.columns(share)
 
     def _mixture_share(self, X: Any) -> Floats:
         """Probability of the favourable decision."""
@@ -443,25 +281,15 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         clipped: Floats = np.clip(share, 0.0, 1.0)
         return clipped
 
-    def _decision_shares(self, X: Any) -> Floats:
-        """Probability of deciding for each of ``classes_``, shape (n, 2)."""
-        return self._columns(self._favourable_share(self._features(X)))
-
-    def _columns(self, share: Floats) -> Floats:
-        columns = np.empty((len(share), 2))
-        columns[:, self._favourable], columns[:, 1 - self._favourable] = share, 1 - share
-        return columns
-
-    def _favourable_share(self, X: Any) -> Floats:
+    def _decision(self, X: Any) -> Floats:
         share = self._mixture_share(X)
         return (share > 0.5).astype(np.float64) if self.deterministic else share
 
-    def _settings(self) -> Settings:
+    def _check_settings(self) -> None:
         if not self.eps > 0:
             raise InvalidParameterError(f"eps must be above 0, got {self.eps!r}.")
         if not self.max_iter >= 1:
             raise InvalidParameterError(f"max_iter must be at least 1, got {self.max_iter!r}.")
-        return Settings(eps=self.eps, max_iter=self.max_iter, nu=self.nu)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Route: groups and weights come here, the estimator gets the reduction's weights."""
@@ -473,10 +301,6 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 estimator=base, method_mapping=MethodMapping().add(caller="fit", callee="fit")
             )
         return router
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether ``fit`` has finished."""
-        return hasattr(self, "fairness_report_")
 
     def __sklearn_tags__(self) -> Tags:
         """Tags of a binary classifier that accepts what its estimator accepts."""

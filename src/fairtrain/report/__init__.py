@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from fairtrain.metrics.paired import Cost, cost_against
+from fairtrain.metrics.standing import GroupStanding, group_standings
 from fairtrain.report.card import render_card
 from fairtrain.report.chart import FrontierChart, FrontierPoint
-from fairtrain.report.cost import Cost, cost_against
 from fairtrain.report.html import render_report
-from fairtrain.report.standing import GroupStanding, group_standings
 from fairtrain.report.summary import Judged, RunSummary, judged
 
 __all__ = [

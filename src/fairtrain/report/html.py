@@ -12,11 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fairtrain._text import one_line
+from fairtrain.metrics.disclosure import MIN_CELL, count_words
 from fairtrain.plotting.style import COLOURS
 from fairtrain.report.drawing import drawn
 from fairtrain.report.plain import setting_text
 from fairtrain.report.summary import Judged, RunSummary
-from fairtrain.report.suppression import MIN_CELL, count_words
 from fairtrain.report.words import (
     constraint_meaning,
     group_warnings,

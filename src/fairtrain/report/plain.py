@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from fairtrain.exceptions import InvalidDataError
+from fairtrain.metrics.disclosure import MIN_CELL
+from fairtrain.metrics.paired import Change, Cost
 from fairtrain.metrics.report import FairnessReport
+from fairtrain.metrics.standing import GroupStanding
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
 from fairtrain.report.chart import FrontierChart, FrontierPoint
-from fairtrain.report.cost import Change, Cost
-from fairtrain.report.standing import GroupStanding
-from fairtrain.report.suppression import MIN_CELL
 
 if TYPE_CHECKING:
     from fairtrain.report.summary import Judged, RunSummary

@@ -12,15 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.groups import Groups
+from fairtrain.metrics.disclosure import MIN_CELL, small_cells
 from fairtrain.metrics.measures import rates_frame, read_rows
+from fairtrain.metrics.paired import Cost, cost_against
 from fairtrain.metrics.report import FairnessReport, hidden_cells, report_on
+from fairtrain.metrics.standing import GroupStanding, group_standings
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole
 from fairtrain.report.chart import FrontierChart
-from fairtrain.report.cost import Cost, cost_against
-from fairtrain.report.standing import GroupStanding, group_standings
-from fairtrain.report.suppression import MIN_CELL, small_cells
 
 __all__ = ["MIN_CELL", "Judged", "RunSummary", "judged", "small_cells"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
 from fairtrain.report.summary import Judged, RunSummary
-from fairtrain.report.suppression import MIN_CELL
 
 __all__ = ["constraint_meaning", "group_warnings", "in_one_sentence", "short_names", "shorten"]
 

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain import _validation as inputs
-from fairtrain._intervals import wilson
 from fairtrain.constraints import Constraint, as_constraints
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, GroupScheme
 from fairtrain.metrics.cells import cell_means
-from fairtrain.metrics.measures import Rows
+from fairtrain.metrics.intervals import wilson
 from fairtrain.metrics.outcomes import report_on_classes
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, report_on
 from fairtrain.metrics.verdicts import RowsRole
@@ -137,8 +137,12 @@ class Scorer:
                 target, decided, groups, rows.weight, asked, self.classes.tolist(),
                 rows=role, confidence=self.confidence,
             )  # fmt: skip
-        data = Rows(
-            target.astype(np.float64), decided[:, 1], None, groups, rows.weight, self.classes[1]
+        data = Rows.judged(
+            target.astype(np.float64),
+            decided[:, 1],
+            groups,
+            rows.weight,
+            favourable=self.classes[1],
         )
         return report_on(data, asked, rows=role, confidence=self.confidence)
 
@@ -187,11 +191,12 @@ class HeldRows:
     """
 
     def __init__(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> None:
-        like = X if inputs.has_index(X) else y
-        inputs.require_same_order(like, y=y, sample_weight=sample_weight)
+        inputs.require_same_index(
+            X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
+        )
         self.X = X
         self.y = inputs.column_of_labels(y)
-        self.sensitive_features = inputs.align_to(like, sensitive_features, "sensitive_features")
+        self.sensitive_features = sensitive_features
         inputs.check_lengths(inputs.number_of_rows(X), y=self.y)
         self.weight = inputs.as_sample_weight(sample_weight, len(self.y))
 
@@ -240,8 +245,9 @@ class HeldRows:
 
     def decide(self, model: Any, classes: NDArray[Any]) -> Floats:
         """Probability of deciding for each class, shape (n, C); 0 and 1 where nothing is drawn."""
-        shares = getattr(model, "_decision_shares", None)
-        if shares is not None and (found := shares(self.X)) is not None:
+        shares = getattr(model, "decision_proba", None)
+        if shares is not None:
+            found = np.asarray(shares(self.X))
             order = _numbers(np.asarray(model.classes_), classes)
             columns: Floats = np.empty_like(found)
             columns[:, order] = found

@@ -11,10 +11,10 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from fairtrain import _validation as inputs
-from fairtrain._splits import split_rows
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups
+from fairtrain.data.splits import split_rows
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.groups import Groups
 from fairtrain.tradeoff.cache import PointCache
 from fairtrain.tradeoff.candidates import Candidates, candidates_of, fit_candidate, seeds_from
 from fairtrain.tradeoff.dominance import dominated
@@ -274,7 +274,7 @@ def _split(
         certification_fraction=0.0,
         random_state=check_random_state(seed),
     )
-    columns_of_who = inputs.sensitive_columns(inputs.align_to(X if has_index else y, who, "who"))
+    columns_of_who = inputs.sensitive_columns(who, like=X if has_index else y)
     return (
         _taken(everything, columns_of_who, parts.training),
         _taken(everything, columns_of_who, parts.steering),

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from fairtrain._validation import align_to, sensitive_columns
 from fairtrain.constraints import Constraint, ConstraintSpec, RateParity, as_constraints
+from fairtrain.data.groups import Groups
+from fairtrain.data.inputs import sensitive_columns
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups
 from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.training.adversary import AdversarySettings, AdversarySpec, Notion, View
 from fairtrain.training.contest import AdversarialRun, ContestSettings, represent
@@ -369,7 +369,7 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
 
     def _read_sensitive(self, sensitive: Any, like: Any) -> tuple[Groups, ReadColumns | None]:
         names = continuous_names(self.continuous)
-        found = sensitive_columns(align_to(like, sensitive, "sensitive_features"))
+        found = sensitive_columns(sensitive, like=like)
         if absent := [name for name in names if name not in found]:
             raise InvalidParameterError(
                 f"continuous={absent[0]!r} is not a sensitive column; there are {list(found)}."

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairtrain.constraints.rates import Rate, of_true_class
+from fairtrain.lagrangian import RateFamily
 from fairtrain.losses.functional import rate_sums
-from fairtrain.rates import Rate, of_true_class
-from fairtrain.steering import RateFamily
 from fairtrain.training.batch import Batch
 from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.heads import Head
@@ -42,7 +42,7 @@ class CellSums:
     Parameters
     ----------
     families : sequence of RateFamily
-        What is compared, in the order of :func:`fairtrain.steering.families_of`.
+        What is compared, in the order of :func:`fairtrain.lagrangian.families_of`.
     head : Head
         How labels are read.
     device : torch.device

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fairtrain._partition import group_names
-from fairtrain._validation import Columns, align_to, as_vector, factorize, sensitive_columns
 from fairtrain.calibration.columns import binned
 from fairtrain.constraints import Constraint
+from fairtrain.data.groups import Groups, GroupScheme, match_columns
+from fairtrain.data.inputs import Columns, as_vector, factorize, sensitive_columns
+from fairtrain.data.partition import group_names
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, GroupScheme, match_columns
 from fairtrain.training.distributed import gather_rows
 
 __all__ = [
@@ -134,7 +134,7 @@ class ContinuousColumns:
 
     def encode(self, scheme: GroupScheme, sensitive_features: Any, like: Any) -> Codes:
         """Code later rows by an extended scheme, with the cut points of fit."""
-        found = sensitive_columns(align_to(like, sensitive_features, "sensitive_features"))
+        found = sensitive_columns(sensitive_features, like=like)
         columns = dict(zip(self.order, match_columns(found, self.order), strict=True))
         numbers = np.stack([numbers_of(columns[name], name) for name in self.names], axis=1)
         for j, (name, bins) in enumerate(zip(self.names, self.bins(numbers).T, strict=True)):
@@ -196,7 +196,7 @@ def column_by_column(
 
 
 def fractional(column: NDArray[Any]) -> bool:
-    """Whether :class:`~fairtrain.groups.Groups` would refuse a column as continuous."""
+    """Whether :class:`~fairtrain.data.groups.Groups` would refuse a column as continuous."""
     levels, _ = factorize(column)
     return len(levels) > 2 and any(isinstance(level, float) for level in levels)
 

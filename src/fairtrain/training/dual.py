@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.multipliers import Multipliers
+from fairtrain.lagrangian.multipliers import Multipliers
 
 __all__ = ["DualStep", "EpochDual", "ProxyDual", "SimultaneousDual", "TorchRule"]
 
@@ -44,9 +44,9 @@ class Game(Protocol):
 class DualStep(Protocol):
     """Moves the multipliers of a game.
 
-    A game has ``multipliers`` (:class:`~fairtrain.multipliers.Multipliers`), ``look()``, which
-    measures hard rates on the rows that steer and lets the multipliers follow them, and
-    ``move(rates)``, which lets them follow rates of the caller's own.
+    A game has ``multipliers`` (:class:`~fairtrain.lagrangian.multipliers.Multipliers`),
+    ``look()``, which measures hard rates on the rows that steer and lets the multipliers follow
+    them, and ``move(rates)``, which lets them follow rates of the caller's own.
     """
 
     def after_batch(self, game: Game, soft_rates: Rates) -> None:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from fairtrain.constraints import ConstraintSpec
+from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.groups import Groups, GroupScheme
 from fairtrain.metrics import FairnessReport
-from fairtrain.metrics.measures import Rows
 from fairtrain.metrics.report import report_on
 from fairtrain.training.batch import read_batch, to_device
 from fairtrain.training.meter import EpochFairnessMeter
@@ -109,12 +109,10 @@ def _expanded(meter: EpochFairnessMeter) -> Rows:
     slots, labels, decisions = np.nonzero(counts)
     times = counts[slots, labels, decisions]
     codes = np.repeat(slots - 1, times)
-    return Rows(
-        y=np.repeat(labels, times).astype(np.float64),
-        decision=np.repeat(decisions, times).astype(np.float64),
-        score=None,
-        groups=_groups(meter, codes),
-        weight=None,
+    return Rows.judged(
+        np.repeat(labels, times).astype(np.float64),
+        np.repeat(decisions, times).astype(np.float64),
+        _groups(meter, codes),
         favourable=1,
     )
 

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fairtrain._partition import group_names
-from fairtrain._splits import split_rows
-from fairtrain._validation import require_two_classes
+from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.inputs import require_two_classes
+from fairtrain.data.partition import group_names
+from fairtrain.data.splits import split_rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, GroupScheme
 from fairtrain.training.batch import (
     Batch,
     LoaderSource,

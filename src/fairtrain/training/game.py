@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fairtrain.metrics.report import NEAR_CONSTANT
-from fairtrain.multipliers import Multipliers
-from fairtrain.steering import (
+from fairtrain.lagrangian import (
     Candidate,
     IterateChoice,
     Yielding,
     steering_rates,
     working_margins,
 )
+from fairtrain.lagrangian.multipliers import Multipliers
+from fairtrain.metrics.report import NEAR_CONSTANT
 from fairtrain.training.batch import Batch
 from fairtrain.training.cells import Measured
 from fairtrain.training.distributed import all_reduce_sum, communication_device

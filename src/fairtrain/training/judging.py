@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fairtrain.constraints import Constraint
+from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.groups import Groups, GroupScheme
-from fairtrain.metrics.measures import Rows
 from fairtrain.metrics.outcomes import report_on_classes, report_on_values
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.verdicts import RowsRole
@@ -147,12 +147,11 @@ class Judge:
                 rows=role,
                 confidence=level,
             )
-        rows = Rows(
-            y=decided.y.astype(np.float64),
-            decision=decided.shares,
-            score=None,
-            groups=groups,
-            weight=decided.weight,
+        rows = Rows.judged(
+            decided.y.astype(np.float64),
+            decided.shares,
+            groups,
+            decided.weight,
             favourable=self.labels[1],
         )
         return report_on(rows, self.constraints, rows=role, confidence=level)

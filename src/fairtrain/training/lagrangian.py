@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
-from fairtrain._draws import keyed_uniform
 from fairtrain._facade import warn_of_broken_bounds
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.data.draws import keyed_uniform
 from fairtrain.exceptions import (
     InvalidParameterError,
     NearConstantWarning,
 )
-from fairtrain.multipliers import Ascent, DualRule, Multipliers, NuPI
-from fairtrain.steering import IterateChoice, Yielding, explain_training, multiplier_frame
+from fairtrain.lagrangian import IterateChoice, Yielding, explain_training, multiplier_frame
+from fairtrain.lagrangian.multipliers import Ascent, DualRule, Multipliers, NuPI
 from fairtrain.training.dual import DUAL_STEPS, DualStep, TorchRule
 from fairtrain.training.engine import Engine, Precision
 from fairtrain.training.fitdata import FitData

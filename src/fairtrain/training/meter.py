@@ -12,8 +12,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.constraints.rates import Rate
+from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, GroupScheme
 from fairtrain.losses.batch import (
     check_codes,
     read_column,
@@ -23,7 +24,6 @@ from fairtrain.losses.batch import (
     value_range,
 )
 from fairtrain.losses.functional import combine_codes
-from fairtrain.rates import Rate
 from fairtrain.training.distributed import all_reduce_sum, communication_device
 
 __all__ = ["EpochFairness", "EpochFairnessMeter", "GroupRate"]

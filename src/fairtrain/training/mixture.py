@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.multipliers import RateBounds
+from fairtrain.constraints.bounds import RateBounds
 
 __all__ = ["TwoPoints", "best_mixture"]
 

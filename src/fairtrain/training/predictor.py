@@ -11,10 +11,10 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from fairtrain import _validation as inputs
-from fairtrain._facade import take_sensitive
+from fairtrain.data import inputs
+from fairtrain.data.groups import GroupScheme
+from fairtrain.data.rows import take_sensitive
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.groups import GroupScheme
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.training.batch import CHUNK
 from fairtrain.training.heads import Head
@@ -179,10 +179,9 @@ class Predictor:
             total = total + share * self._head.hard(torch.from_numpy(self._outputs(X, module)))
         return np.asarray(total.numpy())
 
-    def _decision_shares(self, X: Any) -> Floats | None:
-        """Probability of deciding for each of ``classes_``, shape (n, C); None for regression."""
-        if self._head.task == "regression":
-            return None
+    def decision_proba(self, X: Any) -> Floats:
+        """Chance of each decision, in the order of ``classes_``, shape (n, C)."""
+        self._class_labels("decision_proba")
         return self._in_order(columns_of(self._shares(X)))
 
     def _in_order(self, columns: Floats) -> Floats:

@@ -16,14 +16,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import RegressorTags, Tags, check_random_state
 from torch import Tensor, nn
 
-from fairtrain import _validation as inputs
 from fairtrain._facade import require_positive_label
 from fairtrain.constraints import BoundedGroupLoss, Constraint, RateParity
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.groups import Groups, GroupScheme
+from fairtrain.lagrangian import families_of
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import RowsRole, Verdict
-from fairtrain.steering import families_of
 from fairtrain.training.batch import Batch, Source, TensorRows, to_device
 from fairtrain.training.cells import CellSums
 from fairtrain.training.checkpoint import read_checkpoint

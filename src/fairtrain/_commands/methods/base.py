@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fairtrain._commands.asked import How
 from fairtrain._commands.columns import Label
 from fairtrain._imports import require
-from fairtrain._splits import RowSplit
 from fairtrain.constraints import Constraint
+from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["InWords", "Method", "Rows", "Settings", "check_over", "read_method", "split_seed"]

@@ -1,0 +1,406 @@
+"""Who is compared: the partition of rows that sensitive columns make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairtrain.data.inputs import Columns, factorize, sensitive_columns
+from fairtrain.data.partition import (
+    MISSING,
+    MISSING_NAME,
+    compress,
+    group_names,
+    level_name,
+    mixed_radix,
+    split_radix,
+)
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupError
+
+__all__ = ["GroupScheme", "Groups", "group_sums", "match_columns"]
+
+
+Missing = Literal["error", "group"]
+Unseen = Literal["error", "ignore"]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupScheme:
+    """The groups that ``fit`` saw, without any row: what a model keeps.
+
+    Group codes are fixed here. Rows that come later, a batch or a test set that lacks a group, are
+    coded by :meth:`encode` and leave every other code in place.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        The k sensitive columns.
+    levels : tuple of tuples
+        Levels of each column, sorted; None stands for missing values.
+    level_codes : ndarray of int64, shape (G, k)
+        Each group's level in every column.
+    names : tuple of str
+        Group names: levels joined by ``/``, such as ``"black/female"``.
+    counts : ndarray of int64, shape (G,)
+        Rows of each group when the scheme was made.
+    min_count : int
+        Groups with fewer rows count as small.
+    missing : {"error", "group"}
+        What to do with missing values.
+    """
+
+    columns: tuple[str, ...]
+    levels: tuple[tuple[Hashable, ...], ...]
+    level_codes: NDArray[np.int64]
+    names: tuple[str, ...]
+    counts: NDArray[np.int64]
+    min_count: int = 30
+    missing: Missing = "error"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def small(self) -> NDArray[np.bool_]:
+        """Groups with fewer than ``min_count`` rows, shape (G,)."""
+        return np.asarray(self.counts < self.min_count)
+
+    def encode(
+        self, sensitive_features: Any, *, unseen: Unseen = "error", like: Any = None
+    ) -> NDArray[np.int64]:
+        """Code rows by the groups of this scheme.
+
+        Parameters
+        ----------
+        sensitive_features : frame, series, mapping, array or list
+            The same columns as at fit, found by name in a frame, by position in an array.
+        unseen : {"error", "ignore"}, default="error"
+            A value or combination never seen: raise, or give the row code -1.
+        like : optional
+            Rows (usually X): where both carry a pandas index it must be the same.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+
+        Raises
+        ------
+        UnseenGroupError
+            If a row belongs to no group of the scheme and ``unseen="error"``.
+        InvalidDataError
+            If a column is missing, or values are while ``missing="error"``.
+        """
+        if unseen not in ("error", "ignore"):
+            raise InvalidParameterError(f"unseen must be 'error' or 'ignore', got {unseen!r}.")
+        found = sensitive_columns(sensitive_features, like=like)
+        columns = match_columns(found, self.columns)
+        level_codes = [self._encode_column(i, column, unseen) for i, column in enumerate(columns)]
+        return self._combine(level_codes, unseen)
+
+    def _encode_column(self, i: int, column: NDArray[Any], unseen: Unseen) -> NDArray[np.int64]:
+        values, codes = factorize(column)
+        known = {level: code for code, level in enumerate(self.levels[i])}
+        lookup = np.array([known.get(value, -1) for value in values] + [-1], dtype=np.int64)
+        if (codes < 0).any():
+            if self.missing == "error":
+                raise InvalidDataError(_missing_message(self.columns[i], int((codes < 0).sum())))
+            lookup[-1] = known.get(MISSING, -1)
+        coded = lookup[codes]
+        if unseen == "error" and (coded < 0).any():
+            row = int(np.argmax(coded < 0))
+            value = values[codes[row]] if codes[row] >= 0 else MISSING_NAME
+            raise UnseenGroupError(
+                f"{self.columns[i]!r} has the value {value!r} in {int((coded < 0).sum())} rows, "
+                f"which fit never saw; known: {[level_name(v) for v in self.levels[i]][:12]}. "
+                "encode(..., unseen='ignore') gives such rows code -1."
+            )
+        return coded
+
+    def _combine(self, level_codes: list[NDArray[np.int64]], unseen: Unseen) -> NDArray[np.int64]:
+        sizes = [len(levels) for levels in self.levels]
+        keys, outside = mixed_radix(level_codes, sizes)
+        own, _ = mixed_radix(list(self.level_codes.T), sizes)
+        order = np.argsort(own)
+        place = np.minimum(np.searchsorted(own, keys, sorter=order), len(own) - 1)
+        codes = order[place]
+        strange = outside | (own[codes] != keys)
+        if unseen == "error" and strange.any():
+            row = int(np.argmax(strange))
+            parts = [level_name(self.levels[i][c[row]]) for i, c in enumerate(level_codes)]
+            raise UnseenGroupError(
+                f"the combination {'/'.join(parts)!r} ({int(strange.sum())} rows in all) was never "
+                "seen in fit. encode(..., unseen='ignore') gives such rows code -1."
+            )
+        codes[strange] = -1
+        return codes
+
+    def coarsen(self, columns: str | Sequence[str]) -> tuple[GroupScheme, NDArray[np.int64]]:
+        """Merge groups that agree on some of the columns.
+
+        Parameters
+        ----------
+        columns : str or sequence of str
+            The columns that still count.
+
+        Returns
+        -------
+        coarse : GroupScheme
+            The groups made by those columns.
+        parent : ndarray of int64, shape (G,)
+            The coarse group of every group of this scheme.
+        """
+        wanted = (columns,) if isinstance(columns, str) else tuple(dict.fromkeys(columns))
+        if not wanted:
+            raise InvalidParameterError("over=() names no column; leave it out to use all.")
+        for name in wanted:
+            if name not in self.columns:
+                raise InvalidParameterError(
+                    f"over={name!r} is not a sensitive column; there are {list(self.columns)}."
+                )
+        if wanted == self.columns:
+            return self, np.arange(len(self))
+        kept = [self.columns.index(name) for name in wanted]
+        level_codes, parent = np.unique(self.level_codes[:, kept], axis=0, return_inverse=True)
+        parent = parent.reshape(-1)
+        levels = tuple(self.levels[i] for i in kept)
+        coarse = GroupScheme(
+            columns=wanted,
+            levels=levels,
+            level_codes=level_codes,
+            names=group_names(levels, level_codes),
+            counts=np.bincount(parent, weights=self.counts, minlength=len(level_codes)).astype(
+                np.int64
+            ),
+            min_count=self.min_count,
+            missing=self.missing,
+        )
+        return coarse, parent
+
+    @property
+    def marginals(self) -> dict[str, GroupScheme]:
+        """The groups of each column alone."""
+        return {name: self.coarsen(name)[0] for name in self.columns}
+
+    @property
+    def parents(self) -> dict[tuple[str, ...], tuple[GroupScheme, NDArray[np.int64]]]:
+        """Next coarser partitions: one column left out at a time.
+
+        Returns
+        -------
+        dict
+            Remaining columns -> (scheme, parent code of every group here). Empty for one column.
+        """
+        width = len(self.columns) - 1
+        return {c: self.coarsen(c) for c in combinations(self.columns, width)} if width else {}
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Rows and the groups they belong to.
+
+    Parameters
+    ----------
+    scheme : GroupScheme
+        The groups.
+    codes : ndarray of int64, shape (n,)
+        Group of each row; -1 for rows that belong to none.
+
+    Examples
+    --------
+    >>> groups = Groups.from_sensitive({"race": ["w", "b", "b"], "sex": ["f", "f", "m"]})
+    >>> groups.names
+    ('b/f', 'b/m', 'w/f')
+    >>> groups.over("race").counts
+    array([2, 1])
+    """
+
+    scheme: GroupScheme
+    codes: NDArray[np.int64]
+
+    @classmethod
+    def from_sensitive(
+        cls,
+        sensitive_features: Any,
+        columns: str | Sequence[str] | None = None,
+        *,
+        missing: Missing = "error",
+        min_count: int = 30,
+        like: Any = None,
+    ) -> Groups:
+        """Make the groups of sensitive columns: all combinations that occur.
+
+        Parameters
+        ----------
+        sensitive_features : frame, series, mapping, array of shape (n,) or (n, k), or list
+            Values or integer codes, one row a person.
+        columns : str or sequence of str, optional
+            The columns to use, of a frame that has more.
+        missing : {"error", "group"}, default="error"
+            Missing values raise, or form a level of their own.
+        min_count : int, default=30
+            Groups with fewer rows count as small.
+        like : optional
+            Rows (usually X): where both carry a pandas index it must be the same.
+
+        Returns
+        -------
+        Groups
+
+        Raises
+        ------
+        InvalidDataError
+            If there are no rows, values are missing, or a column is continuous.
+        """
+        if missing not in ("error", "group"):
+            raise InvalidParameterError(f"missing must be 'error' or 'group', got {missing!r}.")
+        found = sensitive_columns(sensitive_features, like=like)
+        if columns is not None:
+            found = _select(found, (columns,) if isinstance(columns, str) else tuple(columns))
+        if not found:
+            raise InvalidDataError("sensitive_features has no column.")
+        levels, level_codes = zip(
+            *(_read_column(name, column, missing) for name, column in found.items()), strict=True
+        )
+        keys, _ = mixed_radix(list(level_codes), [len(values) for values in levels])
+        distinct, codes = compress(keys)
+        occurring = split_radix(distinct, [len(values) for values in levels])
+        scheme = GroupScheme(
+            columns=tuple(found),
+            levels=levels,
+            level_codes=occurring,
+            names=group_names(levels, occurring),
+            counts=np.bincount(codes, minlength=len(distinct)),
+            min_count=min_count,
+            missing=missing,
+        )
+        return cls(scheme, codes)
+
+    def __len__(self) -> int:
+        return len(self.scheme)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The sensitive columns."""
+        return self.scheme.columns
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the G groups."""
+        return self.scheme.names
+
+    @property
+    def level_codes(self) -> NDArray[np.int64]:
+        """Each group's level in every column, shape (G, k)."""
+        return self.scheme.level_codes
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Rows of each group among these rows, shape (G,)."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self))
+
+    @property
+    def small(self) -> NDArray[np.bool_]:
+        """Groups with fewer than ``min_count`` of these rows, shape (G,)."""
+        return np.asarray(self.counts < self.scheme.min_count)
+
+    def encode(
+        self, sensitive_features: Any, *, unseen: Unseen = "error", like: Any = None
+    ) -> NDArray[np.int64]:
+        """Code later rows by the same groups; see :meth:`GroupScheme.encode`."""
+        return self.scheme.encode(sensitive_features, unseen=unseen, like=like)
+
+    def over(self, columns: str | Sequence[str] | None) -> Groups:
+        """Merge to the groups of some columns; None keeps all."""
+        if columns is None:
+            return self
+        coarse, parent = self.scheme.coarsen(columns)
+        return Groups(coarse, np.where(self.codes >= 0, parent[self.codes], -1))
+
+    @property
+    def marginals(self) -> dict[str, Groups]:
+        """The groups of each column alone."""
+        return {name: self.over(name) for name in self.columns}
+
+    @property
+    def intersections(self) -> Groups:
+        """The finest groups: all columns together."""
+        return self
+
+    @property
+    def parents(self) -> dict[tuple[str, ...], tuple[GroupScheme, NDArray[np.int64]]]:
+        """Next coarser partitions; see :attr:`GroupScheme.parents`."""
+        return self.scheme.parents
+
+    def take(self, rows: NDArray[Any]) -> Groups:
+        """Keep only some rows; groups and codes stay as they are."""
+        return Groups(self.scheme, self.codes[rows])
+
+
+def group_sums(
+    values: NDArray[Any], codes: NDArray[np.int64], num_groups: int
+) -> NDArray[np.float64]:
+    """Sum of ``values`` in every group, shape (G,). Codes must not be negative."""
+    sums = np.bincount(codes, weights=values, minlength=num_groups)
+    return sums.astype(np.float64, copy=False)
+
+
+_UNNAMED = re.compile(r"group(_\d+)?")  # as sensitive_columns calls columns without a name
+
+
+def _select(columns: Columns, wanted: Sequence[str]) -> Columns:
+    for name in wanted:
+        if name not in columns:
+            raise InvalidDataError(
+                f"sensitive_features has no column {name!r}; it has {list(columns)}."
+            )
+    return {name: columns[name] for name in wanted}
+
+
+def match_columns(columns: Columns, names: Sequence[str]) -> list[NDArray[Any]]:
+    """Find the columns that ``fit`` saw: by name, or by position where one side has no names."""
+    if all(name in columns for name in names):
+        return [columns[name] for name in names]
+    by_position = _unnamed(columns) or _unnamed(names)
+    if by_position and len(columns) == len(names):
+        return list(columns.values())
+    absent = next(name for name in names if name not in columns)
+    raise InvalidDataError(
+        f"sensitive_features lacks the column {absent!r}; it has {list(columns)}."
+    )
+
+
+def _unnamed(columns: Iterable[str]) -> bool:
+    return all(_UNNAMED.fullmatch(name) for name in columns)
+
+
+def _read_column(
+    name: str, column: NDArray[Any], missing: Missing
+) -> tuple[tuple[Hashable, ...], NDArray[np.int64]]:
+    levels, codes = factorize(column)
+    if not len(codes):
+        raise InvalidDataError("sensitive_features has no rows.")
+    if len(levels) > 2 and any(isinstance(level, float) for level in levels):
+        raise InvalidDataError(
+            f"sensitive column {name!r} is continuous ({len(levels)} values such as "
+            f"{levels[0]!r}); cut it into groups first, for example with pandas.cut."
+        )
+    absent = codes < 0
+    if absent.any():
+        if missing == "error":
+            raise InvalidDataError(_missing_message(name, int(absent.sum())))
+        codes = np.where(absent, len(levels), codes)
+        levels = [*levels, MISSING]
+    return tuple(levels), codes
+
+
+def _missing_message(name: str, rows: int) -> str:
+    return (
+        f"sensitive column {name!r} has {rows} missing values; drop those rows or make them a "
+        "group of their own with missing='group'."
+    )

@@ -1,0 +1,284 @@
+"""``Rows``: people as every method reads them and passes them on, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairtrain.data import inputs
+from fairtrain.data.groups import Groups, GroupScheme, Missing
+from fairtrain.data.labels import LabelCoding
+from fairtrain.data.splits import RowSplit, split_rows
+from fairtrain.exceptions import InvalidParameterError
+
+__all__ = ["Role", "Rows", "take_sensitive"]
+
+Floats = NDArray[np.float64]
+Role = Literal["training", "steering", "certification"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of people: features, labels, groups and weights that belong together.
+
+    Everything that :meth:`read` was given and that carries an index carried the same one, so row i
+    of every part is the same person. Rows of weight 0 are gone.
+
+    Attributes
+    ----------
+    X : frame, sparse matrix, array or None
+        Features, without the sensitive columns; scores, for a calibrator; None where only
+        decisions are judged.
+    y : ndarray of shape (n,) or None
+        Class numbers (1: the favourable label, of two), or values, in regression.
+    groups : Groups
+        Who.
+    weight : ndarray of shape (n,) or None
+        Sample weights, all above 0.
+    labels : LabelCoding or None
+        What the class numbers mean; None in regression.
+    split : RowSplit or None
+        Which of the rows train, steer and certify.
+    decision : ndarray of shape (n,) or (n, C), optional
+        What was decided about them: 1 for the favourable decision, or the probability of one.
+    score : ndarray of shape (n,), optional
+        Probability of the favourable label.
+
+    Examples
+    --------
+    >>> rows = Rows.read([[1.0], [2.0], [3.0]], ["no", "yes", "no"], ["a", "b", "a"],
+    ...                  positive_label="yes")
+    >>> len(rows), rows.y.tolist(), rows.groups.names
+    (3, [0.0, 1.0, 0.0], ('a', 'b'))
+    >>> rows.take([1]).groups.codes
+    array([1])
+    """
+
+    X: Any
+    y: Floats | None
+    groups: Groups
+    weight: Floats | None = None
+    labels: LabelCoding | None = None
+    split: RowSplit | None = None
+    decision: Floats | None = None
+    score: Floats | None = None
+
+    @classmethod
+    def read(
+        cls,
+        X: Any,
+        y: Any,
+        sensitive_features: Any,
+        sample_weight: Any = None,
+        *,
+        columns: str | Sequence[str] | None = None,
+        scheme: GroupScheme | None = None,
+        labels: LabelCoding | None = None,
+        positive_label: Any = None,
+        several_classes: bool = False,
+        regression: bool = False,
+        missing: Missing = "error",
+        min_count: int = 30,
+    ) -> Self:
+        """Read what a person passed.
+
+        Parameters
+        ----------
+        X : frame, array, sparse matrix or Dask collection of shape (n, ...)
+            Features.
+        y : array-like of shape (n,)
+            Labels, or values with ``regression=True``.
+        sensitive_features : frame, series, mapping, array, list or Groups
+            Who; None where ``columns`` names columns of ``X``.
+        sample_weight : array-like of shape (n,), optional
+            Weights, finite and not negative; rows of weight 0 are dropped.
+        columns : str or sequence of str, optional
+            Columns of ``X`` that hold the sensitive features.
+        scheme, labels : optional
+            Groups and labels that ``fit`` saw: later rows are coded by them.
+        positive_label : label, optional
+            The favourable one of two.
+        several_classes : bool, default=False
+            Allow more than two.
+        regression : bool, default=False
+            ``y`` holds values.
+        missing : {"error", "group"}, default="error"
+            What to do with missing sensitive values.
+        min_count : int, default=30
+            Groups with fewer rows count as small.
+
+        Returns
+        -------
+        Rows
+
+        Raises
+        ------
+        InvalidDataError
+            If lengths or indexes differ, or values cannot be used.
+        InvalidParameterError
+            If the settings contradict each other.
+        """
+        lazy = inputs.is_lazy(X)
+        X, sensitive = take_sensitive(
+            X if lazy else inputs.as_features(X), columns, sensitive_features
+        )
+        inputs.require_same_index(
+            X=X,
+            y=y,
+            sensitive_features=None if columns is not None else sensitive,
+            sample_weight=sample_weight,
+        )
+        target: NDArray[Any]
+        if regression:
+            target = inputs.as_float_column(y, "y")
+        elif labels is not None:
+            target = labels.encode(y)
+        else:
+            target, labels = LabelCoding.read(y, positive_label, several=several_classes)
+        if isinstance(sensitive, Groups):
+            groups = sensitive
+        elif scheme is not None:
+            groups = Groups(scheme, scheme.encode(sensitive))
+        else:
+            groups = Groups.from_sensitive(sensitive, missing=missing, min_count=min_count)
+        n = len(target) if lazy else inputs.number_of_rows(X)
+        inputs.check_lengths(n, y=target, sensitive_features=groups.codes)
+        weight = inputs.as_sample_weight(sample_weight, n)
+        rows = cls(X, np.asarray(target, dtype=np.float64), groups, weight, labels)
+        if weight is None or (weight > 0).all():
+            return rows
+        return rows.take(np.flatnonzero(weight > 0))
+
+    @classmethod
+    def judged(
+        cls,
+        y: Floats | None,
+        decision: Floats,
+        groups: Groups,
+        weight: Floats | None = None,
+        *,
+        score: Floats | None = None,
+        favourable: Any = None,
+    ) -> Self:
+        """Rows that are numbers already, with what was decided about them and no features."""
+        labels = None if favourable is None else LabelCoding.of(favourable)
+        return cls(None, y, groups, weight, labels, None, decision, score)
+
+    def __len__(self) -> int:
+        return len(self.groups.codes)
+
+    @property
+    def favourable(self) -> Any:
+        """The favourable label; None in regression."""
+        return None if self.labels is None else self.labels.favourable
+
+    def take(self, rows: Any) -> Self:
+        """Keep only some rows, given by position; the split goes."""
+        at = np.asarray(rows)
+
+        def picked(column: Floats | None) -> Floats | None:
+            return None if column is None else column[at]
+
+        X = self.X
+        if X is not None:
+            X = X.take(at) if hasattr(X, "n_parts") else inputs.take_rows(X, at)
+        return replace(
+            self,
+            X=X,
+            y=picked(self.y),
+            groups=self.groups.take(at),
+            weight=picked(self.weight),
+            split=None,
+            decision=picked(self.decision),
+            score=picked(self.score),
+        )
+
+    def divided(
+        self,
+        *,
+        validation_fraction: float | None,
+        certification_fraction: float | None,
+        random_state: np.random.RandomState,
+        strata: NDArray[Any] | None = None,
+    ) -> Self:
+        """Say which rows train, steer and certify.
+
+        Parameters
+        ----------
+        validation_fraction, certification_fraction : float in [0, 1) or None
+            Shares of the rows that steer and that certify.
+        random_state : RandomState
+            Source of chance.
+        strata : ndarray of int, shape (n,), optional
+            What is kept in proportion beside groups; class numbers by default.
+        """
+        kept = self.y if strata is None else strata
+        assert kept is not None
+        split = split_rows(
+            self.groups.codes,
+            kept,
+            validation_fraction=validation_fraction,
+            certification_fraction=certification_fraction,
+            random_state=random_state,
+        )
+        return replace(self, split=split)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Those of training, steering and certification that have rows."""
+        if self.split is None:
+            return ("training",)
+        parts: tuple[Role, ...] = ("training", "steering", "certification")
+        return tuple(role for role in parts if len(getattr(self.split, role)))
+
+    def part(self, role: Role) -> Self:
+        """The rows that train, steer or certify; all of them train where nobody split."""
+        return self if self.split is None else self.take(getattr(self.split, role))
+
+    @property
+    def decisions(self) -> Floats:
+        """What was decided, where it is known that it was."""
+        assert self.decision is not None
+        return self.decision
+
+    def decided(self, decision: Floats, score: Floats | None = None) -> Self:
+        """Add what was decided about the rows."""
+        return replace(self, decision=decision, score=score)
+
+
+def take_sensitive(
+    X: Any, columns: str | Sequence[str] | None, sensitive_features: Any
+) -> tuple[Any, Any]:
+    """Sensitive features from the call, or from the columns of ``X`` the constructor named.
+
+    Parameters
+    ----------
+    X : frame, array or sparse matrix
+        Features.
+    columns : str, list of str or None
+        The constructor's ``sensitive_features``.
+    sensitive_features : optional
+        The call's.
+
+    Returns
+    -------
+    X, sensitive_features
+        Features without the sensitive columns, and these.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they were given twice.
+    """
+    if columns is None:
+        return X, sensitive_features
+    if sensitive_features is not None:
+        raise InvalidParameterError(
+            "sensitive_features was given twice: to the constructor, as columns of X, and to "
+            "the call. Leave one out."
+        )
+    return inputs.drop_columns(X, columns)

@@ -1,0 +1,257 @@
+"""``FairEstimator``: the face that every method shares.
+
+Read rows, let the method train on them, judge what it decides, say so. A method fills in how it
+reads features, how it trains and what it decides; everything a person meets is here, once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from fairtrain.constraints import Constraint, as_constraints
+from fairtrain.data import inputs
+from fairtrain.data.groups import GroupScheme
+from fairtrain.data.labels import LabelCoding
+from fairtrain.data.rows import Role, Rows
+from fairtrain.exceptions import ConstraintNotMetWarning
+from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.metrics.verdicts import Verdict
+
+__all__ = ["FairEstimator"]
+
+Floats = NDArray[np.float64]
+
+_BROKEN = 1e-6  # an excess below this is rounding, not worth a warning
+
+
+class FairEstimator(BaseEstimator):
+    """Base of all estimators that train under constraints.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        Labels, sorted; absent in regression.
+    constraints_ : tuple of Constraint
+        What was asked, bounds resolved.
+    scheme_ : GroupScheme
+        The groups seen in ``fit``: names and counts, no row.
+    reports_ : dict of str to FairnessReport
+        What was achieved on each of "training", "steering" and "certification" rows that exist.
+    fairness_report_ : FairnessReport
+        The last of them: on certification rows if there are any, else steering, else training.
+    status_ : Verdict
+        Verdict of ``fairness_report_``.
+    """
+
+    several_classes: ClassVar[bool] = False
+
+    # Set by the subclasses' constructors.
+    constraints: Any
+    sensitive_features: str | Sequence[str] | None
+    validation_fraction: float | None
+    certification_fraction: float | None
+    missing: Any
+    min_count: int
+    random_state: Any
+
+    # Set by fit.
+    classes_: NDArray[Any]
+    constraints_: tuple[Constraint, ...]
+    scheme_: GroupScheme
+    reports_: dict[str, FairnessReport]
+    fairness_report_: FairnessReport
+    status_: Verdict
+    _coding: LabelCoding | None
+    _notes: list[str]
+
+    @property
+    def needs_sensitive_at_predict(self) -> bool:
+        """Whether ``predict`` needs the sensitive features; decisions that read only X do not."""
+        return False
+
+    # What a method fills in ---------------------------------------------------------------------
+
+    @abstractmethod
+    def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
+        """Train on divided rows; return them, with decisions where they are known already."""
+
+    @abstractmethod
+    def _decision(self, X: Any) -> Floats:
+        """Decide about prepared features: share of the favourable decision, (n,), or (n, C)."""
+
+    def _fit_features(self, X: Any) -> Any:
+        """Check the features of ``fit`` and bring them into the form that the method trains on."""
+        inputs.check_features(self, X, reset=True)
+        return X
+
+    def _later_features(self, X: Any) -> Any:
+        """Do the same for features that come after ``fit``."""
+        inputs.check_features(self, X, reset=False)
+        return X
+
+    def _check_settings(self) -> None:
+        """Raise where settings cannot be used, before anything is read."""
+
+    def _read_constraints(self) -> tuple[Constraint, ...]:
+        """Constraints with their bounds."""
+        return as_constraints(
+            self.constraints,
+            difference_bound=getattr(self, "difference_bound", None),
+            ratio_bound=getattr(self, "ratio_bound", None),
+        )
+
+    def _strata(self, rows: Rows) -> NDArray[Any]:
+        """Small whole numbers that the split keeps in proportion beside groups."""
+        assert rows.y is not None
+        inputs.require_two_classes(rows.y)
+        return rows.y
+
+    def _report(self, rows: Rows, role: Role) -> FairnessReport:
+        """Judge decided rows."""
+        return report_on(rows, self.constraints_, rows=role, confidence=self._report_confidence)
+
+    def _warn_of_outcome(self) -> None:
+        """Warn where the outcome calls for it; called by ``_fit``, which ``fit`` calls."""
+        self._warn_of_broken_bounds(stacklevel=5)
+
+    @property
+    def _report_confidence(self) -> float:
+        given = getattr(self, "confidence", None)
+        return 0.95 if given is None else float(given)
+
+    @property
+    def _is_regression(self) -> bool:
+        return False
+
+    # The face -----------------------------------------------------------------------------------
+
+    def _fit(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Self:
+        """Read, train, judge, say so."""
+        self.__dict__.pop("fairness_report_", None)  # a fit that fails leaves no half of two models
+        self._check_settings()
+        constraints = self._read_constraints()
+        rng = check_random_state(self.random_state)
+        rows = self._read(X, y, sensitive_features, sample_weight)
+        dependent = [c.name for c in constraints if c.depends_on_positive]
+        if rows.labels is not None:
+            if dependent and len(rows.labels.labels) == 2:
+                rows.labels.require_named(dependent[0])
+            self.classes_ = rows.labels.classes
+        self._coding, self._notes = rows.labels, []
+        self.constraints_, self.scheme_ = constraints, rows.groups.scheme
+        divided = rows.divided(
+            validation_fraction=self.validation_fraction,
+            certification_fraction=self.certification_fraction,
+            random_state=rng,
+            strata=self._strata(rows),
+        )
+        judged = self._train(divided, rng)
+        reports = {}
+        for role in judged.roles:
+            part = judged.part(role)
+            decided = part if part.decision is not None else part.decided(self._decision(part.X))
+            reports[role] = self._report(decided, role)
+        self._keep_reports(reports)
+        self._warn_of_outcome()
+        return self
+
+    def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
+        """Rows of ``fit``."""
+        rows = Rows.read(
+            X,
+            y,
+            sensitive_features,
+            sample_weight,
+            columns=self.sensitive_features,
+            positive_label=getattr(self, "positive_label", None),
+            several_classes=self.several_classes,
+            regression=self._is_regression,
+            missing=self.missing,
+            min_count=self.min_count,
+        )
+        return replace(rows, X=self._fit_features(rows.X))
+
+    def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
+        self.reports_ = {str(role): report for role, report in reports.items()}
+        self.fairness_report_ = self.reports_[list(self.reports_)[-1]]
+        self.status_ = self.fairness_report_.verdict
+
+    def _warn_of_broken_bounds(self, *, stacklevel: int) -> None:
+        """Warn of every bound that the rows which steered, or else trained, do not keep."""
+        steered = self.reports_.get("steering", self.reports_["training"])
+        for result in steered.results:
+            over = result.achieved - result.bound
+            if (-over if result.kind == "ratio" else over) > _BROKEN:
+                warnings.warn(
+                    f"{result.constraint} on {steered.rows} rows: {result.words()}",
+                    ConstraintNotMetWarning,
+                    stacklevel=stacklevel,
+                )
+
+    def _features(self, X: Any) -> Any:
+        """Features that a person passes after ``fit``, without the sensitive columns."""
+        check_is_fitted(self)
+        X = inputs.as_features(X)
+        if self.sensitive_features is not None:
+            X = inputs.drop_if_present(X, self.sensitive_features)
+        return self._later_features(X)
+
+    def decision_proba(self, X: Any) -> Floats:
+        """Chance of each decision: 0 or 1, or in between where the decision is drawn by lot.
+
+        Returns
+        -------
+        ndarray of shape (n, C)
+            In the order of ``classes_``. Not the probability of the label: see ``predict_proba``.
+        """
+        features = self._features(X)
+        if self._coding is None:
+            raise AttributeError("decision_proba belongs to classification.")
+        return self._coding.columns(self._decision(features))
+
+    def evaluate(
+        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+    ) -> FairnessReport:
+        """Judge the constraints on rows that took no part in training or choosing.
+
+        Parameters
+        ----------
+        X, y, sensitive_features, sample_weight
+            As in ``fit``; groups keep their codes, a group that fit never saw raises.
+
+        Returns
+        -------
+        FairnessReport
+        """
+        check_is_fitted(self)
+        rows = Rows.read(
+            X,
+            y,
+            sensitive_features,
+            sample_weight,
+            columns=self.sensitive_features,
+            scheme=self.scheme_,
+            labels=self._coding,
+            regression=self._is_regression,
+        )
+        rows = replace(rows, X=self._features(rows.X))
+        return self._report(rows.decided(self._decision(rows.X)), "certification")
+
+    def explain(self) -> str:
+        """Say in plain words what was achieved, on which rows, and how training went."""
+        check_is_fitted(self)
+        return "\n".join([self.fairness_report_.explain(), *self._notes])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether ``fit`` has finished."""
+        return hasattr(self, "fairness_report_")

@@ -1,0 +1,169 @@
+"""What training under bounds came to, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairtrain.constraints import Constraint
+from fairtrain.constraints.families import RateFamily
+from fairtrain.lagrangian.multipliers import Multipliers
+from fairtrain.metrics.report import FairnessReport
+from fairtrain.metrics.verdicts import Verdict
+
+__all__ = ["Sign", "base_rate_conflict", "explain_training", "oscillation"]
+
+Floats = NDArray[np.float64]
+
+Sign = Literal["none", "primal", "dual"]
+"""What the trace of an excess shows: no oscillation, noise of the weights, or of multipliers."""
+
+_CONFLICT = 0.05
+
+
+def oscillation(excess: Floats, multipliers: Floats, bound: float) -> Sign:
+    """Recognise oscillation in the second half of training.
+
+    Parameters
+    ----------
+    excess : ndarray of shape (T,)
+        Amount by which a bound was exceeded at each look.
+    multipliers : ndarray of shape (T,)
+        Sum of its multipliers at the same looks.
+    bound : float
+        The bound, the yardstick of "large".
+
+    Returns
+    -------
+    {"none", "primal", "dual"}
+        ``"dual"``: excess and multipliers swing together, in waves of several looks, as a dual
+        step that is too long makes them. ``"primal"``: the excess jumps from look to look while
+        the multipliers stand still.
+    """
+    half = np.asarray(excess, dtype=np.float64)[len(excess) // 2 :]
+    pull = np.asarray(multipliers, dtype=np.float64)[len(multipliers) // 2 :]
+    known = np.isfinite(half) & np.isfinite(pull)
+    half, pull = half[known], pull[known]
+    if len(half) < 6:
+        return "none"
+    swing = float(np.percentile(half, 90) - np.percentile(half, 10))
+    if swing < max(bound, 0.005) or not (half > 0).any() or not (half <= 0).any():
+        return "none"
+    level = float(pull.mean())
+    moved = float(np.percentile(pull, 90) - np.percentile(pull, 10))
+    return "dual" if level > 0 and moved > 0.3 * level else "primal"
+
+
+def base_rate_conflict(
+    constraints: Sequence[Constraint], base_rates: Floats, names: Sequence[str]
+) -> str | None:
+    """Say so where demographic parity and a bound on error rates cannot both hold.
+
+    With base rates that far apart, equal selection at equal true and false positive rates leaves
+    only decisions that ignore the label (Kleinberg, Mullainathan & Raghavan, 2017).
+
+    Parameters
+    ----------
+    constraints : sequence of Constraint
+        What is asked.
+    base_rates : ndarray of shape (G,)
+        Share of favourable labels in each group; NaN where a group is empty.
+    names : sequence of str
+        Group names.
+    """
+    notions = {c.notion for c in constraints}
+    conditional = notions & {"equalized_odds", "equal_opportunity", "predictive_equality"}
+    if "demographic_parity" not in notions or not conditional:
+        return None
+    known = np.isfinite(base_rates)
+    if known.sum() < 2:
+        return None
+    high = int(np.nanargmax(base_rates))
+    low = int(np.nanargmin(base_rates))
+    apart = float(base_rates[high] - base_rates[low])
+    asked = max(c.bound for c in constraints if c.kind == "difference" or c.notion in conditional)
+    if apart <= max(_CONFLICT, asked):
+        return None
+    return (
+        f"base rates lie {apart:.3f} apart ({names[high]!r} {base_rates[high]:.3f}, "
+        f"{names[low]!r} {base_rates[low]:.3f}): demographic parity and "
+        f"{min(conditional).replace('_', ' ')} can then both hold only at the price of "
+        "accuracy. Loosen one of them, or give it the lower priority."
+    )
+
+
+def explain_training(
+    report: FairnessReport,
+    families: Sequence[RateFamily],
+    multipliers: Multipliers,
+    excess: Floats,
+    pulls: Floats,
+    *,
+    slack: Floats,
+    base_rates: Floats | None = None,
+    names: Sequence[str] = (),
+    rates: tuple[str, str] = ("lr", "dual_lr"),
+) -> list[str]:
+    """Sentences about how training went, after the report's own.
+
+    Parameters
+    ----------
+    report : FairnessReport
+        The outcome.
+    families : sequence of RateFamily
+        What was compared.
+    multipliers : Multipliers
+        Their last state.
+    excess, pulls : ndarray of shape (T, n_families)
+        Excess over the working bound, and sum of multipliers, at every look.
+    slack : ndarray of shape (n_families,)
+        How far bounds gave way to those of higher priority.
+    base_rates : ndarray of shape (G,), optional
+        Share of favourable labels of the finest groups.
+    names : sequence of str
+        Names of the finest groups.
+    rates : pair of str, default=("lr", "dual_lr")
+        What the learning rates of weights and multipliers are called.
+    """
+    said: list[str] = []
+    at_cap = multipliers.at_cap
+    for i, family in enumerate(families):
+        if at_cap[i]:
+            said.append(
+                f"{family.name}: the multipliers reached their cap ({multipliers.cap:g}): no price "
+                "up to it keeps the bound. Loosen the bound, or raise multiplier_cap."
+            )
+        if slack[i] > 0:
+            said.append(
+                f"{family.name}: the bound gave way by {slack[i]:.3f} to constraints of higher "
+                "priority, which could not hold beside it at an accuracy above the best constant."
+            )
+        said += _swings(family, excess[:, i], pulls[:, i], rates)
+    if report.verdict is not Verdict.MET and base_rates is not None:
+        constraints = [family.constraint for family in families]
+        conflict = base_rate_conflict(constraints, base_rates, names)
+        said += [] if conflict is None else [conflict]
+    if report.near_constant:
+        said.append(
+            "The bound is kept by deciding (almost) the same for everybody, which is worth "
+            "nothing: loosen it, or train longer."
+        )
+    return said
+
+
+def _swings(family: RateFamily, excess: Floats, pulls: Floats, rates: tuple[str, str]) -> list[str]:
+    sign = oscillation(excess, pulls, family.constraint.bound)
+    if sign == "dual":
+        return [
+            f"{family.name}: the gap swings around the bound together with the multipliers: "
+            f"lower {rates[1]}."
+        ]
+    if sign == "primal":
+        return [
+            f"{family.name}: the gap jumps around the bound while the multipliers stand still: "
+            f"lower {rates[0]}, or let it decay."
+        ]
+    return []

@@ -1,0 +1,73 @@
+"""Comparisons of every group with all rows together."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fairtrain.metrics.intervals.means import mean_limits
+from fairtrain.metrics.intervals.sides import Limits, single_limits
+from fairtrain.metrics.intervals.single import FloatArray, error_rate, rates, two_sided
+
+__all__ = ["differences_from_overall"]
+
+
+def differences_from_overall(
+    mean: ArrayLike,
+    count: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    weight: ArrayLike | None = None,
+    variance: ArrayLike | None = None,
+) -> Limits:
+    r"""Difference of every group from the overall mean, with limits that hold together.
+
+    The contrast :math:`(1 - w_g) r_g - \sum_{j \ne g} w_j r_j` has the lower limit
+    :math:`d - \sqrt{(1 - w_g)^2 (r_g - l_g)^2 + \sum_{j \ne g} w_j^2 (u_j - r_j)^2}`, and the
+    upper one with l and u exchanged; Bonferroni over the G contrasts.
+
+    Parameters
+    ----------
+    mean, count, confidence, variance
+        As in `pairwise_differences`.
+    weight : array_like, shape (..., G), optional
+        Share of each group in the overall mean, up to a factor; ``count`` if None.
+
+    Returns
+    -------
+    Limits
+        Arrays of shape (..., G); NaN for empty groups.
+
+    References
+    ----------
+    Zou, Huang and Zhang (2009), Computational Statistics and Data Analysis 53, 1080-1085.
+
+    Examples
+    --------
+    >>> limits = differences_from_overall([0.3, 0.5], [200, 200])
+    >>> limits.estimate.round(3).tolist(), limits.upper.round(3).tolist()
+    ([-0.1, 0.1], [-0.052, 0.145])
+    """
+    r, n = np.broadcast_arrays(np.asarray(mean, dtype=float), np.asarray(count, dtype=float))
+    present = ~np.isnan(r) & (n > 0 if variance is None else n >= 2)
+    groups = present.sum(-1, keepdims=True)
+    # Two groups make one contrast, seen from either side.
+    many = groups > 2
+    z = two_sided(error_rate(confidence) / np.where(many, groups, 1))
+    if variance is None:
+        r, n = rates(r, n)
+        lower, upper = single_limits(r, n, z, many)
+    else:
+        lower, upper = mean_limits(r, np.asarray(variance, dtype=float), n, z)
+    w = np.where(present, n if weight is None else weight, 0.0)
+    w = w / np.where(present.any(-1, keepdims=True), w.sum(-1, keepdims=True), 1.0)
+    below, above = (np.where(present, v, 0.0) ** 2 for v in (r - lower, upper - r))
+    estimate = np.where(present, r, 0.0)
+    estimate = np.where(present, estimate - (w * estimate).sum(-1, keepdims=True), np.nan)
+    return Limits(estimate, estimate - _half(w, below, above), estimate + _half(w, above, below))
+
+
+def _half(w: FloatArray, own: FloatArray, other: FloatArray) -> FloatArray:
+    """Root of the squared limits: the group's own, and those of the rest on the other side."""
+    others = (w**2 * other).sum(-1, keepdims=True) - w**2 * other
+    return np.asarray(np.sqrt((1 - w) ** 2 * own + np.maximum(others, 0.0)))

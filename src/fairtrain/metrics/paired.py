@@ -1,0 +1,179 @@
+"""What a model costs beside the baseline, both judged on the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fairtrain.data.groups import Groups, group_sums
+from fairtrain.exceptions import InvalidDataError
+from fairtrain.metrics.disclosure import MIN_CELL, small_cells
+from fairtrain.metrics.intervals.single import error_rate, two_sided
+
+__all__ = ["Change", "Cost", "cost_against", "paired_difference"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Whose decision changes in one group.
+
+    Attributes
+    ----------
+    group : str
+        The group.
+    rows : int or None
+        Its rows; None where there are fewer than :data:`~.suppression.MIN_CELL`.
+    gained, lost : float or None
+        Shares whose decision becomes favourable, and no longer is; None where left out.
+    """
+
+    group: str
+    rows: int | None
+    gained: float | None
+    lost: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Accuracy given up, and decisions that change.
+
+    Attributes
+    ----------
+    accuracy : tuple of three floats
+        Accuracy of the baseline minus that of the model, with limits for paired rows.
+    confidence : float
+        Their level.
+    gained, lost : float
+        Shares of all rows whose decision becomes favourable, and no longer is.
+    changes : tuple of Change
+        The same by group, small ones left out.
+    """
+
+    accuracy: tuple[float, float, float]
+    confidence: float
+    gained: float
+    lost: float
+    changes: tuple[Change, ...]
+
+    def words(self) -> str:
+        """Say in a sentence what it costs.
+
+        Examples
+        --------
+        >>> print(Cost((0.012, 0.003, 0.021), 0.95, 0.05, 0.02, ()).words())
+        Accuracy is 1.2 percentage points lower than the baseline's (95 % interval of the
+        difference: 0.3 to 2.1, on the same rows).
+        """
+        value, low, high = (100 * v for v in self.accuracy)
+        level = f"{100 * self.confidence:g} %"
+        if round(value, 1) == 0:
+            said = "Accuracy is the same as the baseline's to a tenth of a percentage point"
+        elif value > 0:
+            said = f"Accuracy is {value:.1f} percentage points lower than the baseline's"
+        else:
+            said = f"Accuracy is {-value:.1f} percentage points higher than the baseline's"
+        if value < 0 and round(value, 1) != 0:
+            low, high = -high, -low
+        # + 0.0 turns -0.0 into 0.0.
+        span = f"{round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}"
+        return f"{said} ({level} interval of the difference: {span}, on the same rows)."
+
+
+def paired_difference(
+    difference: NDArray[Any], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    r"""Mean of paired differences in [-1, 1] of two rates, with limits.
+
+    .. math:: \tilde d \pm z \sqrt{\frac{(\sum d_i^2 + 1) / (n + 2) - \tilde d^2}{n + 2}},
+        \quad \tilde d = \frac{\sum d_i}{n + 2}
+
+    Half a row is added to every cell of the table of pairs, so that two models without a single
+    disagreement still have an interval.
+
+    Parameters
+    ----------
+    difference : ndarray of shape (n,)
+        Difference in every row.
+    confidence : float, default=0.95
+        Level.
+
+    References
+    ----------
+    Agresti and Min (2005), Statistics in Medicine 24, 729-740.
+
+    Examples
+    --------
+    >>> value, low, high = paired_difference(np.repeat([1, -1, 0], [40, 20, 940]))
+    >>> round(value, 3), round(low, 4), round(high, 4)
+    (0.02, 0.0047, 0.0353)
+    """
+    d = np.asarray(difference, dtype=float)
+    if not len(d):
+        raise InvalidDataError("there are no rows to compare two models on.")
+    n = len(d) + 2
+    centre = d.sum() / n
+    variance = (np.square(d).sum() + 1) / n - centre**2
+    half = float(two_sided(error_rate(confidence))) * np.sqrt(variance / n)
+    value = float(d.mean())
+    low, high = max(-1.0, float(centre - half)), min(1.0, float(centre + half))
+    return value, min(low, value), max(high, value)
+
+
+def cost_against(
+    target: NDArray[Any],
+    baseline: NDArray[Any],
+    decision: NDArray[Any],
+    groups: Groups,
+    confidence: float = 0.95,
+) -> Cost:
+    """Compare a model's decisions with the baseline's, row by row.
+
+    Parameters
+    ----------
+    target : ndarray of shape (n,)
+        1 for the favourable label.
+    baseline, decision : ndarray of shape (n,)
+        1 for the favourable decision, or its probability (drawn independently of each other).
+    groups : Groups
+        Who.
+    confidence : float, default=0.95
+        Level of the interval.
+
+    Returns
+    -------
+    Cost
+    """
+    y, b, f = (np.asarray(v, dtype=float) for v in (target, baseline, decision))
+    if not len(y) == len(b) == len(f) == len(groups.codes):
+        raise InvalidDataError(
+            f"baseline and model must decide the same rows, got {len(b)} and {len(f)} decisions "
+            f"on {len(y)} rows."
+        )
+    gained, lost = (1 - b) * f, b * (1 - f)
+    return Cost(
+        accuracy=paired_difference(np.abs(y - f) - np.abs(y - b), confidence),
+        confidence=confidence,
+        gained=float(gained.mean()),
+        lost=float(lost.mean()),
+        changes=_changes(gained, lost, groups),
+    )
+
+
+def _changes(gained: NDArray[Any], lost: NDArray[Any], groups: Groups) -> tuple[Change, ...]:
+    counts, known = groups.counts, groups.codes >= 0
+    codes, size = groups.codes[known], len(groups)
+    up, down = (group_sums(v[known], codes, size) for v in (gained, lost))
+    table = pd.DataFrame({"metric": "changed", "group": groups.names, "count": counts})
+    hidden = small_cells(table, "changed")
+    found = []
+    for name, count, more, less in zip(groups.names, counts, up, down, strict=True):
+        if not count:
+            continue
+        rows = int(count) if count >= MIN_CELL else None
+        shown = (None, None) if name in hidden else (float(more / count), float(less / count))
+        found.append(Change(name, rows, *shown))
+    return tuple(found)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairtrain.data.splits import RowSplit, split_rows
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+
+
+def split(n: int, steer: Any, certify: Any, seed: int = 0, groups: int = 3) -> RowSplit:
+    rng = np.random.default_rng(seed)
+    return split_rows(
+        rng.integers(0, groups, n),
+        rng.integers(0, 2, n),
+        validation_fraction=steer,
+        certification_fraction=certify,
+        random_state=np.random.RandomState(seed),
+    )
+
+
+def parts(found: RowSplit) -> tuple[np.ndarray, ...]:
+    return found.training, found.steering, found.certification
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n=st.integers(50, 400),
+    steer=st.floats(0.1, 0.45),
+    certify=st.floats(0.1, 0.45),
+    seed=st.integers(0, 10_000),
+)
+def test_parts_are_disjoint_sorted_and_complete(
+    n: int, steer: float, certify: float, seed: int
+) -> None:
+    found = parts(split(n, steer, certify, seed))
+    assert np.array_equal(np.sort(np.concatenate(found)), np.arange(n))
+    assert all(not set(a) & set(b) for a, b in combinations(found, 2))
+    assert all((np.diff(rows) > 0).all() for rows in found)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000), steer=st.floats(0.1, 0.4), certify=st.floats(0.1, 0.4))
+def test_every_group_and_label_is_spread_in_proportion(
+    seed: int, steer: float, certify: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    codes, y = rng.choice(4, 3000, p=[0.7, 0.2, 0.09, 0.01]), rng.integers(0, 2, 3000)
+    found = split_rows(
+        codes,
+        y,
+        validation_fraction=steer,
+        certification_fraction=certify,
+        random_state=np.random.RandomState(seed),
+    )
+    for rows, share in ((found.steering, steer), (found.certification, certify)):
+        for g, label in np.ndindex(4, 2):
+            size = int(((codes == g) & (y == label)).sum())
+            got = int(((codes[rows] == g) & (y[rows] == label)).sum())
+            assert abs(got - share * size) < 4  # the golden ratio's discrepancy is logarithmic
+
+
+def test_same_seed_same_rows_other_seed_other_rows() -> None:
+    first, again, other = (split(200, 0.2, 0.2, seed).steering for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("fraction", [None, 0, 0.0])
+def test_without_fractions_every_row_trains(fraction: float | None) -> None:
+    found = split(20, fraction, fraction)
+    assert [len(p) for p in parts(found)] == [20, 0, 0]
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan"), True, "0.2"])
+@pytest.mark.parametrize("name", ["validation_fraction", "certification_fraction"])
+def test_fraction_out_of_range_is_named(name: str, fraction: Any) -> None:
+    steer, certify = (fraction, None) if name.startswith("v") else (None, fraction)
+    with pytest.raises(InvalidParameterError, match=name):
+        split(20, steer, certify)
+
+
+def test_fractions_that_leave_nothing_to_train_on() -> None:
+    with pytest.raises(InvalidParameterError, match="leaves no row to train on"):
+        split(20, 0.5, 0.5)
+
+
+def test_empty_part_is_an_error() -> None:
+    with pytest.raises(InvalidDataError, match="of 1 rows is empty"):
+        split(1, 0.3, 0.3)
+
+
+def test_which_row_certifies_does_not_depend_on_its_place() -> None:
+    chosen = np.zeros(100)
+    for seed in range(300):
+        found = split_rows(
+            np.zeros(100, dtype=int),
+            np.zeros(100),
+            validation_fraction=0.2,
+            certification_fraction=0.2,
+            random_state=np.random.RandomState(seed),
+        )
+        chosen[found.certification] += 1
+    assert (chosen / 300).min() > 0.08
+    assert (chosen / 300).max() < 0.34
