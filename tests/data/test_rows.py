@@ -1,0 +1,125 @@
+"""Rows are read once, belong together, and are passed on whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from fairtrain.data.rows import Rows
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupError
+
+N = 12
+
+
+def people(index: Any = None) -> dict[str, Any]:
+    """One set of rows, every part with the same index."""
+    index = pd.RangeIndex(N) if index is None else index
+    return {
+        "X": pd.DataFrame({"a": np.arange(N), "b": np.arange(N) % 5}, index=index),
+        "y": pd.Series(np.arange(N) % 2, index=index),
+        "sensitive_features": pd.Series(list("fm") * (N // 2), index=index, name="sex"),
+        "sample_weight": pd.Series(np.ones(N), index=index),
+    }
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    which=st.sampled_from(["X", "y", "sensitive_features", "sample_weight"]),
+    order=st.permutations(range(N)),
+)
+def test_no_part_may_come_in_another_order(which: str, order: list[int]) -> None:
+    given_rows = people()
+    given_rows[which] = given_rows[which].iloc[order]
+    if order == sorted(order):
+        assert len(Rows.read(**given_rows)) == N
+        return
+    with pytest.raises(InvalidDataError, match="carries another index than"):
+        Rows.read(**given_rows)
+
+
+def test_one_index_in_any_order_is_fine_and_parts_without_one_count_by_position() -> None:
+    index = pd.Index(list("lkjihgfedcba"))
+    rows = Rows.read(**people(index))
+    assert rows.y is not None
+    assert rows.y.tolist() == [0.0, 1.0] * (N // 2)
+    bare = {name: part.to_numpy() for name, part in people().items() if name != "X"}
+    again = Rows.read(people(index)["X"], **bare)
+    assert again.groups.codes.tolist() == rows.groups.codes.tolist()
+
+
+def test_rows_of_weight_zero_are_gone_from_every_part() -> None:
+    parts = people()
+    parts["sample_weight"] = np.r_[np.zeros(4), np.full(N - 4, 2.0)]
+    rows = Rows.read(**parts)
+    assert len(rows) == len(rows.X) == N - 4
+    assert rows.weight is not None
+    assert rows.weight.tolist() == [2.0] * (N - 4)
+    assert rows.X["a"].tolist() == list(range(4, N))
+
+
+@pytest.mark.parametrize("kind", ["frame", "array", "sparse"])
+def test_parts_partition_the_rows(kind: str) -> None:
+    rng = np.random.RandomState(0)
+    X: Any = np.arange(400.0).reshape(200, 2)
+    X = {"frame": pd.DataFrame(X), "array": X, "sparse": sparse.csr_matrix(X)}[kind]
+    y, who = rng.randint(0, 2, 200), rng.choice(["a", "b", "c"], 200)
+    rows = Rows.read(X, y, who)
+    assert rows.roles == ("training",)
+    assert rows.part("training") is rows
+    rows = rows.divided(validation_fraction=0.2, certification_fraction=0.3, random_state=rng)
+    assert rows.roles == ("training", "steering", "certification")
+    firsts = []
+    for role in rows.roles:
+        part = rows.part(role)
+        own = np.asarray(part.X.todense() if kind == "sparse" else part.X)[:, 0]
+        at = (own / 2).astype(int)
+        assert part.y is not None
+        assert part.y.tolist() == y[at].tolist()
+        assert part.groups.codes.tolist() == rows.groups.codes[at].tolist()
+        firsts += own.tolist()
+    assert sorted(firsts) == np.arange(0, 400, 2).tolist()
+
+
+def test_later_rows_are_coded_by_what_fit_saw() -> None:
+    fitted = Rows.read([[1], [2], [3]], ["no", "yes", "no"], ["a", "b", "c"])
+    later = Rows.read(
+        [[4], [5]], ["yes", "yes"], ["c", "b"], scheme=fitted.groups.scheme, labels=fitted.labels
+    )
+    assert later.groups.codes.tolist() == [2, 1]
+    assert later.y is not None
+    assert later.y.tolist() == [1.0, 1.0]
+    with pytest.raises(UnseenGroupError, match="'d'"):
+        Rows.read([[4]], ["yes"], ["d"], scheme=fitted.groups.scheme, labels=fitted.labels)
+
+
+def test_columns_of_x_are_read_and_dropped() -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0], "sex": ["f", "m"]})
+    rows = Rows.read(frame, [0, 1], None, columns="sex")
+    assert list(rows.X.columns) == ["x"]
+    assert rows.groups.columns == ("sex",)
+    with pytest.raises(InvalidParameterError, match="given twice"):
+        Rows.read(frame, [0, 1], frame["sex"], columns="sex")
+    with pytest.raises(InvalidDataError, match="sensitive_features is missing"):
+        Rows.read(frame, [0, 1], None)
+
+
+def test_lengths_must_agree() -> None:
+    for part in ("y", "sensitive_features", "sample_weight"):
+        parts = people()
+        parts[part] = parts[part].to_numpy()[:-1]
+        with pytest.raises(InvalidDataError, match=f"{N - 1} rows, expected|{N} rows, expected"):
+            Rows.read(**parts)
+
+
+def test_values_of_a_regression() -> None:
+    rows = Rows.read([[1], [2]], [0.5, 2.5], ["a", "b"], regression=True)
+    assert rows.y is not None
+    assert rows.y.tolist() == [0.5, 2.5]
+    assert rows.labels is None
+    assert rows.favourable is None
