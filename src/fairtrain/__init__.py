@@ -33,6 +33,7 @@ _MODULES = {
     "ratio": "fairtrain.metrics",
     "load": "fairtrain.persistence",
     "save": "fairtrain.persistence",
+    "FairPlugInClassifier": "fairtrain.plugin",
     "ReductionsWrapper": "fairtrain.reductions",
     "LagrangianBoostingClassifier": "fairtrain.boosting",
     "LagrangianBoostingRegressor": "fairtrain.boosting",

@@ -54,6 +54,8 @@ class FairEstimator(BaseEstimator):
     """
 
     several_classes: ClassVar[bool] = False
+    not_saved: ClassVar[tuple[str, ...]] = ()
+    """Attributes that belong to training rows: left out of pickles and saved folders."""
 
     # Set by the subclasses' constructors.
     constraints: Any
@@ -181,6 +183,21 @@ class FairEstimator(BaseEstimator):
         )
         return replace(rows, X=self._fit_features(rows.X))
 
+    def _read_later(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
+        """Rows that come after ``fit``, coded by what it saw."""
+        check_is_fitted(self)
+        rows = Rows.read(
+            X,
+            y,
+            sensitive_features,
+            sample_weight,
+            columns=self.sensitive_features,
+            scheme=self.scheme_,
+            labels=self._coding,
+            regression=self._is_regression,
+        )
+        return replace(rows, X=self._features(rows.X))
+
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         self.reports_ = {str(role): report for role, report in reports.items()}
         self.fairness_report_ = self.reports_[list(self.reports_)[-1]]
@@ -188,7 +205,7 @@ class FairEstimator(BaseEstimator):
 
     def _warn_of_broken_bounds(self, *, stacklevel: int) -> None:
         """Warn of every bound that the rows which steered, or else trained, do not keep."""
-        steered = self.reports_.get("steering", self.reports_["training"])
+        steered = self.reports_.get("steering") or self.reports_["training"]
         for result in steered.results:
             over = result.achieved - result.bound
             if (-over if result.kind == "ratio" else over) > _BROKEN:
@@ -233,24 +250,18 @@ class FairEstimator(BaseEstimator):
         -------
         FairnessReport
         """
-        check_is_fitted(self)
-        rows = Rows.read(
-            X,
-            y,
-            sensitive_features,
-            sample_weight,
-            columns=self.sensitive_features,
-            scheme=self.scheme_,
-            labels=self._coding,
-            regression=self._is_regression,
-        )
-        rows = replace(rows, X=self._features(rows.X))
+        rows = self._read_later(X, y, sensitive_features, sample_weight)
         return self._report(rows.decided(self._decision(rows.X)), "certification")
 
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""
         check_is_fitted(self)
         return "\n".join([self.fairness_report_.explain(), *self._notes])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what belongs to training rows."""
+        state = dict(super().__getstate__())
+        return {name: value for name, value in state.items() if name not in self.not_saved}
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether ``fit`` has finished."""

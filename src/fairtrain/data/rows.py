@@ -47,6 +47,8 @@ class Rows:
         What was decided about them: 1 for the favourable decision, or the probability of one.
     score : ndarray of shape (n,), optional
         Probability of the favourable label.
+    position : ndarray of int64, shape (n,), optional
+        Place of each row among those that were passed, where some are gone.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class Rows:
     split: RowSplit | None = None
     decision: Floats | None = None
     score: Floats | None = None
+    position: NDArray[np.int64] | None = None
 
     @classmethod
     def read(
@@ -183,6 +186,8 @@ class Rows:
         def picked(column: Floats | None) -> Floats | None:
             return None if column is None else column[at]
 
+        position = np.arange(len(self)) if self.position is None else self.position
+
         X = self.X
         if X is not None:
             X = X.take(at) if hasattr(X, "n_parts") else inputs.take_rows(X, at)
@@ -195,6 +200,7 @@ class Rows:
             split=None,
             decision=picked(self.decision),
             score=picked(self.score),
+            position=position[at],
         )
 
     def divided(

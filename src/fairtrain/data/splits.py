@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["RowSplit", "split_rows"]
+__all__ = ["RowSplit", "split_rows", "stratified_folds"]
 
 Rows = NDArray[np.int64]
 
@@ -85,6 +85,34 @@ def split_rows(
         if share and not len(rows):
             raise InvalidDataError(f"{name} of {n} rows is empty; pass more rows.")
     return parts
+
+
+def stratified_folds(
+    codes: NDArray[Any], y: NDArray[Any], n_folds: int, *, random_state: np.random.RandomState
+) -> list[tuple[Rows, Rows]]:
+    """Spread every group and label over folds of nearly equal size.
+
+    Parameters
+    ----------
+    codes, y : ndarray of int, shape (n,)
+        Group and label of each row.
+    n_folds : int
+        Number of folds K.
+    random_state : RandomState
+        Source of chance.
+
+    Returns
+    -------
+    list of K pairs (training, held-out) of row numbers, each ascending
+    """
+    n = len(codes)
+    if n < n_folds:
+        raise InvalidDataError(f"{n} rows cannot make {n_folds} folds; pass more rows.")
+    cells = codes.astype(np.int64) * (int(y.max()) + 1) + y.astype(np.int64)
+    order = np.lexsort((random_state.permutation(n), cells))
+    fold = np.empty(n, dtype=np.int64)
+    fold[order] = np.arange(n) % n_folds
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]
 
 
 def _checked_fraction(name: str, value: float | None) -> float:

@@ -199,7 +199,8 @@ class _Encoder:
 
     def _object(self, what: Any, where: str) -> dict[str, Any]:
         given = set(what.get_params(deep=False)) if hasattr(what, "get_params") else set()
-        state = dict(getattr(what, "__dict__", {}))
+        left_out = getattr(type(what), "not_saved", ())
+        state = {k: v for k, v in getattr(what, "__dict__", {}).items() if k not in left_out}
         for name in getattr(type(what), "__slots__", ()):
             if hasattr(what, name):
                 state[name] = getattr(what, name)

@@ -1,0 +1,283 @@
+"""From scores to a rule: prices whose decisions keep the bounds, counted where rows suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from fairtrain.constraints.bounds import RateBounds
+from fairtrain.constraints.families import RateFamily
+from fairtrain.constraints.rates import SELECTION_RATE
+from fairtrain.lagrangian.margins import working_margins
+from fairtrain.plugin.linear import JointScores, LinearRates, linear_rates
+from fairtrain.plugin.prices import TEMPERATURE, DualProblem, smooth_step, solve_dual
+
+__all__ = ["PricedRule", "RuleSettings", "ScoredRows", "find_rule"]
+
+Floats = NDArray[np.float64]
+
+CORRECTIONS = 12
+"""Rounds in which smoothed rates learn what was counted; the best is nearly always among six."""
+
+LOTTERY = 0.001
+"""Temperature of the lot among people whose scores tie: their margins agree to a thousandth."""
+
+_COARSE = 20_000  # rows of the first solution, from which the one on all rows starts
+_DRAWS = 400  # of the noise, for the expected gap; fixed, so that the same rows give the same aim
+_SLACK = 5e-4  # of a rate: an excess that no rows could show
+_WORTH_A_LOT = 1e-3  # gain that a lot among ties must bring over a rule without one
+_DISTINCT = 0.5  # share of distinct scores below which rows count as tied
+_SETTLED = 2e-4  # of a rate: corrections below this change nothing
+_DAMPED = 0.7  # share of a correction: whole ones swing where few rows lie near the threshold
+_LEAST_AIM = 0.2  # of a bound: aiming lower would buy what a constant gives
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """How a rule is sought.
+
+    Attributes
+    ----------
+    mixing : float
+        Rows k of a cell at which its counted rate weighs as much as the score-weighted one.
+    aim : bool
+        Aim at the bound at which the expected gap under the rates' noise is the bound asked for.
+    confidence : float or None
+        Tighten bounds so that this confidence limit keeps them.
+    """
+
+    mixing: float = 100.0
+    aim: bool = True
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """Rows with out-of-fold scores, and the cells they fall into.
+
+    Attributes
+    ----------
+    scores : JointScores
+        Out of fold.
+    gain : ndarray of shape (n,)
+        What the favourable decision gains.
+    rates : LinearRates
+        Score-weighted rates.
+    counted : callable
+        ``counted(decisions)`` -> rates of the rows as labelled, shape (m,).
+    counts : ndarray of shape (m,)
+        Effective rows of every cell.
+    """
+
+    scores: JointScores
+    gain: Floats
+    rates: LinearRates
+    counted: Any
+    counts: Floats
+
+    def mixed(self, decisions: Floats, mixing: float) -> Floats:
+        r"""Rates :math:`s + \frac{n}{n + k} (r - s)` between score-weighted s and counted r.
+
+        Counted rates of small cells are noise, score-weighted ones are biased where P(g | x) is.
+        """
+        soft, hard = self.rates(decisions), self.counted(decisions)
+        trust = self.counts / (self.counts + mixing)
+        return np.asarray(np.where(self.counts > 0, soft + trust * (hard - soft), np.nan))
+
+
+@dataclass(frozen=True, eq=False)
+class PricedRule:
+    """A rule of features alone: decide where the gain exceeds what the groups' prices ask.
+
+    Attributes
+    ----------
+    prices : ndarray of shape (m,)
+        Price of every cell.
+    scale : ndarray of shape (m,)
+        Share of the rows in each cell.
+    temperature : float
+        0, or the width within which people whose margins tie are decided by lot.
+    gain : float
+        Mean gain of its decisions on the rows that chose it.
+    rates : ndarray of shape (m,)
+        Mixed rates there.
+    excess : ndarray of shape (n_families,)
+        By how much each bound is exceeded there.
+    multipliers : ndarray of shape (2, m)
+        From which prices are made.
+    """
+
+    prices: Floats
+    scale: Floats
+    temperature: float
+    gain: float
+    rates: Floats
+    excess: Floats
+    multipliers: Floats
+
+    def share(self, margin: Floats) -> Floats:
+        """Chance of the favourable decision at a margin."""
+        if self.temperature:
+            return np.asarray(expit(margin / self.temperature))
+        return (margin > 0).astype(np.float64)
+
+
+def find_rule(
+    families: Sequence[RateFamily],
+    rows: ScoredRows,
+    settings: RuleSettings,
+    start: Floats | None = None,
+) -> PricedRule:
+    """Find prices whose decisions keep every bound by mixed rates at the largest gain.
+
+    Parameters
+    ----------
+    families : sequence of RateFamily
+        What is compared, with its bounds.
+    rows : ScoredRows
+        All rows there are.
+    settings : RuleSettings
+        How.
+    start : ndarray of shape (2, m), optional
+        Multipliers of a nearby problem.
+    """
+    asked = [family.bounds for family in families]
+    rule = _best(asked, rows, settings, start)
+    margins = _margins(families, rule.rates, rows.counts, settings)
+    if margins.any():
+        tightened = [replace(b, margin=float(m)) for b, m in zip(asked, margins, strict=True)]
+        rule = _best(tightened, rows, settings, rule.multipliers)
+    return replace(rule, excess=_excess(asked, rule.rates))
+
+
+def _best(
+    bounds: Sequence[RateBounds], rows: ScoredRows, settings: RuleSettings, start: Floats | None
+) -> PricedRule:
+    """Decide by threshold; by lot among people whose scores tie where no threshold keeps bounds."""
+    rule = _corrected(bounds, rows, settings, start, lot=False)
+    tied = len(np.unique(rows.gain)) < _DISTINCT * len(rows.gain)
+    if not tied and (rule.excess <= _SLACK).all():
+        return rule
+    drawn = _corrected(bounds, rows, settings, start, lot=True)
+    return drawn if _better(drawn, rule) else rule
+
+
+def _corrected(
+    bounds: Sequence[RateBounds],
+    rows: ScoredRows,
+    settings: RuleSettings,
+    start: Floats | None,
+    *,
+    lot: bool,
+) -> PricedRule:
+    """Solve, compare smoothed rates with those of the decisions, correct, and keep the best."""
+    temperature = LOTTERY if lot else TEMPERATURE
+    problem = DualProblem(rows.gain, rows.rates, bounds, np.zeros(len(rows.counts)), temperature)
+    values, best = start, None
+    if values is None and len(rows.gain) > 2 * _COARSE:
+        spread = np.linspace(0, len(rows.gain) - 1, _COARSE).astype(np.int64)
+        values = solve_dual(problem.take(spread)).values
+    if lot:  # a step that sharp is hard to solve from afar
+        values = solve_dual(replace(problem, temperature=TEMPERATURE), values).values
+    for _ in range(CORRECTIONS):
+        solution = solve_dual(problem, values, iterations=300 if lot else 100)
+        values, price = solution.values, solution.pull()
+        margin = rows.gain - rows.rates.slopes @ price
+        smooth = smooth_step(margin / temperature)[0]
+        share = smooth if lot else (margin > 0).astype(np.float64)
+        rates = rows.mixed(share, settings.mixing)
+        rule = PricedRule(
+            prices=price,
+            scale=rows.rates.scale,
+            temperature=temperature if lot else 0.0,
+            gain=float(rows.rates.share @ (rows.gain * share)),
+            rates=rates,
+            excess=_excess(bounds, rates),
+            multipliers=values.copy(),
+        )
+        best = rule if best is None or _better(rule, best) else best
+        missed = np.nan_to_num(rates - rows.rates(smooth) - problem.offset)
+        if np.abs(missed).max(initial=0.0) < _SETTLED and (rule.excess <= _SLACK).all():
+            break
+        problem = replace(problem, offset=problem.offset + _DAMPED * missed)
+    assert best is not None
+    return best
+
+
+def _better(new: PricedRule, old: PricedRule) -> bool:
+    """Whether a rule keeps the bounds better, or as well at a larger gain."""
+    over_new, over_old = (float(np.maximum(r.excess - _SLACK, 0).max()) for r in (new, old))
+    if (over_new > 0) != (over_old > 0):
+        return over_old > 0
+    if over_new > 0:
+        return over_new < over_old - 1e-12
+    extra = _WORTH_A_LOT * (bool(new.temperature) - bool(old.temperature))
+    return new.gain > old.gain + extra
+
+
+def _excess(bounds: Sequence[RateBounds], rates: Floats) -> Floats:
+    found, start = [], 0
+    for b in bounds:
+        found.append(b.excess(rates[start : start + b.n_groups]))
+        start += b.n_groups
+    return np.asarray(np.nan_to_num(np.array(found), nan=-np.inf))
+
+
+def _margins(
+    families: Sequence[RateFamily], rates: Floats, counts: Floats, settings: RuleSettings
+) -> Floats:
+    if settings.confidence is not None:
+        return working_margins(families, rates, counts, settings.confidence)
+    margins, start = np.zeros(len(families)), 0
+    for i, family in enumerate(families):
+        part = slice(start, start + len(family.scheme))
+        start = part.stop
+        parity = family.bounds.reference == "free" and family.constraint.kind == "difference"
+        if settings.aim and parity and family.rate is SELECTION_RATE:
+            margins[i] = _aim(family.bounds, rates[part], counts[part])
+    return margins
+
+
+def _aim(bounds: RateBounds, rates: Floats, counts: Floats) -> float:
+    """How far below a bound b to aim, so that the expected gap of noisy rates is b.
+
+    The largest of G noisy rates less the smallest exceeds the true gap on average, the more so the
+    smaller the groups are.
+    """
+    known = bounds.present(rates) & (counts > 0)
+    if known.sum() < 2:
+        return 0.0
+    rates, counts = np.clip(rates[known], 0, 1), counts[known]
+    noise = np.random.default_rng(0).standard_normal((_DRAWS, len(rates)))
+    noise = noise * np.sqrt(rates * (1 - rates) / counts)
+    middle, width = (rates.max() + rates.min()) / 2, max(float(np.ptp(rates)), 1e-9)
+
+    def expected(target: float) -> float:
+        shrunk = middle + (rates - middle) * min(1.0, target / width)
+        return float(np.mean(np.ptp(shrunk + noise, axis=1)))
+
+    bound = bounds.bound
+    low, high = _LEAST_AIM * bound, bound
+    if expected(high) <= bound:
+        return 0.0
+    for _ in range(30):
+        middle_of = (low + high) / 2
+        low, high = (middle_of, high) if expected(middle_of) <= bound else (low, middle_of)
+    return bound - low
+
+
+def scored_rows(
+    families: Sequence[RateFamily],
+    scores: JointScores,
+    gain: Floats,
+    counted: Any,
+    counts: Floats,
+    weight: Floats | None,
+) -> ScoredRows:
+    """Put scores and counts of the same rows together."""
+    return ScoredRows(scores, gain, linear_rates(families, scores, weight), counted, counts)

@@ -1,0 +1,202 @@
+"""Scores that no row's own label helped to make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import has_fit_parameter
+
+from fairtrain.data import inputs
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+
+__all__ = ["CrossFit", "cross_fit", "default_estimators"]
+
+Floats = NDArray[np.float64]
+Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+_FLOOR = 1e-6  # no class is impossible
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """Models of one quantity, one a fold, and their scores of the rows they never saw.
+
+    Attributes
+    ----------
+    models : list of estimators
+        Fitted, one a fold.
+    n_classes : int
+        Classes C, numbered.
+    held : ndarray of shape (n, C)
+        Out-of-fold probabilities.
+    loss : float
+        Their mean log loss, in nats.
+    """
+
+    models: list[Any]
+    n_classes: int
+    held: Floats
+    loss: float
+
+    def __call__(self, X: Any) -> Floats:
+        """Average probabilities of the folds' models for new rows, shape (n, C)."""
+        total = np.zeros((inputs.number_of_rows(X), self.n_classes))
+        for model in self.models:
+            total += probabilities(model, X, self.n_classes)
+        return total / len(self.models)
+
+
+def cross_fit(
+    candidates: Sequence[Any],
+    X: Any,
+    target: NDArray[np.int64],
+    n_classes: int,
+    weight: Floats | None,
+    folds: Folds,
+    *,
+    seed: Callable[[], int] | None = None,
+    n_jobs: int | None = None,
+) -> CrossFit:
+    """Fit candidates fold by fold and keep the one of smaller out-of-fold log loss.
+
+    Parameters
+    ----------
+    candidates : sequence of estimators
+        Classifiers with ``predict_proba``.
+    X : array, sparse matrix or frame of shape (n, d)
+        Features.
+    target : ndarray of int64, shape (n,)
+        Class numbers; -1 leaves a row out of training.
+    n_classes : int
+        Classes.
+    weight : ndarray of shape (n,), optional
+        Weights of the rows.
+    folds : sequence of (training, held-out) row numbers
+        Together the held-out rows are all rows.
+    seed : callable, optional
+        Gives a seed to every estimator that has a ``random_state`` and none set.
+    n_jobs : int, optional
+        Folds at a time.
+    """
+    fits: list[CrossFit] = []
+    for estimator in candidates:
+        jobs = [
+            delayed(_fit_fold)(_seeded(estimator, seed), X, target, n_classes, weight, fold)
+            for fold in folds
+        ]
+        done = Parallel(n_jobs=n_jobs)(jobs)
+        held = np.full((len(target), n_classes), 1.0 / n_classes)
+        for (_, rows), (_, proba) in zip(folds, done, strict=True):
+            held[rows] = proba
+        fits.append(
+            CrossFit([model for model, _ in done], n_classes, held, _loss(held, target, weight))
+        )
+    return min(fits, key=lambda fit: fit.loss)
+
+
+def _fit_fold(
+    estimator: Any,
+    X: Any,
+    target: NDArray[np.int64],
+    n_classes: int,
+    weight: Floats | None,
+    fold: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> tuple[Any, Floats]:
+    training, held = fold
+    training = training[target[training] >= 0]
+    y = target[training]
+    if len(training) == 0 or y.min() == y.max():
+        # A cell with one class in it is no fault of the estimator's: all it can say is that class.
+        estimator = DummyClassifier(strategy="prior")
+        y = y if len(training) else np.zeros(1, dtype=np.int64)
+        training = training if len(training) else held[:1]
+    options = {}
+    if weight is not None:
+        if not _takes_weights(estimator):
+            raise InvalidParameterError(
+                f"{type(estimator).__name__} takes no sample_weight, but weights were passed; "
+                "leave them out or choose another estimator."
+            )
+        options = _weight_option(estimator, weight[training])
+    model = estimator.fit(inputs.take_rows(X, training), y, **options)
+    return model, probabilities(model, inputs.take_rows(X, held), n_classes)
+
+
+def probabilities(model: Any, X: Any, n_classes: int) -> Floats:
+    """Probabilities by class number, whatever classes the model saw, shape (n, C)."""
+    proba = np.asarray(model.predict_proba(X), dtype=np.float64)
+    if not np.isfinite(proba).all():
+        raise InvalidDataError(
+            f"{type(model).__name__}.predict_proba gave NaN or infinity; check its features."
+        )
+    full = np.full((len(proba), n_classes), _FLOOR)
+    full[:, np.asarray(model.classes_, dtype=np.int64)] = np.maximum(proba, _FLOOR)
+    return np.asarray(full / full.sum(axis=1, keepdims=True))
+
+
+def _loss(held: Floats, target: NDArray[np.int64], weight: Floats | None) -> float:
+    known = np.flatnonzero(target >= 0)
+    losses = -np.log(held[known, target[known]])
+    return float(np.average(losses, weights=None if weight is None else weight[known]))
+
+
+def _seeded(estimator: Any, seed: Callable[[], int] | None) -> Any:
+    made = clone(estimator)
+    if seed is not None:
+        unset = {
+            name: seed()
+            for name, value in sorted(made.get_params().items())
+            if value is None and (name == "random_state" or name.endswith("__random_state"))
+        }
+        made.set_params(**unset)
+    return made
+
+
+def _takes_weights(estimator: Any) -> bool:
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    return bool(has_fit_parameter(last, "sample_weight"))
+
+
+def _weight_option(estimator: Any, weight: Floats) -> dict[str, Floats]:
+    if hasattr(estimator, "steps"):
+        return {f"{estimator.steps[-1][0]}__sample_weight": weight}
+    return {"sample_weight": weight}
+
+
+def default_estimators(X: Any) -> list[Any]:
+    """Histogram boosting and logistic regression, with what a frame's columns need.
+
+    Defaults never depend on what else is installed.
+    """
+    boosted = HistGradientBoostingClassifier(max_iter=100, early_stopping=False)
+    linear = LogisticRegression(max_iter=1000)
+    scaled = make_pipeline(SimpleImputer(), StandardScaler())
+    if not hasattr(X, "columns"):
+        if hasattr(X, "tocsr"):
+            return [make_pipeline(StandardScaler(with_mean=False), linear)]
+        return [boosted, make_pipeline(scaled, linear)]
+
+    def columns(numbers: Any) -> Any:
+        coded = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=10)
+        return make_column_transformer(
+            (numbers, make_column_selector(dtype_include="number")),
+            (coded.set_params(sparse_output=False), make_column_selector(dtype_exclude="number")),
+        )
+
+    return [
+        make_pipeline(columns("passthrough"), boosted),
+        make_pipeline(columns(scaled), linear),
+    ]
