@@ -246,6 +246,9 @@ def test_foreign_index_is_rejected(index: list[Any], wrap: Callable[[Any], Any])
         ([["a"], ["a", "b"]], "rows of one length"),
         (pd.Series([["a"], ["b"]]), "not lists"),
         (np.array([0.1, 0.2, 0.3]), "'group' is continuous"),
+        (np.array([0.0, 0.2, 1.0]), "0.2, like probabilities of belonging to a group"),
+        ({"female": [0.3, 0.7, 0.3]}, "'female' holds two fractions that sum to 1 .0.3 and 0.7."),
+        (np.float32([0.9, 0.1]), "two fractions that sum to 1"),
         ({"a": [1, 2], "b": [1]}, "b has 1 rows, expected 2"),
         (pd.DataFrame([[1, 2]], columns=[1, "1"]), "names a column twice"),
     ],
@@ -336,3 +339,20 @@ def test_group_sums_are_sums(rows: list[tuple[int, float]]) -> None:
     codes = np.array([c for c, _ in rows], dtype=np.int64)
     sums = group_sums(np.array([v for _, v in rows]), codes, 5)
     assert sums.tolist() == pytest.approx([sum(v for c, v in rows if c == g) for g in range(5)])
+
+
+def test_two_numbers_that_are_no_probabilities_are_categories() -> None:
+    assert Groups.from_sensitive([0.5, 1.5]).names == ("0.5", "1.5")
+    assert Groups.from_sensitive([0.0, 1.0]).names == ("0", "1")
+
+
+def test_memberships_stay_with_their_rows_and_merge_with_their_groups() -> None:
+    hard = Groups.from_sensitive({"race": ["a", "a", "b"], "sex": ["f", "m", "f"]})
+    soft = np.array([[0.4, 0.3, 0.3], [0.1, 0.4, 0.5], [0.0, 0.2, 0.8]])
+    groups = Groups(hard.scheme, soft.argmax(axis=1), soft)
+    assert groups.members is soft
+    assert hard.members is hard.codes
+    np.testing.assert_array_equal(groups.take(np.array([2, 0])).members, soft[[2, 0]])
+    race = groups.over("race")
+    np.testing.assert_allclose(race.members, [[0.7, 0.3], [0.5, 0.5], [0.2, 0.8]])
+    np.testing.assert_array_equal(race.codes, [0, 0, 1])

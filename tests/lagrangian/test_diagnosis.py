@@ -34,6 +34,23 @@ def test_far_base_rates_make_two_notions_conflict():
     assert base_rate_conflict(both[:1], np.array([0.6, 0.2]), ["a", "b"]) is None
 
 
+@pytest.mark.parametrize(
+    ("parity", "odds", "rates", "conflict"),
+    [
+        ({"ratio_bound": 0.8}, {"ratio_bound": 0.8}, [0.6, 0.2], True),
+        ({"ratio_bound": 0.8}, {"ratio_bound": 0.8}, [0.6, 0.5], False),  # 5/6 keeps four fifths
+        ({"ratio_bound": 0.9}, {"difference_bound": 0.05}, [0.6, 0.5], True),
+        ({"ratio_bound": 0.8}, {"difference_bound": 0.01}, [0.06, 0.02], True),  # rare outcomes
+        ({"difference_bound": 0.02}, {"ratio_bound": 0.9}, [0.6, 0.2], True),
+        ({"difference_bound": 0.02}, {"ratio_bound": 0.5}, [0.6, 0.2], False),
+        ({"ratio_bound": 0.8}, {"ratio_bound": 0.8}, [0.0, 0.0], False),
+    ],
+)
+def test_ratio_bounds_conflict_like_the_differences_they_allow(parity, odds, rates, conflict):
+    both = [DemographicParity(**parity), EqualizedOdds(**odds)]
+    assert (base_rate_conflict(both, np.array(rates), ["a", "b"]) is not None) is conflict
+
+
 def test_the_outcome_is_said_in_words():
     scheme = Groups.from_sensitive(["a", "b"]).scheme
     constraint = DemographicParity(difference_bound=0.05)

@@ -13,8 +13,7 @@ probability exceeds 1/2 plus a quarter of its price: the form of the best fair r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +22,7 @@ from scipy.special import expit, log_expit
 
 from fairtrain.constraints import BoundedGroupLoss, Constraint
 from fairtrain.constraints.rates import Quantity, log_loss, squared_error
+from fairtrain.constraints.table import GroupSums, RateTable
 from fairtrain.data.groups import group_sums
 from fairtrain.lagrangian import RateFamily
 
@@ -38,36 +38,8 @@ __all__ = [
 Floats = NDArray[np.float64]
 Task = Literal["classification", "regression"]
 
-GroupSums = Callable[[NDArray[Any], NDArray[np.int64], int], Floats]
-"""Sum of values in every group, over all rows there are: the one place where rows meet.
-
-With rows spread over several processes this is where sums are all-reduced.
-"""
-
 _LEAST_HESSIAN = 1e-6
 _STEP = 1e-4
-
-
-@dataclass(frozen=True, eq=False)
-class _Cells:
-    """One family's rows: those of its event that belong to a group."""
-
-    family: RateFamily
-    rows: NDArray[np.int64] | None  # None: all
-    y: Floats
-    codes: NDArray[np.int64]
-    weight: Floats
-    totals: Floats
-    effective: Floats
-    slope: Floats | None  # of a quantity linear in the prediction
-    base: Floats | None
-
-    @property
-    def size(self) -> int:
-        return len(self.family.scheme)
-
-    def pick(self, values: Floats) -> Floats:
-        return values if self.rows is None else values[self.rows]
 
 
 class Lagrangian:
@@ -86,7 +58,7 @@ class Lagrangian:
     task : {"classification", "regression"}, default="classification"
         Log loss of margins, or half the squared error of predictions.
     sums : callable, default=group_sums
-        See :data:`GroupSums`.
+        See :data:`~fairtrain.constraints.table.GroupSums`.
     dtype : {float64, float32}, default=float64
         Precision of derivatives; boosters round them to single precision. Sums are always double.
 
@@ -128,13 +100,23 @@ class Lagrangian:
         self.weight: Floats | None = None if weight is None else np.asarray(weight, dtype=dtype)
         self._sums = sums
         self._everyone = np.zeros(len(self.y), dtype=np.int64)
-        self.total = float(sums(self._weights(), self._everyone, 1)[0])
-        self._cells = [self._make(family, codes) for family in families]
+        ones = np.ones(len(self.y), dtype) if self.weight is None else self.weight
+        self.total = float(sums(ones, self._everyone, 1)[0])
+        self.table = RateTable(
+            families,
+            self.y,
+            codes,
+            self.weight,
+            sums=sums,
+            linear=[
+                task == "classification" and not is_probability_loss(family.constraint)
+                for family in families
+            ],
+        )
         mean = self._mean(self.y)
         variance = max(self._mean((self.y - mean) ** 2), 1e-12)
         self.constant_error = variance if task == "regression" else min(mean, 1 - mean)
-        self.counts: Floats = np.array([n for c in self._cells for n in c.effective])
-        self.totals: Floats = np.array([n for c in self._cells for n in c.totals])
+        self.counts, self.totals = self.table.effective, self.table.totals
 
     def derivatives(self, margin: Floats, prices: Floats) -> tuple[Floats, Floats]:
         """Gradient and positive Hessian in every margin, each of shape (n,).
@@ -190,80 +172,46 @@ class Lagrangian:
         violations in units of s.
         """
         if self.task != "regression":
-            return np.ones(len(self._cells))
+            return np.ones(len(self.table.cells))
         mean = self._mean(self.y)
-        losses = self.hard_rates(np.full(len(self.y), mean, self.y.dtype))
-        units, start = [], 0
-        for cells in self._cells:
-            known = cells.totals > 0
-            own = losses[start : start + cells.size][known]
-            start += cells.size
-            s = float(own @ cells.totals[known] / cells.totals[known].sum())
+        losses = self.table(np.full(len(self.y), mean, self.y.dtype))
+        units = []
+        for cells in self.table.cells:
+            s = float(cells.shares @ np.nan_to_num(losses[cells.part]))
             units.append(self.constant_error / max(s, 1e-12) ** 2)
         return np.array(units)
 
     def soft_rates(self, margin: Floats) -> Floats:
         """Rates at the soft prediction, shape (n_cells,); NaN for an empty cell."""
-        return self._rates(margin, self._link(margin)[0])
+        return self.table(self._link(margin)[0])
 
     def hard_rates(self, margin: Floats) -> Floats:
         """Rates of the decisions (losses: of the probabilities), shape (n_cells,)."""
-        return self._rates(margin, (margin > 0).astype(np.float64))
-
-    def _rates(self, margin: Floats, decided: Floats) -> Floats:
-        found = []
-        for cells in self._cells:
-            if cells.slope is not None and cells.base is not None:
-                values = cells.base + cells.slope * cells.pick(decided)
-            else:
-                soft = self._link(cells.pick(margin))[0]
-                values = cells.weight * cells.family.rate.quantity(cells.y, soft)
-            sums = self._sums(values, cells.codes, cells.size)
-            known = cells.totals > 0
-            found.append(np.divide(sums, cells.totals, out=np.full(len(sums), np.nan), where=known))
-        return np.concatenate(found)
+        decided = (margin > 0).astype(np.float64)
+        if all(cells.slope is not None for cells in self.table.cells):
+            return self.table(decided)
+        return self.table(decided, self._link(margin)[0])
 
     def _priced(self, p: Floats, prices: Floats) -> tuple[Floats, Floats | None]:
         """First and second derivative in p of W times the priced rates."""
         kind = self.y.dtype
-        slope, bend, start = np.zeros(len(self.y), kind), None, 0
-        for cells in self._cells:
-            part = prices[start : start + cells.size]
-            start += cells.size
-            if not part.any():
+        slope, bend = np.zeros(len(self.y), kind), None
+        for cells in self.table.cells:
+            if not prices[cells.part].any():
                 continue
-            known = cells.totals > 0
-            scale = np.divide(part * self.total, cells.totals, out=np.zeros(len(part)), where=known)
-            price = scale.astype(kind)[cells.codes]
-            rows = slice(None) if cells.rows is None else cells.rows
+            price = cells.price(prices[cells.part] * self.total, kind)
             if cells.slope is not None:
-                slope[rows] += price * cells.slope
+                slope[cells.rows] += price * cells.slope
                 continue
+            if cells.weight is not None:
+                price = price * cells.weight
             first, second = quantity_derivatives(
-                cells.family.rate.quantity, cells.y, cells.pick(p), self.task
+                cells.family.rate.quantity, cells.y, p[cells.rows], self.task
             )
             bend = np.zeros(len(self.y), kind) if bend is None else bend
-            slope[rows] += price * cells.weight * first
-            bend[rows] += price * cells.weight * second
+            slope[cells.rows] += price * first
+            bend[cells.rows] += price * second
         return slope, bend
-
-    def _make(self, family: RateFamily, codes: NDArray[np.int64]) -> _Cells:
-        inside = np.asarray(family.rate.mask(self.y), dtype=bool) & (codes >= 0)
-        rows = None if inside.all() else np.flatnonzero(inside)
-        pick = slice(None) if rows is None else rows
-        y, own = self.y[pick], family.parent[codes[pick]]
-        weight = self._weights()[pick]
-        size = len(family.scheme)
-        totals = self._sums(weight, own, size)
-        squares = self._sums(weight**2, own, size)
-        effective = np.divide(totals**2, squares, out=np.zeros(size), where=squares > 0)
-        base = slope = None
-        if self.task == "classification" and not is_probability_loss(family.constraint):
-            kind = self.y.dtype
-            base = np.asarray(family.rate.quantity(y, np.zeros(len(y), kind)), dtype=kind)
-            slope = weight * (family.rate.quantity(y, np.ones(len(y), kind)).astype(kind) - base)
-            base = weight * base
-        return _Cells(family, rows, y, own, weight, totals, effective, slope, base)
 
     def _link(self, margin: Floats) -> tuple[Floats, Floats, Floats]:
         """Prediction, and its first two derivatives in the margin."""
@@ -272,9 +220,6 @@ class Lagrangian:
         p = expit(margin)
         first = p * (1 - p)
         return p, first, first * (1 - 2 * p)
-
-    def _weights(self) -> Floats:
-        return np.ones(len(self.y), self.y.dtype) if self.weight is None else self.weight
 
     def _mean(self, values: Floats) -> float:
         weighted = values if self.weight is None else values * self.weight

@@ -8,11 +8,14 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.optimize import linprog
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from fairtrain.constraints import DemographicParity, EqualizedOdds
+from fairtrain.constraints.bounds import RateBounds
+from fairtrain.constraints.families import families_of
+from fairtrain.constraints.mixture import most_accurate_lots
+from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, group_sums
 from fairtrain.exceptions import (
@@ -156,8 +159,12 @@ class GroupThresholds(BaseEstimator):
         self._require_labels(groups, target, names)
         rates = np.stack([curves[name] for name in names])
         right = curves["right"]
-        choose = _randomized if self.randomized else _deterministic
-        weight = choose(rates, right, groups.counts, self.tolerance)
+        if self.randomized:
+            parity = DemographicParity(difference_bound=self.tolerance)
+            bounds = [RateBounds(parity, np.ones(len(groups)))] * len(names)
+            weight = most_accurate_lots(bounds, rates, right)
+        else:
+            weight = _deterministic(rates, right, groups.counts, self.tolerance)
         g, k = np.nonzero(weight > 1e-9)
         self.scheme_ = groups.scheme
         self.classes_ = np.sort(labels)
@@ -311,41 +318,6 @@ def _deterministic(rates: Floats, right: Floats, counts: Codes, tolerance: float
     return weight
 
 
-def _randomized(rates: Floats, right: Floats, counts: Codes, tolerance: float) -> Floats:
-    """Best lots between thresholds: a linear program with one free centre a rate."""
-    size, most = right.shape
-    notions = len(rates)
-    own = sparse.kron(sparse.eye_array(size), np.ones((1, most)), format="csr")
-    blocks: list[Any] = []
-    limits: list[Floats] = []
-    for r in range(notions):
-        at = sparse.csr_array(
-            (
-                rates[r].ravel(),
-                (np.repeat(np.arange(size), most), np.arange(size * most)),
-            ),
-            (size, size * most),
-        )
-        centre = np.zeros((size, notions))
-        centre[:, r] = 1.0
-        up: Any = sparse.hstack([at, sparse.csr_array(-centre)])
-        blocks += [up, -up]
-        limits += [np.full(size, tolerance), np.zeros(size)]
-    cost = np.append(-right.ravel() / counts.sum(), np.zeros(notions))
-    solve: Any = linprog  # its stubs know no sparse matrices
-    found = solve(
-        cost,
-        A_ub=sparse.vstack(blocks),
-        b_ub=np.concatenate(limits),
-        A_eq=sparse.hstack([own, sparse.csr_array((size, notions))]),
-        b_eq=np.ones(size),
-        bounds=(0, 1),
-        method="highs",
-    )
-    weight = np.maximum(found.x[: size * most].reshape(size, most), 0.0)
-    return np.asarray(weight / weight.sum(1, keepdims=True))
-
-
 def threshold_effects(
     before: Any,
     after: Any,
@@ -390,22 +362,20 @@ def threshold_effects(
     """
     target, _ = inputs.binary_target(y, positive_label)
     groups = Groups.from_sensitive(sensitive_features, missing=missing, like=y)
-    size, codes = len(groups), groups.codes
-    positive = group_sums(target.astype(np.float64), codes, size)
-    total = groups.counts.astype(np.float64)
+    y_true = target.astype(np.float64)
+    families = families_of([DemographicParity(), EqualizedOdds()], groups.scheme)
+    cells = RateTable(families, y_true, groups.codes)
     table: dict[str, Any] = {"group": list(groups.names), "rows": groups.counts}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        table["base_rate"] = positive / total
-        for when, scores in (("before", before), ("after", after)):
-            chosen = (_probabilities(scores) >= threshold).astype(np.float64)
-            inputs.check_lengths(len(target), **{when: chosen}, sensitive_features=codes)
-            hits = group_sums(chosen * target, codes, size)
-            selected = group_sums(chosen, codes, size)
-            table[f"selection_rate_{when}"] = selected / total
-            table[f"true_positive_rate_{when}"] = hits / positive
-            table[f"false_positive_rate_{when}"] = (selected - hits) / (total - positive)
+    table["base_rate"] = cells.cells[0](y_true)
+    for when, scores in (("before", before), ("after", after)):
+        chosen = (_probabilities(scores) >= threshold).astype(np.float64)
+        inputs.check_lengths(len(target), **{when: chosen}, sensitive_features=groups.codes)
+        selected, false_positive, true_positive = cells(chosen).reshape(3, -1)
+        table[f"selection_rate_{when}"] = selected
+        table[f"true_positive_rate_{when}"] = true_positive
+        table[f"false_positive_rate_{when}"] = false_positive
     frame = pd.DataFrame(table)
     rates = frame.columns[2:]
     gap = (frame[rates].max() - frame[rates].min()).to_dict()
-    last = pd.DataFrame([{"group": "(gap)", "rows": int(total.sum()), **gap}])
+    last = pd.DataFrame([{"group": "(gap)", "rows": int(groups.counts.sum()), **gap}])
     return pd.concat([frame, last], ignore_index=True)

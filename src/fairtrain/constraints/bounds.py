@@ -6,8 +6,8 @@ NumPy only, and small: two inequalities a group and rate, whatever the kind of b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fairtrain.constraints.base import Constraint, ParityConstraint
 from fairtrain.constraints.notions import BoundedGroupLoss
 
-__all__ = ["RateBounds"]
+__all__ = ["Inequalities", "RateBounds"]
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +27,33 @@ class _Side:
     rate: float
     reference: float
     limit: float
+
+
+@dataclass(frozen=True)
+class Inequalities:
+    """A bound written out: ``matrix @ rates + centre * c <= limit`` for some number c.
+
+    Attributes
+    ----------
+    matrix : ndarray of shape (K, G)
+        Coefficients of the group rates: a row above for each group, then a row below for each.
+    centre : ndarray of shape (K,)
+        Coefficients of the free centre c; 0 where there is none.
+    limit : ndarray of shape (K,)
+        Right-hand sides.
+    """
+
+    matrix: Floats
+    centre: Floats
+    limit: Floats
+
+    def without_centre(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> Inequalities:
+        """Eliminate c: the row above of each ``first`` group plus that below of the ``second``."""
+        above, below = first, len(self.limit) // 2 + second
+        scale = -self.centre[below] / self.centre[above]
+        matrix = scale[:, None] * self.matrix[above] + self.matrix[below]
+        limit = scale * self.limit[above] + self.limit[below]
+        return Inequalities(matrix, np.zeros(len(limit)), limit)
 
 
 @dataclass(frozen=True)
@@ -108,36 +135,93 @@ class RateBounds:
         """Groups that take part and whose rate is known."""
         return np.asarray(np.isfinite(rates) & (self.importance > 0))
 
-    def excess(self, rates: Floats) -> float:
+    def inequalities(self, groups: NDArray[np.int64], shares: Floats | None = None) -> Inequalities:
+        """Write the bound out for some groups.
+
+        Parameters
+        ----------
+        groups : ndarray of int64, shape (P,)
+            Groups that are compared.
+        shares : ndarray of shape (G,), optional
+            As in :meth:`violations`.
+        """
+        own = np.eye(self.n_groups)[groups]
+        overall = np.zeros(self.n_groups)
+        if self.reference == "overall" and shares is not None:
+            overall[groups] = shares[groups]
+        free = float(self.reference == "free")
+        halves = [
+            (
+                sign * (side.rate * own - side.reference * overall),
+                np.full(len(groups), -sign * free * side.reference),
+                np.full(len(groups), side.limit),
+            )
+            for sign, side in zip((1.0, -1.0), self.sides, strict=True)
+            if side is not None
+        ]
+        return Inequalities(*(np.concatenate(part) for part in zip(*halves, strict=True)))
+
+    def around_overall(self) -> Self:
+        r"""Give a bound around the overall rate that implies this pairwise one.
+
+        Half a difference; :math:`\sqrt\tau` of a ratio.
+        """
+        assert isinstance(self.constraint, ParityConstraint)
+        bound = self.constraint.bound
+        by_ratio = self.constraint.kind == "ratio"
+        tighter: dict[str, Any] = (
+            {"ratio_bound": math.sqrt(bound)} if by_ratio else {"difference_bound": bound / 2}
+        )
+        return replace(self, constraint=replace(self.constraint, reference="overall", **tighter))
+
+    def excess(self, rates: Floats, shares: Floats | None = None) -> Any:
         """Amount by which the bound is exceeded, in units of the rate; below 0 there is room.
 
         For a difference the gap less the bound, for a ratio ``tau max r - min r``, for an upper
         bound the largest rate less the bound. NaN where there is nothing to compare.
-        """
-        present = self.present(rates)
-        if present.sum() < (1 if self.reference == "none" else 2):
-            return math.nan
-        above, below = self.violations(rates)
-        worst_above = float(above[present].max())
-        if self.reference != "free":
-            return max(worst_above, float(below[present].max()))
-        worst_below = float(below[present].max())
-        if self.constraint.kind == "ratio":
-            return worst_below  # the centre is the largest rate
-        return worst_above + worst_below
 
-    def achieved(self, rates: Floats) -> float:
+        Parameters
+        ----------
+        rates : ndarray of shape (..., G)
+            Rates; NaN for a group without rows.
+        shares : ndarray of shape (G,), optional
+            As in :meth:`violations`.
+
+        Returns
+        -------
+        float or ndarray of shape (...)
+        """
+        low, high, enough = self._range(rates)
+        above, below = self.sides
+        centre = self._centre(rates, shares)
+        found = above.rate * high - above.reference * centre - above.limit
+        if below is not None:
+            under = below.reference * centre - below.rate * low - below.limit
+            # A free centre serves both ends: what one end is short of, the other may have to spare.
+            found = found + under if self.reference == "free" else np.maximum(found, under)
+        found = np.where(enough, found, np.nan)
+        return found if found.ndim else float(found)
+
+    def achieved(self, rates: Floats) -> Any:
         """The quantity that the bound limits between groups: gap, smallest ratio, or largest rate.
 
-        NaN where there is nothing to compare.
+        Parameters
+        ----------
+        rates : ndarray of shape (..., G)
+            Rates; NaN for a group without rows.
+
+        Returns
+        -------
+        float or ndarray of shape (...)
+            NaN where there is nothing to compare.
         """
-        seen = rates[self.present(rates)]
-        if len(seen) < (1 if self.reference == "none" else 2):
-            return math.nan
-        low, high = float(seen.min()), float(seen.max())
+        low, high, enough = self._range(rates)
         if self.constraint.kind == "ratio":
-            return low / high if high > 0 else 1.0
-        return high if self.reference == "none" else high - low
+            found = np.divide(low, high, out=np.ones_like(low), where=high > 0)
+        else:
+            found = high if self.reference == "none" else high - low
+        found = np.where(enough, found, np.nan)
+        return found if found.ndim else float(found)
 
     def violations(self, rates: Floats, shares: Floats | None = None) -> Floats:
         """How far each inequality is broken, shape (2, G): above, below.
@@ -157,7 +241,7 @@ class RateBounds:
         """
         present = self.present(rates)
         above, below = self.sides
-        centre = self._centre(rates, present, shares)
+        centre = self._centre(rates, shares)
         out = np.zeros((2, self.n_groups))
         known = np.where(present, rates, 0.0)
         out[0] = above.rate * known - above.reference * centre - above.limit
@@ -198,30 +282,64 @@ class RateBounds:
         multipliers : ndarray of shape (2, G)
             Above, below; any sign.
         cap : float, default=inf
-            Largest sum on either side; both sides are scaled together.
+            Largest sum on either side.
         """
         above, below = self.sides
         kept = self.importance > 0
-        part = multipliers[:, kept]
+        upper, lower = multipliers[:, kept]
         if below is None:
-            part = np.vstack([part[0], np.zeros(part.shape[1])])
-        elif self.reference == "free" and part.size:
-            part = _balanced(part, above.reference, below.reference)
+            part = np.vstack([_capped(upper, cap), np.zeros(len(lower))])
+        elif self.reference == "free" and len(upper):
+            part = _balanced(np.vstack([upper, lower]), above.reference, below.reference)
+            if part.sum(axis=1).max() > cap:
+                # The set is convex and the nearest balanced point lies beyond the cap: the nearest
+                # of all is on the cap, where both sums are known.
+                ratio = below.reference / above.reference
+                most = cap / max(ratio, 1.0)
+                part = np.vstack([_on_simplex(upper, ratio * most), _on_simplex(lower, most)])
+        else:
+            part = np.vstack([_capped(upper, cap), _capped(lower, cap)])
         projected = np.zeros_like(multipliers)
-        projected[:, kept] = np.maximum(part, 0.0)
-        largest = float(projected.sum(axis=1).max(initial=0.0))
-        return projected * (cap / largest) if largest > cap else projected
+        projected[:, kept] = part
+        return projected
 
-    def _centre(self, rates: Floats, present: NDArray[np.bool_], shares: Floats | None) -> float:
-        if not present.any() or self.reference == "none":
-            return 0.0
-        known = rates[present]
+    def _range(self, rates: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Smallest and largest known rate, and whether there are enough of them to compare."""
+        present = self.present(rates)
+        enough = present.sum(axis=-1) >= (1 if self.reference == "none" else 2)
+        ends = (
+            np.where(present, rates, math.inf).min(axis=-1, initial=math.inf),
+            np.where(present, rates, -math.inf).max(axis=-1, initial=-math.inf),
+        )
+        low, high = (np.where(enough, end, 0.0) for end in ends)
+        return low, high, enough
+
+    def _centre(self, rates: Floats, shares: Floats | None) -> Floats:
+        """What rates are compared with, shape (...)."""
+        present = self.present(rates)
         if self.reference == "overall":
-            weight = np.ones(len(known)) if shares is None else shares[present]
-            return float(known @ weight / weight.sum()) if weight.sum() > 0 else float(known.mean())
-        if self.constraint.kind == "ratio":
-            return float(known.max())
-        return float((known.max() + known.min()) / 2)
+            weight = np.where(present, 1.0 if shares is None else shares, 0.0)
+            total = weight.sum(axis=-1)
+            known = (np.where(present, rates, 0.0) * weight).sum(axis=-1)
+            return np.asarray(np.divide(known, total, out=np.zeros_like(total), where=total > 0))
+        if self.reference == "none":
+            return np.zeros(rates.shape[:-1])
+        low, high, _ = self._range(rates)
+        return high if self.constraint.kind == "ratio" else (high + low) / 2
+
+
+def _on_simplex(values: Floats, total: float) -> Floats:
+    """Nearest numbers that are not negative and sum to ``total`` (Held et al., 1974)."""
+    falling = np.sort(values)[::-1]
+    shift = (np.cumsum(falling) - total) / np.arange(1, len(values) + 1)
+    last = max(int(np.count_nonzero(falling > shift)), 1) - 1
+    return np.asarray(np.maximum(values - shift[last], 0.0))
+
+
+def _capped(values: Floats, cap: float) -> Floats:
+    """Nearest numbers that are not negative and sum to ``cap`` at most."""
+    positive = np.maximum(values, 0.0)
+    return positive if positive.sum() <= cap else _on_simplex(values, cap)
 
 
 def _balanced(values: Floats, above: float, below: float) -> Floats:

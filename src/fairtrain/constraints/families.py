@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fairtrain.constraints.base import Constraint
 from fairtrain.constraints.bounds import RateBounds
 from fairtrain.constraints.rates import Rate, of_true_class
-from fairtrain.data.groups import GroupScheme
+from fairtrain.data.groups import GroupScheme, merge_members
 
 __all__ = ["RateFamily", "families_of"]
 
@@ -58,6 +58,12 @@ class RateFamily:
     def bounds(self) -> RateBounds:
         """The bound as signed inequalities."""
         return RateBounds(self.constraint, self.constraint.group_weights(self.scheme.names))
+
+    def merged(self, members: NDArray[Any]) -> NDArray[Any]:
+        """Groups here, or memberships in them, of rows given by their finest groups."""
+        if self.constraint.over is None:
+            return members
+        return merge_members(members, self.parent, len(self.scheme))
 
     @cached_property
     def coarser(self) -> tuple[tuple[int, NDArray[np.int64]], ...]:

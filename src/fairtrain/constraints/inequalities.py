@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
-from fairtrain.constraints import BoundedGroupLoss, ParityConstraint
-from fairtrain.constraints.table import Family, RateTable
+from fairtrain.constraints.table import CellRates, RateTable
 
 __all__ = ["ConstraintRows", "constraint_rows"]
 
@@ -88,8 +87,8 @@ class ConstraintRows:
 
 def constraint_rows(table: RateTable) -> ConstraintRows:
     """Write the bounds of every family as rows."""
-    blocks = [_row_block(family) for family in table.families]
-    order = _fairlearn_order(table.families, blocks)
+    blocks = [_row_block(cells) for cells in table.cells]
+    order = _fairlearn_order(table.cells, blocks)
     names = [name for block in blocks for name in block.names]
     ends = np.cumsum([len(block.limit) for block in blocks])[:-1]
     places = np.split(np.argsort(order), ends)
@@ -101,14 +100,14 @@ def constraint_rows(table: RateTable) -> ConstraintRows:
     )
 
 
-def _fairlearn_order(families: Sequence[Family], blocks: Sequence[RowBlock]) -> NDArray[np.int64]:
+def _fairlearn_order(parts: Sequence[CellRates], blocks: Sequence[RowBlock]) -> NDArray[np.int64]:
     """Within a constraint, upper rows of all its rates first, as fairlearn stacks them.
 
     The order decides which of several equally good vertices a linear program returns.
     """
     owners: list[int] = []
-    for i, family in enumerate(families):
-        same = i > 0 and family.constraint is families[i - 1].constraint
+    for i, cells in enumerate(parts):
+        same = i > 0 and cells.family.constraint is parts[i - 1].family.constraint
         owners.append(owners[-1] if same else i)
     keys = [
         (owner, 2 * row >= len(block.limit))
@@ -118,74 +117,33 @@ def _fairlearn_order(families: Sequence[Family], blocks: Sequence[RowBlock]) -> 
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
 
 
-def _row_block(family: Family) -> RowBlock:
+def _row_block(cells: CellRates) -> RowBlock:
     """Write one family's bound as rows."""
-    constraint, present = family.constraint, family.present
-    shares = family.shares[present]
-    names = [family.cells.scheme.names[g] for g in present]
-    weights = constraint.group_weights(family.cells.scheme.names)[present]
-    rate = family.cells.rate.name
-    if isinstance(constraint, BoundedGroupLoss):
-        block = _upper_rows(names, rate, constraint.bound, shares)
-        scale = weights
+    bounds, present = cells.family.bounds, cells.present
+    names = [cells.family.scheme.names[g] for g in present]
+    rate = cells.family.rate.name
+    if bounds.reference == "free" and len(present) > MOST_PAIRED_GROUPS:
+        bounds = bounds.around_overall()
+    rows = bounds.inequalities(present, cells.shares)
+    weights = bounds.importance[present]
+    # Only rows that weigh both rates alike can lower multipliers without changing what they say.
+    even = bounds.constraint.kind == "difference" or bounds.bound == 1.0
+    project = "none"
+    if bounds.reference == "none":
+        said = [f"{rate}[{name}] <= {bounds.bound:g}" for name in names]
+    elif bounds.reference == "overall":
+        said = [f"{sign}{rate}[{name}]" for sign in "+-" for name in names]
+        weights, project = np.tile(weights, 2), "median" if even else "none"
     else:
-        assert isinstance(constraint, ParityConstraint)
-        if constraint.reference == "pairwise" and len(present) <= MOST_PAIRED_GROUPS:
-            block = _pair_rows(names, rate, constraint, shares)
-            first, second = _pairs(len(present))
-            scale = np.sqrt(weights[first] * weights[second])
-        else:
-            block = _overall_rows(names, rate, constraint, shares)
-            scale = np.concatenate([weights, weights])
-    matrix = np.zeros((len(block.limit), len(family.cells.scheme)))
-    matrix[:, present] = block.matrix * scale[:, None]
-    project = block.project if np.all(weights == weights[0]) else "none"
-    return RowBlock(matrix, block.limit * scale, block.names, project, shares)
-
-
-def _upper_rows(names: list[str], rate: str, bound: float, shares: Floats) -> RowBlock:
-    said = [f"{rate}[{name}] <= {bound:g}" for name in names]
-    return RowBlock(np.eye(len(names)), np.full(len(names), bound), said, "none", shares)
-
-
-def _overall_rows(
-    names: list[str], rate: str, constraint: ParityConstraint, shares: Floats
-) -> RowBlock:
-    """Write rows as fairlearn does: ratio * r_g - r <= eps, then ratio * r - r_g <= eps."""
-    halved = constraint.reference == "pairwise"
-    if constraint.kind == "ratio":
-        ratio = math.sqrt(constraint.bound) if halved else constraint.bound
-        slack = constraint.ratio_slack
-    else:
-        ratio, slack = 1.0, constraint.bound / 2 if halved else constraint.bound
-    eye = np.eye(len(names))
-    above, below = ratio * eye - shares, ratio * shares - eye
-    said = [f"+{rate}[{name}]" for name in names] + [f"-{rate}[{name}]" for name in names]
-    matrix = np.vstack([above, below])
-    project = "median" if ratio == 1.0 else "none"
-    return RowBlock(matrix, np.full(len(matrix), slack), said, project, shares)
-
-
-def _pairs(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    first, second = np.nonzero(~np.eye(size, dtype=bool))
-    return first, second
-
-
-def _pair_rows(
-    names: list[str], rate: str, constraint: ParityConstraint, shares: Floats
-) -> RowBlock:
-    """Write rows over ordered pairs: r_g - r_h <= b, or tau * r_g - r_h <= 0."""
-    first, second = _pairs(len(names))
-    ratio, slack = (
-        (1.0, constraint.bound) if constraint.kind == "difference" else (constraint.bound, 0.0)
+        first, second = np.nonzero(~np.eye(len(present), dtype=bool))
+        rows = rows.without_centre(first, second)
+        said = [f"{rate}[{names[g]}]-[{names[h]}]" for g, h in zip(first, second, strict=True)]
+        weights, project = np.sqrt(weights[first] * weights[second]), "pairs" if even else "none"
+    if not np.all(weights == weights[0]):
+        project = "none"
+    return RowBlock(
+        rows.matrix * weights[:, None], rows.limit * weights, said, project, cells.shares[present]
     )
-    matrix = np.zeros((len(first), len(names)))
-    at = np.arange(len(first))
-    matrix[at, first] = ratio
-    matrix[at, second] = -1.0
-    said = [f"{rate}[{names[g]}]-[{names[h]}]" for g, h in zip(first, second, strict=True)]
-    project = "pairs" if ratio == 1.0 else "none"
-    return RowBlock(matrix, np.full(len(first), slack), said, project, shares)
 
 
 def _cancel_opposite(multipliers: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Re-weighting a mixture of finished predictors so that bounds hold on rows they never saw.
+"""The linear program that mixes finished predictors, or thresholds, so that bounds hold.
 
 Training rows cannot say whether a bound holds on new ones: a flexible base estimator memorises
 fairness as it memorises labels. On steering rows a small linear program over the predictors that
@@ -7,16 +7,20 @@ were trained, and the two constant ones, finds the most accurate mixture that ke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.linalg import block_diag
 from scipy.optimize import linprog
 
-from fairtrain.constraints import BoundedGroupLoss, ParityConstraint
-from fairtrain.constraints.table import Family, RateTable
+from fairtrain.constraints.bounds import Inequalities, RateBounds
+from fairtrain.constraints.table import RateTable
 
-__all__ = ["Mixture", "most_accurate_mixture"]
+__all__ = ["Mixture", "most_accurate_lots", "most_accurate_mixture"]
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +50,7 @@ class Mixture:
 class _Rows:
     """Inequalities ``matrix @ (q, c) <= limit`` of all bounds, with the cost of breaking each."""
 
-    matrix: Floats
+    matrix: Any
     limit: Floats
     cost: Floats
     priority: NDArray[np.int64]
@@ -77,42 +81,84 @@ def most_accurate_mixture(
         Error of each predictor on them.
     """
     rates = np.array([np.nan_to_num(table(row)) for row in decisions])
-    rows = _all_rows(table.families, rates)
-    objective = np.concatenate([errors, np.zeros(len(table.families))])
+    rows = _all_rows(
+        [c.family.bounds for c in table.cells],
+        [c.family.bounds.inequalities(c.present, c.shares) for c in table.cells],
+        [c.present for c in table.cells],
+        [sparse.csr_array(rates[:, c.part].T) for c in table.cells],
+    )
+    lots = sparse.csr_array(np.ones((1, len(errors))))
     slack = np.zeros(len(rows.limit))
+    limit = rows.limit - _ROOM
     trained = np.ones(len(rates), dtype=bool)
     trained[-N_CONSTANT:] = False
-    solution = _solve(objective, rows.matrix, rows.limit, len(rates), trained)
+    solution = _solve(errors, rows.matrix, limit, lots, trained)
     if solution is None:
-        solution = _solve(objective, rows.matrix, rows.limit, len(rates))
+        solution = _solve(errors, rows.matrix, limit, lots)
     if solution is None:
-        slack = _least_slack(rows, len(rates))
-        solution = _solve(objective, rows.matrix, rows.limit + slack, len(rates))
+        slack = _least_slack(rows, lots)
+        solution = _solve(errors, rows.matrix, limit + slack, lots)
     assert solution is not None  # the slack was found by a feasible point
     weights = np.clip(solution[: len(rates)], 0.0, None)
     weights[weights < 1e-10] = 0.0
     return Mixture(weights / weights.sum(), float(slack.max(initial=0.0)))
 
 
+def most_accurate_lots(bounds: Sequence[RateBounds], rates: Floats, right: Floats) -> Floats:
+    """Solve for the best lot between candidates in every group.
+
+    Parameters
+    ----------
+    bounds : sequence of R RateBounds
+        One for each rate.
+    rates : ndarray of shape (R, G, K)
+        Rates of each group at each of its candidates.
+    right : ndarray of shape (G, K)
+        Right decisions there.
+
+    Returns
+    -------
+    ndarray of shape (G, K)
+        Probability of each candidate; every row sums to 1.
+    """
+    size, most = right.shape
+    groups = np.arange(size)
+    lots = sparse.kron(sparse.eye_array(size), np.ones((1, most)), format="csr")
+    rows = _all_rows(
+        bounds,
+        [b.inequalities(groups) for b in bounds],
+        [groups] * len(bounds),
+        [lots.multiply(own.ravel()[None, :]).tocsr() for own in rates],
+    )
+    solution = _solve(-right.ravel() / right.sum(), rows.matrix, rows.limit, lots)
+    assert solution is not None  # deciding alike for everybody keeps every parity
+    weights = np.clip(solution[: right.size].reshape(right.shape), 0.0, None)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
 def _solve(
-    objective: Floats,
-    matrix: Floats,
-    limit: Floats,
-    n_mix: int,
-    allowed: NDArray[np.bool_] | None = None,
+    cost: Floats, matrix: Any, limit: Floats, lots: Any, allowed: NDArray[np.bool_] | None = None
 ) -> Floats | None:
-    """Minimise over a mixture of the allowed predictors (the first variables) and free others."""
-    n_free = len(objective) - n_mix
-    total = np.concatenate([np.ones(n_mix), np.zeros(n_free)])[None, :]
+    """Minimise over weights that sum to 1 in every lot, and what other variables there are.
+
+    ``cost`` may be longer than the weights; variables beyond it are free of cost.
+    """
+    n_variables, n_mix = matrix.shape[1], lots.shape[1]
     most = np.ones(n_mix) if allowed is None else allowed.astype(np.float64)
-    bounds = [(0.0, top) for top in most] + [(None, None)] * n_free
-    result = linprog(
-        objective, A_ub=matrix, b_ub=limit, A_eq=total, b_eq=[1.0], bounds=bounds, method="highs"
+    solve: Any = linprog  # its stubs know no sparse matrices
+    result = solve(
+        np.append(cost, np.zeros(n_variables - len(cost))),
+        A_ub=matrix,
+        b_ub=limit,
+        A_eq=sparse.hstack([lots, sparse.csr_array((lots.shape[0], n_variables - n_mix))]),
+        b_eq=np.ones(lots.shape[0]),
+        bounds=[(0.0, top) for top in most] + [(None, None)] * (n_variables - n_mix),
+        method="highs",
     )
     return None if result.x is None else np.asarray(result.x)
 
 
-def _least_slack(rows: _Rows, n_mix: int) -> Floats:
+def _least_slack(rows: _Rows, lots: Any) -> Floats:
     """Smallest breaches that make the bounds compatible, decided from high priority to low."""
     n_rows, n_variables = rows.matrix.shape
     slack = np.zeros(n_rows)
@@ -125,9 +171,9 @@ def _least_slack(rows: _Rows, n_mix: int) -> Floats:
         sign = np.hstack([np.zeros((len(now), n_variables)), -np.eye(len(now))])
         solution = _solve(
             np.concatenate([np.zeros(n_variables), rows.cost[now]]),
-            np.vstack([np.hstack([rows.matrix, give])[kept], sign]),
-            np.concatenate([(rows.limit + slack)[kept], np.zeros(len(now))]),
-            n_mix,
+            np.vstack([np.hstack([rows.matrix.toarray(), give])[kept], sign]),
+            np.concatenate([(rows.limit - _ROOM + slack)[kept], np.zeros(len(now))]),
+            lots,
         )
         assert solution is not None  # every row that may not give way was met a level before
         found = np.clip(solution[n_variables:], 0.0, None)
@@ -135,46 +181,25 @@ def _least_slack(rows: _Rows, n_mix: int) -> Floats:
     return slack
 
 
-def _all_rows(families: list[Family], rates: Floats) -> _Rows:
-    blocks = [_family_rows(family, i, rates, len(families)) for i, family in enumerate(families)]
+def _all_rows(
+    bounds: Sequence[RateBounds],
+    asked: Sequence[Inequalities],
+    groups: Sequence[NDArray[np.int64]],
+    rates: Sequence[Any],
+) -> _Rows:
+    """Rows of all bounds on (weights, centres); ``rates`` are those of each weight, (G, n)."""
+    centre = block_diag(*(a.centre[:, None] for a in asked))
+    own = sparse.vstack([sparse.csr_array(a.matrix) @ r for a, r in zip(asked, rates, strict=True)])
+    cost = [
+        np.tile(b.importance[g], len(a.limit) // len(g))
+        for b, a, g in zip(bounds, asked, groups, strict=True)
+    ]
+    priority = [
+        np.full(len(a.limit), b.constraint.priority) for b, a in zip(bounds, asked, strict=True)
+    ]
     return _Rows(
-        matrix=np.vstack([block.matrix for block in blocks]),
-        limit=np.concatenate([block.limit for block in blocks]),
-        cost=np.concatenate([block.cost for block in blocks]),
-        priority=np.concatenate([block.priority for block in blocks]),
-    )
-
-
-def _family_rows(family: Family, i: int, rates: Floats, n_families: int) -> _Rows:
-    constraint, present = family.constraint, family.present
-    own = rates[:, family.start + present].T  # (groups, predictors)
-    edge = np.zeros((len(own), n_families))
-    if isinstance(constraint, BoundedGroupLoss):
-        matrix, limit = np.hstack([own, edge]), np.full(len(own), constraint.bound)
-        return _rows_of(family, matrix, limit)
-    assert isinstance(constraint, ParityConstraint)
-    by_ratio = constraint.kind == "ratio"
-    ratio = constraint.bound if by_ratio else 1.0
-    if constraint.reference == "pairwise":
-        # difference: r - c <= b and c - r <= 0; ratio: r - c <= 0 and tau c - r <= 0
-        edge[:, i] = 1.0
-        above, below = np.hstack([own, -edge]), np.hstack([-own, ratio * edge])
-        limit = np.repeat([0.0 if by_ratio else constraint.bound, 0.0], len(own))
-    else:
-        overall = np.broadcast_to(family.shares[present] @ own, own.shape)
-        above = np.hstack([ratio * own - overall, edge])
-        below = np.hstack([ratio * overall - own, edge])
-        slack = constraint.ratio_slack if by_ratio else constraint.bound
-        limit = np.full(2 * len(own), slack)
-    return _rows_of(family, np.vstack([above, below]), limit)
-
-
-def _rows_of(family: Family, matrix: Floats, limit: Floats) -> _Rows:
-    constraint, present = family.constraint, family.present
-    weights = constraint.group_weights(family.cells.scheme.names)[present]
-    return _Rows(
-        matrix=matrix,
-        limit=limit - _ROOM,
-        cost=np.tile(weights, len(limit) // len(weights)),
-        priority=np.full(len(limit), constraint.priority),
+        matrix=sparse.hstack([own, sparse.csr_array(centre)], format="csr"),
+        limit=np.concatenate([a.limit for a in asked]),
+        cost=np.concatenate(cost),
+        priority=np.concatenate(priority),
     )

@@ -1,168 +1,309 @@
-"""Rates of cells, as linear functions of the decisions.
+"""The one place where group rates are computed in NumPy: the mean of a quantity over an event.
 
-A *cell* is one rate of one notion in one group. One ``bincount`` per rate replaces fairlearn's
-dense frame of rows x constraints.
+A *cell* is one rate in one group. Hard groups are summed by ``bincount``, memberships by a matrix
+product; the torch side of the same sentence is :mod:`fairtrain.losses.functional`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.constraints import BoundedGroupLoss, Constraint
-from fairtrain.constraints.rates import Rate
+from fairtrain.constraints.base import Constraint
+from fairtrain.constraints.families import RateFamily, families_of
+from fairtrain.constraints.notions import BoundedGroupLoss
 from fairtrain.data.groups import Groups, group_sums
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["CellRates", "Family", "RateTable"]
+__all__ = ["CellRates", "CellRows", "GroupSums", "RateTable"]
 
 Floats = NDArray[np.float64]
 
+GroupSums = Callable[[NDArray[Any], NDArray[Any], int], Floats]
+"""Sum of values in every group, over all rows there are: the one place where rows meet.
 
-class CellRates:
-    r"""One rate in every group, as a linear function of the decisions of all rows.
+With rows spread over several processes this is where sums are all-reduced.
+"""
 
-    For decisions :math:`p_i \in \{0, 1\}` any quantity is
-    :math:`q(y_i, 0) + p_i\,(q(y_i, 1) - q(y_i, 0))`, so
 
-    .. math:: r_g = \frac{\sum_{i \in g} w_i (a_i + b_i p_i)}{\sum_{i \in g} w_i}
+class CellRows:
+    r"""The rows a mean is taken over in every group: those of an event that belong to one.
 
-    over the event's rows of group g.
+    .. math:: \bar v_g = \frac{\sum_i w_i m_{ig} v_i}{\sum_i w_i m_{ig}}
 
     Parameters
     ----------
-    rate : Rate
-        Quantity and event.
-    y : ndarray of shape (n,)
-        Labels, 1 for the favourable one.
-    groups : Groups
-        Groups of the rows; rows with code -1 are left out.
-    sample_weight : ndarray of shape (n,), optional
+    members : ndarray of int64, shape (n,), or of shape (n, G)
+        Group of each row, -1 for none; or the probability :math:`m_{ig}` that it belongs to each.
+    size : int
+        Number of groups G.
+    weight : ndarray of shape (n,), optional
         Weights of the rows.
-    """
+    inside : ndarray of bool, shape (n,), optional
+        Rows of the event; all by default.
+    sums : callable, default=group_sums
+        See :data:`GroupSums`.
 
-    def __init__(
-        self, rate: Rate, y: NDArray[Any], groups: Groups, sample_weight: Floats | None = None
-    ) -> None:
-        y = np.asarray(y, dtype=np.float64)
-        inside = np.asarray(rate.mask(y), dtype=bool) & (groups.codes >= 0)
-        self.rate = rate
-        self.scheme = groups.scheme
-        self.n_rows = len(y)
-        self._rows = None if inside.all() else np.flatnonzero(inside)
-        pick = slice(None) if self._rows is None else self._rows
-        self._codes = groups.codes[pick]
-        weight = np.ones(len(y)) if sample_weight is None else sample_weight
-        weight = weight[pick]
-        base = np.asarray(rate.quantity(y[pick], np.zeros(len(weight))), dtype=np.float64)
-        slope = np.asarray(rate.quantity(y[pick], np.ones(len(weight))), dtype=np.float64) - base
-        self._slope = weight * slope
-        self.totals = self._sum(weight)
-        self._base = self._sum(weight * base)
-
-    def _sum(self, values: Floats) -> Floats:
-        return group_sums(values, self._codes, len(self.scheme))
-
-    def __call__(self, decisions: NDArray[Any]) -> Floats:
-        """Rate of every group, shape (G,); NaN where the event has no row."""
-        chosen = decisions if self._rows is None else decisions[self._rows]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((self._base + self._sum(self._slope * chosen)) / self.totals)
-
-    def pull_back(self, cell_weights: Floats) -> Floats:
-        """Gradient of ``sum(cell_weights * rates)`` in the decisions, shape (n,)."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scale = np.where(self.totals > 0, cell_weights / self.totals, 0.0)
-        gradient = self._slope * scale[self._codes]
-        if self._rows is None:
-            return gradient
-        full = np.zeros(self.n_rows)
-        full[self._rows] = gradient
-        return full
-
-
-@dataclass(frozen=True)
-class Family:
-    """One rate of one constraint: its cells and the part of the rate vector that holds them."""
-
-    constraint: Constraint
-    cells: CellRates
-    start: int
-
-    @cached_property
-    def present(self) -> NDArray[np.int64]:
-        """Groups that have rows in the event and take part (weight above 0)."""
-        weights = self.constraint.group_weights(self.cells.scheme.names)
-        return np.flatnonzero((self.cells.totals > 0) & (weights > 0))
-
-    @cached_property
-    def shares(self) -> Floats:
-        """Share of every group among the event's rows."""
-        return np.asarray(self.cells.totals / self.cells.totals.sum())
-
-
-class RateTable:
-    """All rates that a list of constraints compares, one after the other.
-
-    Parameters
+    Attributes
     ----------
-    constraints : sequence of Constraint
-        What is compared.
-    y, groups, sample_weight
-        The rows; see :class:`CellRates`.
+    rows : ndarray of int64, shape (m,), or slice
+        Which of the n rows these are.
+    totals : ndarray of shape (G,)
+        Sum of weights; the count where there are none.
+    effective : ndarray of shape (G,)
+        Kish's effective count ``(sum w)^2 / sum w^2``; the count where weights are equal.
     """
 
     def __init__(
         self,
+        members: NDArray[Any],
+        size: int,
+        weight: NDArray[Any] | None = None,
+        inside: NDArray[np.bool_] | None = None,
+        *,
+        sums: GroupSums = group_sums,
+    ) -> None:
+        self.hard = members.ndim == 1
+        keep = members >= 0 if self.hard else np.ones(len(members), dtype=bool)
+        if inside is not None:
+            keep &= inside
+        self.rows: Any = slice(None) if keep.all() else np.flatnonzero(keep)
+        self.members = members[self.rows]
+        self.size = size
+        self.weight = None if weight is None else weight[self.rows]
+        self._sums = sums
+        # Summed here, not on demand: processes that add their sums must ask in the same order.
+        if self.hard and weight is None and sums is group_sums:
+            self.totals = self.count.astype(np.float64)
+        else:
+            self.totals = self.sum(np.ones(len(self.members)))
+        equal = self.hard and weight is None
+        self.effective = self.totals if equal else self._kish()
+
+    @cached_property
+    def count(self) -> NDArray[np.int64]:
+        """Number of rows in every group, shape (G,); of memberships the sum, rounded down."""
+        if self.hard:
+            return np.asarray(np.bincount(self.members, minlength=self.size))
+        return np.floor(self.members.sum(axis=0) + 1e-9).astype(np.int64)
+
+    def sum(self, values: NDArray[Any]) -> Floats:
+        """Weighted sum in every group, shape (G,), of one value for each of the m rows."""
+        weighted = values if self.weight is None else values * self.weight
+        return self._sums(weighted, self.members, self.size)
+
+    def mean(self, values: NDArray[Any]) -> Floats:
+        """Weighted mean in every group, shape (G,); NaN where it has no row."""
+        return self._over_totals(self.sum(values))
+
+    def variance(self, values: NDArray[Any]) -> Floats:
+        """Sample variance in every group, by its effective count; NaN below two rows."""
+        if self.hard:
+            biased = self.mean((values - self.mean(values)[self.members]) ** 2)
+        else:  # a row has as many deviations as groups; centred first, against cancellation
+            centred = values - values.mean()
+            biased = self.mean(centred**2) - self.mean(centred) ** 2
+        n = self.effective
+        share = np.divide(n, n - 1, out=np.full(self.size, np.nan), where=n > 1)
+        return np.asarray(biased * share)
+
+    def price(self, cell_weights: Floats, dtype: Any = np.float64) -> NDArray[Any]:
+        """Derivative of ``sum(cell_weights * means)`` in each row's weighted value, shape (m,)."""
+        scale = np.divide(cell_weights, self.totals, out=np.zeros(self.size), where=self.totals > 0)
+        scale = scale.astype(dtype)
+        return np.asarray(scale[self.members] if self.hard else self.members @ scale)
+
+    def _kish(self) -> Floats:
+        weight = np.ones(len(self.members)) if self.weight is None else self.weight
+        members = self.members if self.hard else self.members**2
+        squares = self._sums(weight**2, members, self.size)
+        return np.divide(self.totals**2, squares, out=np.zeros(self.size), where=squares > 0)
+
+    def _over_totals(self, sums: Floats) -> Floats:
+        unknown = np.full(self.size, np.nan)
+        return np.asarray(np.divide(sums, self.totals, out=unknown, where=self.totals > 0))
+
+
+class CellRates(CellRows):
+    r"""One rate in every group, as a function of the decisions of all rows.
+
+    For decisions :math:`p_i \in \{0, 1\}`, or probabilities of one, any quantity is
+    :math:`q(y_i, 0) + p_i\,(q(y_i, 1) - q(y_i, 0))`, so that rates are linear in them.
+
+    Parameters
+    ----------
+    family : RateFamily
+        What is measured, and over which groups.
+    start : int
+        Place of its first cell among those of a table.
+    y : ndarray of shape (n,)
+        Labels, 1 for the favourable one.
+    members : ndarray of int64, shape (n,), or of shape (n, G)
+        Finest group of each row, or memberships in them.
+    weight, sums
+        See :class:`CellRows`.
+    linear : bool, default=True
+        Whether it is measured at decisions. Otherwise the quantity is taken of predictions as it
+        is: a loss of probabilities, or of values in regression.
+
+    Attributes
+    ----------
+    part : slice
+        Its cells among those of a table.
+    slope : ndarray of shape (m,) or None
+        Derivative of each row's weighted quantity in its decision; None if not linear.
+    y : ndarray of shape (m,)
+        Labels of its rows.
+    """
+
+    def __init__(
+        self,
+        family: RateFamily,
+        start: int,
+        y: NDArray[Any],
+        members: NDArray[Any],
+        weight: NDArray[Any] | None = None,
+        *,
+        sums: GroupSums = group_sums,
+        linear: bool = True,
+    ) -> None:
+        event = family.rate.event
+        inside = None if event is None else np.asarray(event(y), dtype=bool)
+        super().__init__(family.merged(members), len(family.scheme), weight, inside, sums=sums)
+        self.family = family
+        self.part = slice(start, start + self.size)
+        self.y = y[self.rows]
+        self.slope: NDArray[Any] | None = None
+        if linear:
+            kind, quantity = self.y.dtype, family.rate.quantity
+            base = np.asarray(quantity(self.y, np.zeros_like(self.y)), dtype=kind)
+            slope = np.asarray(quantity(self.y, np.ones_like(self.y)), dtype=kind) - base
+            self.slope = slope if self.weight is None else slope * self.weight
+            self._base = self.sum(base)
+
+    def __call__(self, decisions: NDArray[Any]) -> Floats:
+        """Rate of every group, shape (G,); NaN where the event has no row."""
+        chosen = decisions[self.rows]
+        if self.slope is None:
+            return self.mean(np.asarray(self.family.rate.quantity(self.y, chosen)))
+        return self._over_totals(
+            self._base + self._sums(self.slope * chosen, self.members, self.size)
+        )
+
+    @cached_property
+    def present(self) -> NDArray[np.int64]:
+        """Groups that have rows in the event and take part (weight above 0)."""
+        return np.flatnonzero((self.totals > 0) & (self.family.bounds.importance > 0))
+
+    @cached_property
+    def shares(self) -> Floats:
+        """Share of every group among the event's rows."""
+        return np.asarray(self.totals / self.totals.sum())
+
+
+class RateTable:
+    """All rates that a list of families compares, one after the other.
+
+    Parameters
+    ----------
+    families : sequence of RateFamily
+        What is compared.
+    y, members, weight, sums
+        The rows; see :class:`CellRates`.
+    linear : sequence of bool, optional
+        For each family, whether it is measured at decisions; all are by default.
+
+    Attributes
+    ----------
+    cells : list of CellRates
+        One entry a family.
+    n_cells : int
+        Length of a vector of rates.
+    """
+
+    def __init__(
+        self,
+        families: Sequence[RateFamily],
+        y: NDArray[Any],
+        members: NDArray[Any],
+        weight: NDArray[Any] | None = None,
+        *,
+        sums: GroupSums = group_sums,
+        linear: Sequence[bool] | None = None,
+    ) -> None:
+        self.y, self.weight = y, weight
+        self.cells: list[CellRates] = []
+        self.n_cells = 0
+        for i, family in enumerate(families):
+            at_decisions = linear is None or linear[i]
+            cells = CellRates(
+                family, self.n_cells, y, members, weight, sums=sums, linear=at_decisions
+            )
+            self.cells.append(cells)
+            self.n_cells = cells.part.stop
+
+    @classmethod
+    def comparing(
+        cls,
         constraints: Sequence[Constraint],
         y: NDArray[Any],
         groups: Groups,
-        sample_weight: Floats | None = None,
-    ) -> None:
-        self.n_rows = len(y)
-        self._labels = np.asarray(y, dtype=np.float64)
-        self._weight = np.ones(self.n_rows) if sample_weight is None else sample_weight
-        self.families: list[Family] = []
-        start = 0
-        for constraint in constraints:
-            coarse = groups.over(constraint.over)
-            for rate in constraint.rates:
-                cells = CellRates(rate, y, coarse, sample_weight)
-                family = Family(constraint, cells, start)
-                _check_present(family)
-                self.families.append(family)
-                start += len(coarse)
-        self.n_cells = start
+        weight: Floats | None = None,
+    ) -> Self:
+        """Rates of a list of constraints, each with something to compare.
 
-    def __call__(self, decisions: NDArray[Any]) -> Floats:
-        """Rates of all cells, shape (n_cells,)."""
-        decisions = np.asarray(decisions, dtype=np.float64)
-        return np.concatenate([family.cells(decisions) for family in self.families])
+        Raises
+        ------
+        InvalidDataError
+            If a parity is left with fewer than two groups that have rows in its event.
+        """
+        families = families_of(constraints, groups.scheme)
+        table = cls(families, np.asarray(y, dtype=np.float64), groups.members, weight)
+        for cells in table.cells:
+            constraint = cells.family.constraint
+            if len(cells.present) < 2 and not isinstance(constraint, BoundedGroupLoss):
+                raise InvalidDataError(
+                    f"{constraint.name} compares the {cells.family.rate.name} of at least two "
+                    f"groups, but only {len(cells.present)} of {cells.size} groups has rows it is "
+                    "defined on."
+                )
+        return table
+
+    @cached_property
+    def totals(self) -> Floats:
+        """Sum of weights behind every rate, shape (n_cells,)."""
+        return np.array([total for cells in self.cells for total in cells.totals])
+
+    @cached_property
+    def effective(self) -> Floats:
+        """Effective number of rows behind every rate (Kish), shape (n_cells,)."""
+        return np.array([n for cells in self.cells for n in cells.effective])
+
+    def __call__(self, decisions: NDArray[Any], predictions: NDArray[Any] | None = None) -> Floats:
+        """Rates of all cells, shape (n_cells,); NaN for an empty one.
+
+        Parameters
+        ----------
+        decisions : ndarray of shape (n,)
+            Decisions, or probabilities of one.
+        predictions : ndarray of shape (n,), optional
+            What families that are not linear are measured at; the decisions by default.
+        """
+        soft = decisions if predictions is None else predictions
+        return np.concatenate([c(soft if c.slope is None else decisions) for c in self.cells])
 
     def error(self, decisions: NDArray[Any]) -> float:
         """Weighted share of wrong decisions."""
-        wrong = np.abs(self._labels - decisions)
-        return float(self._weight @ wrong / self._weight.sum())
+        return float(np.average(np.abs(self.y - decisions), weights=self.weight))
 
     def pull_back(self, cell_weights: Floats) -> Floats:
-        """Gradient of ``sum(cell_weights * rates)`` in the decisions, shape (n_rows,)."""
-        gradient = np.zeros(self.n_rows)
-        for family in self.families:
-            part = cell_weights[family.start : family.start + len(family.cells.scheme)]
-            gradient += family.cells.pull_back(part)
+        """Gradient of ``sum(cell_weights * rates)`` in the decisions, shape (n,)."""
+        gradient = np.zeros(len(self.y))
+        for cells in self.cells:
+            assert cells.slope is not None  # rates of decisions
+            gradient[cells.rows] += cells.price(cell_weights[cells.part]) * cells.slope
         return gradient
-
-
-def _check_present(family: Family) -> None:
-    if len(family.present) >= 2 or isinstance(family.constraint, BoundedGroupLoss):
-        return
-    name = family.cells.rate.name
-    raise InvalidDataError(
-        f"{family.constraint.name} compares the {name} of at least two groups, but only "
-        f"{len(family.present)} of {len(family.cells.scheme)} groups has rows it is defined on."
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from fairtrain.data.partition import (
 )
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupError
 
-__all__ = ["GroupScheme", "Groups", "group_sums", "match_columns"]
+__all__ = ["GroupScheme", "Groups", "group_sums", "match_columns", "merge_members"]
 
 
 Missing = Literal["error", "group"]
@@ -209,7 +210,11 @@ class Groups:
     scheme : GroupScheme
         The groups.
     codes : ndarray of int64, shape (n,)
-        Group of each row; -1 for rows that belong to none.
+        Group of each row, the likeliest where memberships are known; -1 for rows that belong to
+        none.
+    membership : ndarray of shape (n, G), optional
+        Probability that each row belongs to each group. Codes are the special case of zeros and
+        ones.
 
     Examples
     --------
@@ -222,6 +227,7 @@ class Groups:
 
     scheme: GroupScheme
     codes: NDArray[np.int64]
+    membership: NDArray[np.float64] | None = None
 
     @classmethod
     def from_sensitive(
@@ -320,7 +326,10 @@ class Groups:
         if columns is None:
             return self
         coarse, parent = self.scheme.coarsen(columns)
-        return Groups(coarse, np.where(self.codes >= 0, parent[self.codes], -1))
+        merged = merge_members(self.members, parent, len(coarse))
+        if self.membership is None:
+            return Groups(coarse, merged)
+        return Groups(coarse, np.where(self.codes >= 0, merged.argmax(axis=1), -1), merged)
 
     @property
     def marginals(self) -> dict[str, Groups]:
@@ -337,17 +346,42 @@ class Groups:
         """Next coarser partitions; see :attr:`GroupScheme.parents`."""
         return self.scheme.parents
 
+    @property
+    def members(self) -> NDArray[Any]:
+        """What rates are taken over: codes (n,), or memberships (n, G) where they are known."""
+        return self.codes if self.membership is None else self.membership
+
     def take(self, rows: NDArray[Any]) -> Groups:
         """Keep only some rows; groups and codes stay as they are."""
-        return Groups(self.scheme, self.codes[rows])
+        membership = None if self.membership is None else self.membership[rows]
+        return Groups(self.scheme, self.codes[rows], membership)
 
 
-def group_sums(
-    values: NDArray[Any], codes: NDArray[np.int64], num_groups: int
-) -> NDArray[np.float64]:
-    """Sum of ``values`` in every group, shape (G,). Codes must not be negative."""
-    sums = np.bincount(codes, weights=values, minlength=num_groups)
+def group_sums(values: NDArray[Any], members: NDArray[Any], num_groups: int) -> NDArray[np.float64]:
+    """Sum of ``values`` in every group, shape (G,).
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        One value a row.
+    members : ndarray of int64, shape (n,), or of shape (n, G)
+        Groups, none of them negative; or memberships.
+    num_groups : int
+        Number of groups G.
+    """
+    if members.ndim == 2:
+        return np.asarray(values @ members, dtype=np.float64)
+    sums = np.bincount(members, weights=values, minlength=num_groups)
     return sums.astype(np.float64, copy=False)
+
+
+def merge_members(
+    members: NDArray[Any], parent: NDArray[np.int64], num_groups: int
+) -> NDArray[Any]:
+    """Codes or memberships in coarser groups, given the coarse group of every group."""
+    if members.ndim == 2:
+        return np.asarray(members @ np.eye(num_groups)[parent])
+    return np.where(members >= 0, parent[members], -1)
 
 
 _UNNAMED = re.compile(r"group(_\d+)?")  # as sensitive_columns calls columns without a name
@@ -385,10 +419,19 @@ def _read_column(
     levels, codes = factorize(column)
     if not len(codes):
         raise InvalidDataError("sensitive_features has no rows.")
-    if len(levels) > 2 and any(isinstance(level, float) for level in levels):
+    fractions = [level for level in levels if isinstance(level, float)]
+    if len(levels) > 2 and fractions:
+        shares = all(isinstance(v, int | float) and 0 <= v <= 1 for v in levels)
         raise InvalidDataError(
             f"sensitive column {name!r} is continuous ({len(levels)} values such as "
-            f"{levels[0]!r}); cut it into groups first, for example with pandas.cut."
+            f"{fractions[0]!r}{', like probabilities of belonging to a group' if shares else ''}); "
+            "cut it into groups first, for example with pandas.cut."
+        )
+    if len(fractions) == 2 and min(fractions) > 0 and math.isclose(sum(fractions), 1, rel_tol=1e-6):
+        raise InvalidDataError(
+            f"sensitive column {name!r} holds two fractions that sum to 1 ({fractions[0]!r} and "
+            f"{fractions[1]!r}), like probabilities of belonging to a group; give each row's group "
+            "as text or a whole number."
         )
     absent = codes < 0
     if absent.any():

@@ -63,7 +63,9 @@ def base_rate_conflict(
     """Say so where demographic parity and a bound on error rates cannot both hold.
 
     With base rates that far apart, equal selection at equal true and false positive rates leaves
-    only decisions that ignore the label (Kleinberg, Mullainathan & Raghavan, 2017).
+    only decisions that ignore the label (Kleinberg, Mullainathan & Raghavan, 2017). A ratio counts
+    as the largest difference it allows: between selection rates, the higher of which is near the
+    higher base rate, or between error rates, which are 1 at most.
 
     Parameters
     ----------
@@ -84,8 +86,15 @@ def base_rate_conflict(
     high = int(np.nanargmax(base_rates))
     low = int(np.nanargmin(base_rates))
     apart = float(base_rates[high] - base_rates[low])
-    asked = max(c.bound for c in constraints if c.kind == "difference" or c.notion in conditional)
-    if apart <= max(_CONFLICT, asked):
+    asked = []
+    for c in constraints:
+        allowed = 1 - c.bound if c.kind == "ratio" else c.bound
+        if c.notion == "demographic_parity":
+            scale = float(base_rates[high]) if c.kind == "ratio" else 1.0
+            asked.append(scale * max(_CONFLICT, allowed))
+        elif c.notion in conditional:
+            asked.append(allowed)
+    if apart <= max(asked):
         return None
     return (
         f"base rates lie {apart:.3f} apart ({names[high]!r} {base_rates[high]:.3f}, "

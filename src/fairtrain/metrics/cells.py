@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.data.groups import group_sums
+from fairtrain.constraints.table import CellRows
 from fairtrain.metrics.intervals import mean_interval, wilson
 
 __all__ = ["Cells", "cell_means"]
@@ -53,7 +53,7 @@ class Cells:
 
 def cell_means(
     values: NDArray[Any],
-    codes: NDArray[np.int64],
+    members: NDArray[Any],
     size: int,
     weights: Floats | None = None,
     inside: NDArray[np.bool_] | None = None,
@@ -64,8 +64,8 @@ def cell_means(
     ----------
     values : ndarray of shape (n,)
         The quantity.
-    codes : ndarray of int64, shape (n,)
-        Group of each row; -1 is left out.
+    members : ndarray of int64, shape (n,), or of shape (n, G)
+        Group of each row, -1 is left out; or memberships.
     size : int
         Number of groups G.
     weights : ndarray of shape (n,), optional
@@ -73,47 +73,15 @@ def cell_means(
     inside : ndarray of bool, shape (n,), optional
         Rows of the event; all by default.
     """
-    keep = codes >= 0
-    if inside is not None:
-        keep &= inside
     if weights is not None:
-        keep &= weights > 0
-    if not keep.all():
-        values, codes = values[keep], codes[keep]
-        weights = None if weights is None else weights[keep]
-    values = np.asarray(values, dtype=np.float64)
-    count = np.bincount(codes, minlength=size)
-    if weights is None:
-        total = effective = count.astype(np.float64)
-        sums = group_sums(values, codes, size)
-    else:
-        total = group_sums(weights, codes, size)
-        squares = group_sums(weights**2, codes, size)
-        sums = group_sums(weights * values, codes, size)
-        effective = _divide(total**2, squares, empty=0.0)
-    mean = _divide(sums, total, empty=np.nan)
+        inside = weights > 0 if inside is None else inside & (weights > 0)
+    rows = CellRows(members, size, weights, inside)
+    values = np.asarray(values[rows.rows], dtype=np.float64)
     is_rate = not len(values) or (values.min() >= 0 and values.max() <= 1)
-    variance = None if is_rate else _variance(values, codes, mean, weights, total, effective)
-    return Cells(mean, count, effective, total, variance)
-
-
-def _divide(a: Floats, b: Floats, *, empty: float) -> Floats:
-    return np.asarray(np.divide(a, b, out=np.full(len(a), empty), where=b > 0))
-
-
-def _variance(
-    values: Floats,
-    codes: NDArray[np.int64],
-    mean: Floats,
-    weights: Floats | None,
-    total: Floats,
-    effective: Floats,
-) -> Floats:
-    squares = (values - mean[codes]) ** 2
-    if weights is not None:
-        squares = squares * weights
-    biased = _divide(group_sums(squares, codes, len(mean)), total, empty=np.nan)
-    correction = np.divide(
-        effective, effective - 1, out=np.full(len(mean), np.nan), where=effective > 1
+    return Cells(
+        mean=rows.mean(values),
+        count=rows.count,
+        effective=rows.effective,
+        total=rows.totals,
+        variance=None if is_rate else rows.variance(values),
     )
-    return np.asarray(biased * correction)

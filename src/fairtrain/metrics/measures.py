@@ -166,7 +166,7 @@ def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None)
         rate = _RATES[measure] if isinstance(measure, str) else measure
         values = rate.quantity(y, rows.decisions)
         inside = None if rate.event is None else np.asarray(rate.event(y), dtype=bool)
-    return cell_means(np.asarray(values), groups.codes, len(groups), weight, inside)
+    return cell_means(np.asarray(values), groups.members, len(groups), weight, inside)
 
 
 def group_rates(

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 def _widest_gap(table: RateTable, rates: Floats) -> float:
     """Largest difference between two groups over all rates that are compared."""
-    gaps = [np.ptp(rates[family.start + family.present]) for family in table.families]
+    gaps = [np.ptp(rates[cells.part][cells.present]) for cells in table.cells]
     return float(max(gaps))
 
 

@@ -61,7 +61,9 @@ class BincountMoment(ClassificationMoment):
         self._gain = plain * (2 * self._y.to_numpy() - 1)
         self.calls = CallLog()
         self._asked: Floats | None = None
-        self.table = RateTable(self.constraints, self._y.to_numpy(), groups, sample_weight)
+        self.table = RateTable.comparing(
+            self.constraints, self._y.to_numpy(), groups, sample_weight
+        )
         self.rows = constraint_rows(self.table)
         self._index = pd.RangeIndex(len(self.rows.limits))
 
@@ -104,7 +106,7 @@ class BincountMoment(ClassificationMoment):
         self._asked = lambda_vec.to_numpy(dtype=np.float64, copy=True)
         cell_weights = self.rows.matrix.T @ self._asked
         weights = -self.total_samples * self.table.pull_back(cell_weights)
-        if np.abs(weights + self._gain).max() < _NOTHING_LEFT:
+        if np.abs(weights + self._gain).max() < _NOTHING_LEFT * np.abs(self._gain).max():
             # The multipliers outweigh every label exactly: any decision is a best response, but
             # fairlearn would divide by the sum of weights, 0.
             weights *= 1 - 1e-6

@@ -107,17 +107,19 @@ def _keeps_bounds(
     constraints: Sequence[Constraint], y: NDArray[Any], groups: Groups, weight: Floats | None
 ) -> bool:
     """Whether decisions equal to the labels keep every bound."""
-    table = RateTable(constraints, y, groups, weight)
+    table = RateTable.comparing(constraints, y, groups, weight)
     rows = constraint_rows(table)
     return bool((rows.matrix @ np.nan_to_num(table(y)) <= rows.limits + 1e-9).all())
 
 
 def _automatic_nu(wrong: Floats, weight: Floats) -> float:
-    """fairlearn's rule, half the standard error of the training error, for weighted rows."""
-    total = float(weight.sum())
-    error = float(weight @ wrong) / total
-    variance = error * (1 - error) * total / max(total - 1, 1.0)
-    return 0.5 * math.sqrt(variance / total)
+    """fairlearn's rule, half the standard error of the training error, for weighted rows.
+
+    Rows are counted by Kish's effective number, so that the unit of weights does not matter.
+    """
+    error = float(np.average(wrong, weights=weight))
+    n = float(weight.sum() ** 2 / (weight @ weight))
+    return 0.5 * math.sqrt(error * (1 - error) / max(n - 1, 1.0))
 
 
 def _warn_memorised(estimator: Any) -> None:

@@ -219,7 +219,9 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         weights, constants = run.weights, np.zeros(2)
         if steering is not None:
             assert steering.y is not None
-            table = RateTable(self.constraints_, steering.y, steering.groups, steering.weight)
+            table = RateTable.comparing(
+                self.constraints_, steering.y, steering.groups, steering.weight
+            )
             decided = _decisions(run.predictors, steering.X)
             constant = np.repeat([[False], [True]], len(steering), axis=1)
             decided = np.vstack([decided, constant])

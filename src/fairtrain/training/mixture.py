@@ -67,7 +67,8 @@ def best_mixture(
             for b in bounds:
                 part = slice(start, start + b.n_groups)
                 start = part.stop
-                kept &= _excess(b, mixed[:, part]) <= tolerance
+                excess = b.excess(mixed[:, part])
+                kept &= ~(excess > tolerance)  # NaN: there is nothing to compare
             if not kept.any():
                 continue
             gain = _SHARES * performance[s] + (1 - _SHARES) * performance[t]
@@ -75,19 +76,3 @@ def best_mixture(
             if best is None or gain[place] > best[0] + 1e-12:
                 best = float(gain[place]), TwoPoints(s, t, float(_SHARES[place]))
     return None if best is None else best[1]
-
-
-def _excess(bounds: RateBounds, rates: Floats) -> Floats:
-    """:meth:`RateBounds.excess` of many rows of rates; NaN (nothing to compare) counts as kept."""
-    known = bounds.present(rates[0])
-    rates = rates[:, known]
-    if bounds.reference == "overall" or not known.any():
-        full: Floats = np.full((len(rates), bounds.n_groups), np.nan)
-        full[:, known] = rates
-        found = np.array([bounds.excess(row) for row in full])
-        return np.asarray(np.nan_to_num(found, nan=-np.inf))
-    if bounds.constraint.kind == "difference":
-        return np.asarray(rates.max(axis=1) - rates.min(axis=1) - bounds.bound)
-    if bounds.constraint.kind == "ratio":
-        return np.asarray(bounds.bound * rates.max(axis=1) - rates.min(axis=1))
-    return np.asarray(rates.max(axis=1) - bounds.bound)
