@@ -9,7 +9,7 @@ import pytest
 from tests.commands.data import BASE, applicants, fails, write
 
 from fairtrain.cli import main
-from fairtrain.report.summary import MIN_CELL
+from fairtrain.metrics.disclosure import MIN_CELL
 
 
 def test_audit_counts_and_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -194,3 +194,15 @@ def test_settings_that_cannot_be_used(settings: dict[str, Any], message: str) ->
 def test_rows_that_cannot_be_judged(y: Any, p: Any, group: Any, message: str) -> None:
     with pytest.raises(FairtrainError, match=message):
         fairness_report(y, p, group)
+
+
+@pytest.mark.parametrize(("small", "named"), [(9, False), (10, True)])
+def test_a_few_people_without_an_event_are_not_named(small: int, named: bool) -> None:
+    """That nobody of a group of nine has y=1 tells the label of all nine."""
+    y = np.r_[np.arange(400) % 2, np.zeros(small)]
+    group = np.repeat(["a", "b", "rare"], [200, 200, small])
+    found = fairness_report(y, np.arange(len(y)) % 2, group, "equal_opportunity")
+    plain = found.to_dict()["constraints"][0]
+    assert found.results[0].empty
+    assert ("rare" in json.dumps([plain["words"], plain["empty"]])) is named
+    assert plain["suppressed"] is not named

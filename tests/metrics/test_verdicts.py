@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from fairtrain import (
     Verdict,
     fairness_report,
 )
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import FairtrainError
-from fairtrain.metrics import ConstraintResult
+from fairtrain.metrics import ConstraintResult, verdicts
 from fairtrain.metrics.intervals import gap_interval, ratio_interval
+from fairtrain.metrics.verdicts import judge
 
 BOUND = 0.1
 
@@ -186,13 +189,177 @@ def test_a_single_group_is_no_comparison(constraint: Any) -> None:
         judged({"a": (5, 10)}, constraint)
 
 
-def test_absent_groups_are_not_compared() -> None:
+def without_an_event(constraint: Any, *, gap: int = 0, **settings: Any) -> ConstraintResult:
+    """Groups a and c with 1000 rows of either label; b has 60 rows, none with y=1."""
+    y = np.repeat([0, 1, 0, 1, 0], [1000, 1000, 1000, 1000, 60])
+    group = np.repeat(["a", "c", "b"], [2000, 2000, 60])
+    p = np.arange(len(y)) % 2
+    p[3000 : 3000 + gap] = 1
+    return fairness_report(y, p, group, constraint, **settings).results[0]
+
+
+EMPTY = [
+    EqualOpportunity(difference_bound=0.5),
+    EqualOpportunity(difference_bound=1.0),
+    EqualOpportunity(ratio_bound=0.2),
+    EqualOpportunity(difference_bound=0.5, reference="overall"),
+    EqualOpportunity(ratio_bound=0.2, reference="overall"),
+    EqualizedOdds(difference_bound=0.9),
+]
+
+
+@pytest.mark.parametrize("constraint", EMPTY, ids=lambda c: f"{c.name}-{c.kind}-{c.reference}")
+@pytest.mark.parametrize("role", ["certification", "steering", "training"])
+def test_a_group_without_a_row_in_the_event_is_named_and_nothing_is_met(
+    constraint: Any, role: Any
+) -> None:
+    found = without_an_event(constraint, rows=role)
+    assert found.verdict is Verdict.TOO_FEW_ROWS
+    assert [(c.group, c.event, c.rows) for c in found.empty] == [("b", "y=1", 60)]
+    assert "'b' has no row with y=1 and needs about" in found.words()
+    assert np.isfinite(found.rows_needed["b"])
+    assert found.rows_needed["b"] >= 1
+
+
+@pytest.mark.parametrize("constraint", EMPTY, ids=lambda c: f"{c.name}-{c.kind}-{c.reference}")
+def test_an_empty_cell_may_have_any_rate(constraint: Any) -> None:
+    found = without_an_event(constraint)
+    if constraint.kind == "ratio":
+        assert found.lower == 0
+    else:
+        assert 0.5 < found.upper <= 1  # as far from b as a rate near .5 can be
+    excluded = replace(constraint, weights={"b": 0})
+    known = without_an_event(excluded)
+    assert known.achieved == found.achieved
+    if not isinstance(constraint, EqualizedOdds):
+        assert known.verdict is Verdict.MET
+    assert not known.empty
+
+
+def test_a_bound_that_the_other_groups_break_is_not_met() -> None:
+    found = without_an_event(EqualOpportunity(difference_bound=0.1), gap=1000)
+    assert found.verdict is Verdict.NOT_MET
+    assert not found.rows_needed
+
+
+def test_min_count_does_not_excuse_an_empty_cell() -> None:
+    found = without_an_event(EMPTY[0], rows="steering", min_count=0)
+    assert found.rows_needed == {"b": 1.0}
+
+
+def test_a_group_of_the_scheme_without_any_row_is_judged() -> None:
     scheme = Groups.from_sensitive(["a", "b", "c"]).scheme
     y, p, group = rows_with({"a": (500, 1000), "c": (500, 1000)})
     groups = Groups(scheme, scheme.encode(group))
     found = fairness_report(y, p, groups, difference_bound=BOUND).results[0]
     assert set(found.counts) == {"a", "c"}
-    assert found.verdict is Verdict.MET
+    assert found.verdict is Verdict.TOO_FEW_ROWS
+    assert "'b' has no row and needs about" in found.words()
+    loss = fairness_report(y, p, groups, BoundedGroupLoss(upper_bound=0.7)).results[0]
+    assert (loss.verdict, loss.upper) == (Verdict.TOO_FEW_ROWS, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["difference_bound", "ratio_bound"])
+def test_one_group_with_rows_beside_an_empty_one_cannot_tell(kind: str) -> None:
+    y, group = np.repeat([1, 0, 0], [200, 200, 50]), np.repeat(["a", "b"], [400, 50])
+    for reference in ("pairwise", "overall"):
+        constraint = EqualOpportunity(reference=reference, **{kind: 0.5})
+        found = fairness_report(y, np.arange(450) % 2, group, constraint).results[0]
+        assert found.verdict is Verdict.TOO_FEW_ROWS
+        assert {found.highest, found.lowest} == {"a", "b"}
+        assert np.isfinite([found.achieved, found.lower, found.upper, found.pairwise]).all()
+
+
+def test_an_event_without_any_row_is_no_comparison() -> None:
+    with pytest.raises(FairtrainError, match="compares at least two groups"):
+        fairness_report([0, 0], [0, 1], ["a", "b"], "equal_opportunity", positive_label=1)
+
+
+def test_a_group_of_one_loss_widens_the_limits_without_end() -> None:
+    y, p = np.arange(401) % 2, np.full(401, 0.001)
+    group = ["a"] * 200 + ["b"] * 200 + ["one"]
+    constraint = BoundedGroupLoss(loss="log_loss", upper_bound=9.0)
+    found = fairness_report(y, p, group, constraint).results[0]
+    assert (found.verdict, found.upper) == (Verdict.TOO_FEW_ROWS, np.inf)
+
+
+def test_met_is_rarely_false_where_events_are_rare() -> None:
+    """True positive rates of .9, .9 and .5 in the population; c has 60 rows, 2 % of them y=1."""
+    rng = np.random.default_rng(0)
+    groups = Groups.from_sensitive(np.repeat(["a", "b", "c"], [1000, 1000, 60]))
+    said = []
+    for _ in range(120):
+        y = (rng.random(2060) < np.where(groups.codes < 2, 0.3, 0.02)).astype(float)
+        p = (rng.random(2060) < np.where(groups.codes < 2, 0.9, 0.5)).astype(float)
+        rows = Rows.judged(y, p, groups)
+        found = judge(EqualOpportunity(difference_bound=0.2), rows, "certification", 0.95)
+        said.append(found.verdict is Verdict.MET)
+    assert np.mean(said) <= 0.05
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_a_limit_on_the_bound_keeps_it_and_breaks_nothing(ratio: bool) -> None:
+    """The verdict turns at equality: limits may touch the bound from either side."""
+
+    def verdict(bound: float) -> Verdict:
+        kind = {"ratio_bound": bound} if ratio else {"difference_bound": bound}
+        return judged({"a": (36, 60), "b": (24, 60)}, DemographicParity(**kind)).verdict
+
+    some = judged(
+        {"a": (36, 60), "b": (24, 60)},
+        DemographicParity(ratio_bound=0.6) if ratio else DemographicParity(difference_bound=0.2),
+    )
+    far, near = (some.lower, some.upper) if ratio else (some.upper, some.lower)
+    stricter = 1.0 if ratio else 0.0
+    assert verdict(far) is Verdict.MET
+    assert verdict(np.nextafter(far, stricter)) is Verdict.TOO_FEW_ROWS
+    assert verdict(np.nextafter(near, stricter)) is Verdict.NOT_MET
+    assert verdict(near) is Verdict.TOO_FEW_ROWS
+
+
+@pytest.mark.parametrize("ratio", [False, True])
+def test_a_mixture_on_its_bound_is_within_it(ratio: bool) -> None:
+    """What was achieved may pass the bound by rounding, by 1e-9, and by no more."""
+    rates = {"a": (500, 1000), "b": (400, 1000)}
+
+    def verdict(bound: float) -> Verdict:
+        kind = {"ratio_bound": bound} if ratio else {"difference_bound": bound}
+        return judged(rates, DemographicParity(**kind), rows="steering", min_count=1).verdict
+
+    achieved, harder = (0.8, 1e-9) if ratio else (0.1, -1e-9)
+    assert verdict(achieved) is Verdict.MET_ON_STEERING_ROWS
+    assert verdict(achieved + 0.9 * harder) is Verdict.MET_ON_STEERING_ROWS
+    assert verdict(achieved + 1.1 * harder) is not Verdict.MET_ON_STEERING_ROWS
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [(29, Verdict.TOO_FEW_ROWS), (30, Verdict.MET_ON_STEERING_ROWS)],
+)
+def test_min_count_rows_are_enough_on_steering_rows(rows: int, expected: Verdict) -> None:
+    rates = {"a": (500, 1000), "b": (rows // 2, rows)}
+    assert judged(rates, rows="steering", min_count=30).verdict is expected
+
+
+BOTH = (False, True)
+
+
+@pytest.mark.parametrize("role", ["certification", "steering", "training"])
+@pytest.mark.parametrize("within", BOTH)
+@pytest.mark.parametrize("short", BOTH)
+@pytest.mark.parametrize("small", BOTH)
+def test_the_table_of_verdicts(role: Any, within: bool, short: bool, small: bool) -> None:
+    state = {"within": within, "short": short, "small": small}
+    assert verdicts._verdict(role, shown=False, broken=True, **state) is Verdict.NOT_MET
+    open_ = verdicts._verdict(role, shown=False, broken=False, **state)
+    if role == "certification":
+        assert verdicts._verdict(role, shown=True, broken=False, **state) is Verdict.MET
+        few = within or short
+        assert open_ is (Verdict.TOO_FEW_ROWS if few else Verdict.NOT_MET)
+    elif within:
+        assert open_ is (Verdict.TOO_FEW_ROWS if small else Verdict.MET_ON_STEERING_ROWS)
+    else:
+        assert open_ is (Verdict.TOO_FEW_ROWS if short else Verdict.NOT_MET)
 
 
 @pytest.mark.parametrize("ratio", [False, True])

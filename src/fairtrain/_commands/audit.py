@@ -23,9 +23,9 @@ from fairtrain.constraints import as_constraints
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics import gap, group_rates
-from fairtrain.metrics.report import hidden_cells
+from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, small_cells
 from fairtrain.metrics.verdicts import RowsRole
-from fairtrain.report.summary import MIN_CELL, Judged, judged, small_cells
+from fairtrain.report.judged import Judged, judged
 
 __all__ = ["Audit", "audit"]
 

@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fairtrain._text import one_line
-from fairtrain.report.summary import MIN_CELL, Judged, RunSummary, small_cells
+from fairtrain.metrics.disclosure import MIN_CELL, small_cells
+from fairtrain.report.judged import Judged
+from fairtrain.report.summary import RunSummary
 
 if TYPE_CHECKING:
     from fairtrain.tradeoff import Chosen, ParetoFrontier
@@ -172,8 +174,6 @@ def print_standings(models: Sequence[Judged]) -> None:
         words = []
         for standing in (s[name] for m in models for s in m.standings if name in s):
             said = standing.words()
-            if 0 < standing.rows < MIN_CELL:
-                said = said.replace(f"has {standing.rows},", f"has under {MIN_CELL},", 1)
             words.append(_verdict(said))
         words += [Text("")] * (len(titles) - len(words))
         _add(table, [name, _count(int(counts[name])), *words])

@@ -24,7 +24,7 @@ from fairtrain._text import flatten, one_line
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.report.summary import Judged, judged
+from fairtrain.report.judged import Judged, judged
 
 __all__ = ["Prepared", "fit", "judge", "make_constraint", "notes_of", "prepare", "settings_for"]
 

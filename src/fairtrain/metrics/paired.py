@@ -26,7 +26,7 @@ class Change:
     group : str
         The group.
     rows : int or None
-        Its rows; None where there are fewer than :data:`~.suppression.MIN_CELL`.
+        Its rows; None where there are fewer than :data:`~.disclosure.MIN_CELL`.
     gained, lost : float or None
         Shares whose decision becomes favourable, and no longer is; None where left out.
     """

@@ -14,11 +14,12 @@ from fairtrain.data.inputs import as_vector
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
+from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, result_dict
 from fairtrain.metrics.intervals import wilson
 from fairtrain.metrics.measures import rates_frame, read_rows
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
-__all__ = ["FairnessReport", "fairness_report", "hidden_cells", "report_on"]
+__all__ = ["FairnessReport", "fairness_report", "report_on"]
 
 NEAR_CONSTANT = 0.01
 """Near constant: one of the two decisions goes to no more than this share of the rows."""
@@ -114,7 +115,7 @@ class FairnessReport:
     def __str__(self) -> str:
         return self.explain()
 
-    def to_dict(self, *, min_cell: int = 10) -> dict[str, Any]:
+    def to_dict(self, *, min_cell: int = MIN_CELL) -> dict[str, Any]:
         """Make a plain structure for JSON, with small cells left out.
 
         Parameters
@@ -126,75 +127,21 @@ class FairnessReport:
             hidden, the rates of the next smallest group, which would give them away as the
             difference to all rows.
         """
-        hidden = hidden_cells(self.group_rates, min_cell)
         return {
             "rows": self.rows,
             "n_rows": self.n_rows,
             "confidence": self.confidence,
-            "favourable": _plain(self.favourable),
+            "favourable": plain_value(self.favourable),
             "verdict": str(self.verdict),
             "near_constant": self.near_constant,
             "accuracy": {
-                name: _plain(value)
+                name: plain_value(value)
                 for name, value in zip(("estimate", "lower", "upper"), self.accuracy, strict=True)
             },
-            "selection_rate": _plain(self.selection_rate),
-            "constraints": [_result_dict(r, min_cell) for r in self.results],
-            "group_rates": [
-                _cell_dict(row, (row["metric"], row["group"]) in hidden, min_cell)
-                for row in self.group_rates.to_dict("records")
-            ],
+            "selection_rate": plain_value(self.selection_rate),
+            "constraints": [result_dict(r, min_cell) for r in self.results],
+            "group_rates": cell_dicts(self.group_rates, min_cell),
         }
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _result_dict(result: ConstraintResult, min_cell: int) -> dict[str, Any]:
-    hidden = min(result.counts.values(), default=0) < min_cell
-    numbers = ("achieved", "lower", "upper", "pairwise", "highest", "lowest")
-    return {
-        "constraint": result.constraint,
-        "kind": result.kind,
-        "reference": result.reference,
-        "bound": result.bound,
-        "rate": result.rate,
-        **{name: None if hidden else _plain(getattr(result, name)) for name in numbers},
-        "verdict": str(result.verdict),
-        "suppressed": hidden,
-        "rows_needed": {
-            name: None if hidden else _plain(rows) for name, rows in result.rows_needed.items()
-        },
-        "words": "suppressed: too few rows in a group" if hidden else result.words(),
-    }
-
-
-def hidden_cells(rates: pd.DataFrame, min_cell: int) -> set[tuple[str, str]]:
-    """Cells (metric, group) that are small, or that a small one could be worked out from."""
-    counts = {
-        str(metric): dict(zip(cells["group"], cells["count"], strict=True))
-        for metric, cells in rates.groupby("metric", sort=False)
-    }
-    hidden = {(m, g) for m in counts for g, n in counts[m].items() if 0 < n < min_cell}
-    on_labels = [metric for metric in counts if metric != "selection_rate"]
-    told = {group for metric, group in hidden if metric in on_labels}
-    hidden |= {(metric, group) for metric in on_labels for group in told}
-    for metric in {"accuracy", "selection_rate"} & set(counts):  # given for all rows as well
-        few = sum(n for g, n in counts[metric].items() if (metric, g) in hidden)
-        shown = {g: n for g, n in counts[metric].items() if n and (metric, g) not in hidden}
-        if 0 < few < min_cell and shown:
-            hidden.add((metric, min(shown, key=shown.__getitem__)))
-    return hidden
-
-
-def _cell_dict(row: dict[Any, Any], hidden: bool, min_cell: int) -> dict[str, Any]:
-    shown = {str(name): _plain(value) for name, value in row.items()}
-    if hidden:
-        count = f"under {min_cell}" if row["count"] < min_cell else shown["count"]
-        shown |= {"rate": None, "lower": None, "upper": None, "count": count}
-    return shown | {"suppressed": hidden}
 
 
 def fairness_report(

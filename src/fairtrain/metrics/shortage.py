@@ -36,38 +36,50 @@ def rows_short(
 
     The interval has to fit between what was achieved and the bound. Where less than a quarter of
     the bound is left, or it is broken, a model that leaves a quarter is the yardstick, unless the
-    rows suffice for that.
+    rows suffice for that. A group without a row is taken to have the rate of all rows.
     """
     short: dict[str, float] = {}
+    filled = [_filled(cell) for cell in cells]
     for spare in (_SPARE, 0.0):
-        for cell in cells:
+        for cell in filled:
             mean = _yardstick(constraint, cell, spare)
             least = _least_rows(constraint, cell, mean, confidence)
-            for g in np.flatnonzero((cell.count > 0) & (cell.effective < least)):
-                rows = np.ceil(least * cell.count[g] / cell.effective[g])
+            per_row = np.divide(
+                cell.count, cell.effective, out=np.ones(len(mean)), where=cell.effective > 0
+            )
+            for g in np.flatnonzero(cell.effective < least):
+                rows = np.ceil(least * per_row[g])
                 short[names[int(g)]] = max(short.get(names[int(g)], 0.0), float(rows))
         if short or not within:
             break
     return short
 
 
+def _filled(cells: Cells) -> Cells:
+    """Give groups without a row the mean of all, and those without a variance the usual one."""
+    present = cells.count > 0
+    overall = np.average(cells.mean[present], weights=cells.total[present])
+    variance = cells.variance
+    if variance is not None and np.isfinite(variance).any():
+        variance = np.where(np.isfinite(variance), variance, np.nanmean(variance))
+    return replace(cells, mean=np.where(present, cells.mean, overall), variance=variance)
+
+
 def _yardstick(constraint: Constraint, cells: Cells, spare: float) -> Floats:
     """The observed means, brought together until they leave a part of the bound unused."""
     mean, bound = cells.mean, constraint.bound
     if constraint.kind == "upper":
-        return np.nan_to_num(np.minimum(mean, (1 - spare) * bound))
-    low, high = float(np.nanmin(mean)), float(np.nanmax(mean))
+        return np.minimum(mean, (1 - spare) * bound)
+    low, high = float(mean.min()), float(mean.max())
     if constraint.kind == "ratio":
-        return np.nan_to_num(np.maximum(mean, high * (bound + spare * (1 - bound))))
+        return np.maximum(mean, high * (bound + spare * (1 - bound)))
     achieved = high - low
     if _around(constraint):
-        present = cells.total > 0
-        overall = np.average(mean[present], weights=cells.total[present])
-        achieved = float(np.nanmax(np.abs(mean - overall)))
+        achieved = float(np.abs(mean - np.average(mean, weights=cells.total)).max())
     allowed = (1 - spare) * bound
     if spare == 0 or achieved <= allowed:
-        return np.nan_to_num(mean)
-    return np.nan_to_num(np.clip(mean, (low + high - allowed) / 2, (low + high + allowed) / 2))
+        return mean
+    return np.clip(mean, (low + high - allowed) / 2, (low + high + allowed) / 2)
 
 
 def _around(constraint: Constraint) -> bool:
@@ -79,7 +91,9 @@ def _least_rows(constraint: Constraint, cells: Cells, mean: Floats, confidence: 
     """Rows (of weight 1) that every group must have at these means, to within 2 %."""
 
     def enough(rows: float) -> bool:
-        n = np.where(cells.count > 0, np.maximum(cells.effective, rows), 0.0)
+        n = np.maximum(cells.effective, rows)
+        if not n.all():
+            return False
         limit = _far_limit(constraint, cells, mean, n, confidence)
         return (
             limit >= constraint.bound if constraint.kind == "ratio" else limit <= constraint.bound

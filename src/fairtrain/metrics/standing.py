@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +11,18 @@ from numpy.typing import NDArray
 from fairtrain.constraints import Constraint, ParityConstraint
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
-from fairtrain.metrics.intervals import gap_interval, ratio_interval, rows_needed
+from fairtrain.metrics.disclosure import count_words
+from fairtrain.metrics.intervals import (
+    pairwise_differences,
+    pairwise_ratios,
+    rows_to_compare,
+)
 from fairtrain.metrics.measures import measure_cells
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
 
 __all__ = ["GroupStanding", "group_standings"]
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,9 @@ class GroupStanding:
     needed: float | None = None
 
     def words(self) -> str:
-        """Say it in a few words."""
+        """Say it in a few words, without a count that would tell of single people."""
         if self.verdict is Verdict.TOO_FEW_ROWS:
-            return f"{self.verdict}: has {self.rows:,}, needs {_about(self.needed)}"
+            return f"{self.verdict}: has {count_words(self.rows)}, needs {_about(self.needed)}"
         return "enough rows" if self.verdict is None else str(self.verdict)
 
 
@@ -56,9 +62,10 @@ def group_standings(
 ) -> dict[str, GroupStanding]:
     """Say of every group whether its rows can tell, and what they tell.
 
-    A group is ``not_met`` where the limits of its difference from some other group, allowing for
-    all pairs and rates (Bonferroni), lie beyond the bound; ``too_few_rows`` where its own rows
-    cannot show that the bound is kept; and has the constraint's verdict otherwise.
+    A group is ``not_met`` where the limits of its difference from some other group, which hold for
+    all pairs (Tukey) and rates (Bonferroni) together, lie beyond the bound; ``too_few_rows`` where
+    its own rows cannot show that the bound is kept; and has the constraint's verdict otherwise.
+    Groups of weight 0 are not judged.
 
     Parameters
     ----------
@@ -72,22 +79,27 @@ def group_standings(
         Level of the intervals.
     """
     groups = rows.groups.over(constraint.over)
+    judged = constraint.group_weights(groups.names) > 0
     cells = [measure_cells(rows, rate, groups) for rate in constraint.rates]
     counts = np.min([c.count for c in cells], axis=0)
-    broken = _broken(constraint, cells, confidence) if _is_pairwise(constraint) else set()
-    if result.verdict is Verdict.NOT_MET and not broken:
-        ends = (result.highest,) if result.kind == "upper" else (result.highest, result.lowest)
-        broken = {groups.names.index(name) for name in ends}
-    short = _short(constraint, cells, result, groups.names, confidence)
+    broken = np.zeros(len(groups), dtype=bool)
+    if _is_pairwise(constraint):
+        broken = _broken(constraint, cells, judged, confidence)
+    if result.verdict is Verdict.NOT_MET and not broken.any():
+        ends = {result.highest} if result.kind == "upper" else {result.highest, result.lowest}
+        broken = np.isin(groups.names, list(ends))
+    short = result.rows_needed
+    if result.verdict is Verdict.NOT_MET and _is_pairwise(constraint):
+        short = _short(constraint, cells, groups.names, confidence)
+    open_ = result.verdict in (Verdict.TOO_FEW_ROWS, Verdict.NOT_MET)
     standings = {}
-    for g, name in enumerate(groups.names):
-        count = int(counts[g])
-        if g in broken and count:
+    for g in np.flatnonzero(judged):
+        name, count = groups.names[g], int(counts[g])
+        if broken[g] and count:
             standings[name] = GroupStanding(Verdict.NOT_MET, count)
         elif name in short or not count:
             standings[name] = GroupStanding(Verdict.TOO_FEW_ROWS, count, short.get(name))
         else:
-            open_ = result.verdict in (Verdict.TOO_FEW_ROWS, Verdict.NOT_MET)
             standings[name] = GroupStanding(None if open_ else result.verdict, count)
     return standings
 
@@ -96,51 +108,34 @@ def _is_pairwise(constraint: Constraint) -> bool:
     return isinstance(constraint, ParityConstraint) and constraint.reference == "pairwise"
 
 
-def _pairs(cells: Cells) -> Iterator[NDArray[np.int64]]:
-    present = np.flatnonzero(cells.count > 0)
-    for i, g in enumerate(present):
-        for h in present[i + 1 :]:
-            yield np.array([g, h])
-
-
-def _broken(constraint: Constraint, cells: list[Cells], confidence: float) -> set[int]:
+def _broken(constraint: Constraint, cells: list[Cells], judged: Bools, confidence: float) -> Bools:
     """Groups of a pair that is certainly too far apart."""
-    found: set[int] = set()
+    found = np.zeros(len(judged), dtype=bool)
+    level = 1 - (1 - confidence) / len(cells)
     for cell in cells:
-        mean, effective = cell.bare()
-        pairs = list(_pairs(cell))
-        level = 1 - (1 - confidence) / max(len(pairs) * len(cells), 1)
-        for pair in pairs:
-            if constraint.kind == "ratio":
-                interval = ratio_interval(mean[pair], effective[pair], level)
-                beyond = float(interval.upper) < constraint.bound
-            else:
-                variance = None if cell.variance is None else cell.variance[pair]
-                interval = gap_interval(mean[pair], effective[pair], level, variance=variance)
-                beyond = float(interval.lower) > constraint.bound
-            if beyond:
-                found |= set(pair.tolist())
+        mean, rows = cell.mean, np.where(judged, cell.effective, 0.0)
+        if constraint.kind == "ratio":
+            beyond = pairwise_ratios(mean, rows, level).upper < constraint.bound
+        else:
+            limits = pairwise_differences(mean, rows, level, variance=cell.variance)
+            beyond = limits.lower > constraint.bound
+        found |= beyond.any(axis=0) | beyond.any(axis=1)
     return found
 
 
 def _short(
-    constraint: Constraint,
-    cells: list[Cells],
-    result: ConstraintResult,
-    names: tuple[str, ...],
-    confidence: float,
+    constraint: Constraint, cells: list[Cells], names: tuple[str, ...], confidence: float
 ) -> dict[str, float]:
-    if result.verdict is not Verdict.NOT_MET or not _is_pairwise(constraint):
-        return result.rows_needed
-    # The result names no rows where the bound is broken; half of the bound is the yardstick.
+    """Groups with too few rows where the bound is broken: half of the bound is the yardstick."""
     ratio = constraint.kind == "ratio"
     room = ((1 - constraint.bound) if ratio else constraint.bound) / 2
     short: dict[str, float] = {}
     for cell in cells:
         if cell.variance is not None:
             continue
-        mean, effective = cell.bare()
-        needed = rows_needed(mean, effective, max(room, 1e-4), confidence, ratio=ratio)
-        for g in np.flatnonzero((cell.count > 0) & (needed > effective)):
-            short[names[int(g)]] = max(short.get(names[int(g)], 0.0), float(needed[g]))
+        overall = np.average(np.nan_to_num(cell.mean), weights=cell.total)
+        mean = np.where(cell.count > 0, cell.mean, overall)
+        needed = rows_to_compare(mean, max(room, 1e-4), confidence, ratio=ratio)
+        for g in np.flatnonzero(needed > cell.effective):
+            short[names[g]] = max(short.get(names[g], 0.0), float(needed[g]))
     return short

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
+from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, Rate
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.limits import Limited, limited
 from fairtrain.metrics.measures import measure_cells
 from fairtrain.metrics.shortage import rows_short
 
-__all__ = ["ConstraintResult", "RowsRole", "Verdict", "judge"]
+__all__ = ["ConstraintResult", "EmptyCell", "RowsRole", "Verdict", "judge"]
 
 Floats = NDArray[np.float64]
 RowsRole = Literal["certification", "steering", "training"]
@@ -35,13 +36,35 @@ class Verdict(StrEnum):
     ``not_met``
         The bound is broken, or not kept although the rows would suffice to show it.
     ``too_few_rows``
-        The rows cannot tell; the result says how many would.
+        The rows cannot tell, or a group has none; the result says how many would.
     """
 
     MET = "met"
     MET_ON_STEERING_ROWS = "met_on_steering_rows"
     NOT_MET = "not_met"
     TOO_FEW_ROWS = "too_few_rows"
+
+
+@dataclass(frozen=True)
+class EmptyCell:
+    """A group that a constraint speaks of and that has no row in an event.
+
+    Attributes
+    ----------
+    group : str
+        The group.
+    event : str
+        ``"y=1"`` (the favourable label), ``"y=0"``, or empty for all rows.
+    rows : int
+        Rows of the group in all.
+    """
+
+    group: str
+    event: str
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.group!r} has no row" + (f" with {self.event}" if self.event else "")
 
 
 @dataclass(frozen=True)
@@ -73,6 +96,8 @@ class ConstraintResult:
         (inf: no number would).
     counts : dict of str to int
         Rows in the event, of every group that has some.
+    empty : tuple of EmptyCell
+        Groups without a row in an event: their rate may be anything, so the bound is never met.
     """
 
     constraint: str
@@ -89,6 +114,7 @@ class ConstraintResult:
     verdict: Verdict
     rows_needed: dict[str, float]
     counts: dict[str, int]
+    empty: tuple[EmptyCell, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.constraint}: {self.verdict}. {self.words()}"
@@ -117,9 +143,13 @@ class ConstraintResult:
         return said
 
     def _needs(self, most: int = 4) -> str:
-        ordered = sorted(self.rows_needed.items(), key=lambda item: -item[1])
+        empty = {cell.group: str(cell) for cell in reversed(self.empty)}
+        ordered = sorted(
+            self.rows_needed.items(), key=lambda item: (item[0] not in empty, -item[1])
+        )
         parts = [
-            f"{name!r} has {self.counts.get(name, 0)} rows and needs about {_rounded(rows)}"
+            f"{empty.get(name, f'{name!r} has {self.counts.get(name, 0)} rows')} and needs about "
+            f"{_rounded(rows)}"
             for name, rows in ordered[:most]
         ]
         more = len(ordered) - most
@@ -140,14 +170,22 @@ def judge(
 ) -> ConstraintResult:
     """Compare one constraint's rates across its groups and reach a verdict.
 
+    Judged are all groups of the scheme but those of weight 0, whether they have rows or not.
+
     Raises
     ------
     InvalidDataError
-        If fewer than two groups have rows that a parity constraint is defined on.
+        If a parity constraint speaks of fewer than two groups, or no row belongs to its event.
     """
     groups = rows.groups.over(constraint.over)
-    left_out = constraint.group_weights(groups.names) == 0
-    cells = [_without(measure_cells(rows, r, groups), left_out) for r in constraint.rates]
+    kept = np.flatnonzero(constraint.group_weights(groups.names) > 0)
+    names = [groups.names[g] for g in kept]
+    cells = [_of(measure_cells(rows, rate, groups), kept) for rate in constraint.rates]
+    empty = tuple(
+        EmptyCell(names[g], _event(rate), int(groups.counts[kept[g]]))
+        for rate, cell in zip(constraint.rates, cells, strict=True)
+        for g in np.flatnonzero(cell.count == 0)
+    )
     found = [limited(constraint, c, confidence, len(cells)) for c in cells]
     ratio = constraint.kind == "ratio"
     values = np.array([f.achieved for f in found])
@@ -158,13 +196,13 @@ def judge(
         if ratio
         else (achieved <= constraint.bound + _ROUNDING)
     )
-    shown = lower >= constraint.bound if ratio else upper <= constraint.bound
+    shown = not empty and (lower >= constraint.bound if ratio else upper <= constraint.bound)
     broken = upper < constraint.bound if ratio else lower > constraint.bound
-    small = _small(cells, groups.names, groups.scheme.min_count)
+    small = _small(cells, names, groups.scheme.min_count)
     if shown or broken or (within and role != "certification"):
         short = small  # nothing to tell, or nothing but whether all groups are large enough
     else:
-        short = rows_short(constraint, cells, groups.names, confidence, within=within)
+        short = rows_short(constraint, cells, names, confidence, within=within)
     verdict = _verdict(
         role, within=within, shown=shown, broken=broken, short=bool(short), small=bool(small)
     )
@@ -179,15 +217,14 @@ def judge(
         lower=lower,
         upper=upper,
         pairwise=extreme.pairwise,
-        highest=groups.names[extreme.highest],
-        lowest=groups.names[extreme.lowest],
+        highest=names[extreme.highest],
+        lowest=names[extreme.lowest],
         verdict=verdict,
         rows_needed=short if verdict is Verdict.TOO_FEW_ROWS else {},
         counts={
-            name: int(count)
-            for name, count in zip(groups.names, _fewest(cells), strict=True)
-            if count > 0
+            name: int(count) for name, count in zip(names, _fewest(cells), strict=True) if count > 0
         },
+        empty=empty,
     )
 
 
@@ -205,17 +242,21 @@ def _verdict(
     return Verdict.TOO_FEW_ROWS if within or short else Verdict.NOT_MET
 
 
-def _without(cells: Cells, left_out: NDArray[np.bool_]) -> Cells:
-    """Leave out groups of weight 0."""
-    if not left_out.any():
-        return cells
+def _of(cells: Cells, kept: NDArray[np.intp]) -> Cells:
+    """Cells of some of the groups."""
     return Cells(
-        mean=np.where(left_out, np.nan, cells.mean),
-        count=np.where(left_out, 0, cells.count),
-        effective=np.where(left_out, 0.0, cells.effective),
-        total=np.where(left_out, 0.0, cells.total),
-        variance=None if cells.variance is None else np.where(left_out, np.nan, cells.variance),
+        mean=cells.mean[kept],
+        count=cells.count[kept],
+        effective=cells.effective[kept],
+        total=cells.total[kept],
+        variance=None if cells.variance is None else cells.variance[kept],
     )
+
+
+def _event(rate: Rate) -> str:
+    """The event of a rate in words; none where it is all rows."""
+    known = {None: "", TRUE_POSITIVE_RATE.event: "y=1", FALSE_POSITIVE_RATE.event: "y=0"}
+    return known.get(rate.event, f"the event of {rate.name}")
 
 
 def _fewest(cells: Sequence[Cells]) -> NDArray[np.int64]:
@@ -237,7 +278,6 @@ def _over_rates(found: Sequence[Limited], ratio: bool) -> tuple[float, float, fl
 
 def _small(cells: Sequence[Cells], names: Sequence[str], min_count: int) -> dict[str, float]:
     """Groups with fewer rows than a verdict on steering rows asks for."""
-    fewest = _fewest(cells)
-    return {
-        names[int(g)]: float(min_count) for g in np.flatnonzero((fewest > 0) & (fewest < min_count))
-    }
+    fewest = np.min([c.count for c in cells], axis=0)
+    least = max(min_count, 1)
+    return {names[int(g)]: float(least) for g in np.flatnonzero(fewest < least)}

@@ -14,13 +14,11 @@ import numpy as np
 import pandas as pd
 
 from fairtrain.exceptions import PersistenceError
-from fairtrain.metrics.report import FairnessReport, hidden_cells
+from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, rests_on_few
+from fairtrain.metrics.report import FairnessReport
 from fairtrain.persistence.allowed import BY_STATE, foreign_types, is_function, name_of
 
 __all__ = ["Encoded", "encode"]
-
-MIN_CELL = 10
-"""Rates over fewer rows are left out of a saved model."""
 
 
 @dataclass
@@ -310,13 +308,10 @@ def _without_small_groups(table: pd.DataFrame) -> pd.DataFrame:
 def _suppressed(report: FairnessReport) -> FairnessReport:
     """The report without what a few rows would disclose."""
     rates = report.group_rates.copy()
-    hidden = hidden_cells(rates, MIN_CELL)
+    hidden = hidden_cells(rates)
     cells = [pair in hidden for pair in zip(rates["metric"], rates["group"], strict=True)]
     rates.loc[cells, ["rate", "lower", "upper"]] = np.nan
     nothing: dict[str, Any] = dict.fromkeys(("achieved", "lower", "upper", "pairwise"), math.nan)
-    nothing |= {"highest": "", "lowest": "", "rows_needed": {}}
-    results = tuple(
-        replace(r, **nothing) if min(r.counts.values(), default=0) < MIN_CELL else r
-        for r in report.results
-    )
+    nothing |= {"highest": "", "lowest": "", "rows_needed": {}, "empty": ()}
+    results = tuple(replace(r, **nothing) if rests_on_few(r) else r for r in report.results)
     return replace(report, group_rates=rates, results=results)

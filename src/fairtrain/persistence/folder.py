@@ -15,7 +15,7 @@ from fairtrain._text import one_line
 from fairtrain._versions import versions
 from fairtrain.exceptions import PersistenceError
 from fairtrain.persistence.decode import decode
-from fairtrain.persistence.encode import MIN_CELL, encode
+from fairtrain.persistence.encode import encode
 
 __all__ = ["MANIFEST", "load", "save"]
 
@@ -236,7 +236,7 @@ def _description(model: Any) -> dict[str, Any]:
         "n_features_in": getattr(first, "n_features_in_", None),
         "feature_names_in": None if names is None else [str(name) for name in names],
         "constraints": None if constraints is None else [_words(c) for c in constraints],
-        "report": None if report is None else report.to_dict(min_cell=MIN_CELL),
+        "report": None if report is None else report.to_dict(),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,19 +23,64 @@ from fairtrain.plotting.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fairtrain.tradeoff.frontier import Chosen, ParetoFrontier
-
 __all__ = ["plot_frontier"]
 
 _MOST_LABELS = 8
 
 
+class Spot(Protocol):
+    """A model of a sweep, as a picture sees it."""
+
+    @property
+    def gap(self) -> float:
+        """Its gap."""
+
+    @property
+    def performance(self) -> float:
+        """Its performance."""
+
+
+class Frontier(Protocol):
+    """What a :class:`~fairtrain.ParetoFrontier` shows a picture, which need not know the sweep."""
+
+    @property
+    def name(self) -> str:
+        """Heading."""
+
+    @property
+    def param(self) -> str:
+        """What was moved."""
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """A row a trained model."""
+
+    @property
+    def performance_name(self) -> str:
+        """What is drawn upwards."""
+
+    @property
+    def gap_name(self) -> str:
+        """What is drawn to the right."""
+
+    @property
+    def bound(self) -> float | None:
+        """Gap that is asked for."""
+
+    @property
+    def baseline(self) -> Spot | None:
+        """An ordinary model on the same rows."""
+
+    def by_value(self) -> pd.DataFrame:
+        """Mean over seeds of each value."""
+
+
 def plot_frontier(
-    frontiers: ParetoFrontier | Sequence[ParetoFrontier],
+    frontiers: Frontier | Sequence[Frontier],
     ax: Axes | None = None,
     *,
     bound: float | None = None,
-    chosen: Chosen | None = None,
+    chosen: Spot | None = None,
     labels: int = _MOST_LABELS,
 ) -> Axes:
     """Draw performance over gap, the front as a step line, and what a bound leaves.
@@ -91,7 +136,7 @@ def plot_frontier(
     return ax
 
 
-def _as_list(frontiers: Any) -> list[ParetoFrontier]:
+def _as_list(frontiers: Any) -> list[Frontier]:
     found = list(frontiers) if isinstance(frontiers, Iterable) else [frontiers]
     if not found:
         raise InvalidParameterError("there is no frontier to draw.")
@@ -99,9 +144,7 @@ def _as_list(frontiers: Any) -> list[ParetoFrontier]:
     return found
 
 
-def _draw(
-    ax: Axes, frontier: ParetoFrontier, table: pd.DataFrame, colour: str, marker: str
-) -> None:
+def _draw(ax: Axes, frontier: Frontier, table: pd.DataFrame, colour: str, marker: str) -> None:
     if (table["n_seeds"] > 1).any():
         ax.plot(
             frontier.points["gap"], frontier.points["performance"], linestyle="none",
@@ -124,7 +167,7 @@ def _bars_of(rows: pd.DataFrame, name: str) -> Any:
     return bars(rows[name], rows[f"{name}_lower"], rows[f"{name}_upper"])
 
 
-def _baselines(ax: Axes, shown: list[ParetoFrontier], ink: str) -> None:
+def _baselines(ax: Axes, shown: list[Frontier], ink: str) -> None:
     """Mark each ordinary model once."""
     done: set[tuple[float, float]] = set()
     for frontier in shown:
@@ -139,7 +182,7 @@ def _baselines(ax: Axes, shown: list[ParetoFrontier], ink: str) -> None:
 
 
 def _limits(
-    ax: Axes, shown: list[ParetoFrontier], tables: list[pd.DataFrame], bound: float | None
+    ax: Axes, shown: list[Frontier], tables: list[pd.DataFrame], bound: float | None
 ) -> None:
     """Show every point and what matters of the bars; gaps from zero on."""
     gaps, scores = [0.0 if bound is None else 1.2 * bound], []

@@ -11,6 +11,7 @@ import pandas as pd
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, Missing
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.metrics.disclosure import rests_on_few
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.plotting.style import (
     COLOURS,
@@ -130,7 +131,7 @@ def plot_before_after(
     for i, (name, report) in enumerate(reports.items()):
         shown = [
             (at, r) for at, r in enumerate(report.results)
-            if min(r.counts.values(), default=0) >= min_cell and np.isfinite(r.achieved)
+            if not rests_on_few(r, min_cell) and np.isfinite(r.achieved)
         ]  # fmt: skip
         value = np.array([r.achieved for _, r in shown])
         limits = [[getattr(r, end) for _, r in shown] for end in ("lower", "upper")]

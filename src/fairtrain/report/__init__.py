@@ -7,7 +7,8 @@ from fairtrain.metrics.standing import GroupStanding, group_standings
 from fairtrain.report.card import render_card
 from fairtrain.report.chart import FrontierChart, FrontierPoint
 from fairtrain.report.html import render_report
-from fairtrain.report.summary import Judged, RunSummary, judged
+from fairtrain.report.judged import Judged, judged
+from fairtrain.report.summary import RunSummary
 
 __all__ = [
     "Cost",

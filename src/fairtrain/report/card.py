@@ -10,8 +10,9 @@ from typing import Any
 
 from fairtrain._text import one_line
 from fairtrain.metrics.disclosure import MIN_CELL, count_words
+from fairtrain.report.judged import Judged
 from fairtrain.report.plain import setting_text
-from fairtrain.report.summary import Judged, RunSummary
+from fairtrain.report.summary import RunSummary
 from fairtrain.report.words import (
     constraint_meaning,
     group_warnings,

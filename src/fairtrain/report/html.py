@@ -15,8 +15,9 @@ from fairtrain._text import one_line
 from fairtrain.metrics.disclosure import MIN_CELL, count_words
 from fairtrain.plotting.style import COLOURS
 from fairtrain.report.drawing import drawn
+from fairtrain.report.judged import Judged
 from fairtrain.report.plain import setting_text
-from fairtrain.report.summary import Judged, RunSummary
+from fairtrain.report.summary import RunSummary
 from fairtrain.report.words import (
     constraint_meaning,
     group_warnings,
@@ -181,8 +182,6 @@ def _standing(model: Judged, constraint: int, name: str) -> dict[str, str]:
     if standing is None:
         return {"verdict": "", "words": ""}
     words = standing.words()
-    if 0 < standing.rows < MIN_CELL:
-        words = words.replace(f"has {standing.rows},", f"has under {MIN_CELL},", 1)
     return {"verdict": words.partition(":")[0], "words": words.replace("_", " ")}
 
 

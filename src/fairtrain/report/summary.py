@@ -2,148 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from fairtrain.constraints import Constraint
-from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.metrics.disclosure import MIN_CELL, small_cells
-from fairtrain.metrics.measures import rates_frame, read_rows
-from fairtrain.metrics.paired import Cost, cost_against
-from fairtrain.metrics.report import FairnessReport, hidden_cells, report_on
-from fairtrain.metrics.standing import GroupStanding, group_standings
-from fairtrain.metrics.verdicts import ConstraintResult, RowsRole
+from fairtrain.metrics.disclosure import shown_count
+from fairtrain.report import plain
 from fairtrain.report.chart import FrontierChart
+from fairtrain.report.judged import Judged
 
-__all__ = ["MIN_CELL", "Judged", "RunSummary", "judged", "small_cells"]
+__all__ = ["SCHEMA", "RunSummary"]
 
-
-@dataclass(frozen=True)
-class Judged:
-    """One model's decisions, judged on one set of rows.
-
-    Attributes
-    ----------
-    title : str
-        The model, such as ``"baseline"``.
-    report : FairnessReport
-        What was achieved.
-    auc : float
-        Area under the ROC curve of the score or decision probability; NaN if there is none.
-    rates : DataFrame
-        Rates of the groups that the constraint compares, as from ``group_rates``.
-    standings : mapping of str to GroupStanding, one for each constraint
-        What can be said of every group.
-    names : tuple of str
-        Those groups.
-    cost : Cost or None
-        What it costs beside the baseline; None for the baseline, or where that is not known.
-    """
-
-    title: str
-    report: FairnessReport
-    auc: float
-    rates: pd.DataFrame
-    standings: tuple[Mapping[str, GroupStanding], ...]
-    names: tuple[str, ...]
-    cost: Cost | None = None
-
-    @cached_property
-    def hidden(self) -> frozenset[tuple[str, str]]:
-        """Cells (metric, group) that are small, or that a small one could be worked out from."""
-        # A summary read from a file has no rate where one was hidden when it was written.
-        left_out = self.rates[self.rates["rate"].isna() & (self.rates["count"] > 0)]
-        blank = zip(left_out["metric"], left_out["group"], strict=True)
-        return frozenset({*hidden_cells(self.rates, MIN_CELL), *blank})
-
-    def rate(self, metric: str, group: str) -> dict[str, Any]:
-        """One cell: rate, count, lower, upper; see :data:`MIN_CELL` for what is left out."""
-        row = self.rates[(self.rates["metric"] == metric) & (self.rates["group"] == group)]
-        cell = {str(key): value for key, value in row.iloc[0].items()}
-        hidden = (metric, group) in self.hidden
-        blank = {"rate": None, "lower": None, "upper": None} if hidden else {}
-        return {**cell, **blank, "suppressed": hidden}
-
-    def gap(self, result: ConstraintResult) -> tuple[float, float, float] | None:
-        """What a constraint limits, with its limits; None where they rest on a small cell."""
-        if min(result.counts.values(), default=0) < MIN_CELL:
-            return None
-        return result.achieved, result.lower, result.upper
-
-    def words(self, result: ConstraintResult, outcome: str) -> str:
-        """Say what was found, in the favourable outcome's name."""
-        if self.gap(result) is None:
-            return f"the numbers rest on a group of fewer than {MIN_CELL} rows and are not shown."
-        said = result.words(self.report.confidence)
-        return said.replace("selection rate", f"share {outcome}", 1)
-
-
-def judged(
-    title: str,
-    constraints: Sequence[Constraint],
-    target: NDArray[Any],
-    decision: NDArray[Any],
-    groups: Groups,
-    *,
-    outcome: Any,
-    score: NDArray[Any] | None = None,
-    rows: RowsRole = "certification",
-    over: Sequence[str] | None = None,
-    against: NDArray[Any] | None = None,
-) -> Judged:
-    """Judge decisions, 0/1 or probabilities of the favourable one, against constraints.
-
-    Parameters
-    ----------
-    title : str
-        The model's name.
-    constraints : sequence of Constraint
-        What is asked.
-    target, decision : ndarray of shape (n,)
-        1 for the favourable label, and for the favourable decision.
-    groups : Groups
-        Who.
-    outcome : label
-        The favourable outcome.
-    score : ndarray of shape (n,), optional
-        Probability of the favourable label.
-    rows : {"certification", "steering", "training"}
-        What the rows were used for before.
-    over : sequence of str, optional
-        Sensitive columns whose groups are shown; all by default.
-    against : ndarray of shape (n,), optional
-        The baseline's decisions on the same rows: what the model costs is then measured.
-    """
-    data = read_rows(target, decision, groups, y_score=score, positive_label=1)
-    report = replace(report_on(data, tuple(constraints), rows=rows), favourable=outcome)
-    shown = groups.over(over)
-    metrics = list(dict.fromkeys(report.group_rates["metric"]))
-    metrics += ["mean_score"] if score is not None else []
-    results = zip(constraints, report.results, strict=True)
-    return Judged(
-        title=title,
-        report=report,
-        auc=_auc(target, decision if score is None else score),
-        rates=rates_frame(data, metrics, shown, report.confidence),
-        standings=tuple(group_standings(c, data, r, report.confidence) for c, r in results),
-        names=tuple(n for n, c in zip(shown.names, shown.scheme.counts, strict=True) if c),
-        cost=None
-        if against is None
-        else cost_against(target, against, decision, shown, report.confidence),
-    )
-
-
-def _auc(target: NDArray[Any], score: NDArray[Any]) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(target, score)) if len(np.unique(target)) == 2 else float("nan")
+SCHEMA = 1
+"""Version of the structure; whoever changes the meaning of a key raises it."""
 
 
 @dataclass(frozen=True)
@@ -222,12 +94,28 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything that the page shows as plain values for JSON, small cells left out."""
-        from fairtrain.report.plain import summary_to_dict
-
-        return summary_to_dict(self)
+        return {
+            "schema": SCHEMA,
+            "title": self.title,
+            "data": self.data,
+            "outcome": self.outcome,
+            "constraint": self.constraint,
+            "rationale": self.rationale,
+            "choice": list(self.choice),
+            "rows": {name: int(count) for name, count in self.row_counts.items()},
+            "group_counts": {
+                group: {part: shown_count(count) for part, count in parts.items()}
+                for group, parts in self.group_counts.items()
+            },
+            "models": [model.to_dict() for model in self.models],
+            "frontiers": [plain.chart_dict(chart) for chart in self.frontiers],
+            "settings": {str(k): plain.setting_text(v) for k, v in self.settings.items()},
+            "made_with": {str(k): plain.setting_text(v) for k, v in self.made_with.items()},
+            "notes": list(self.notes),
+        }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> RunSummary:
+    def from_dict(cls, found: Any) -> Self:
         """Read what :meth:`to_dict` gave: it makes the same page.
 
         Counts of fewer than ten rows come back as nine, and are shown as "under 10".
@@ -237,6 +125,35 @@ class RunSummary:
         InvalidDataError
             If another version wrote it, or it is something else.
         """
-        from fairtrain.report.plain import summary_from_dict
-
-        return summary_from_dict(plain)
+        schema = found.get("schema") if isinstance(found, Mapping) else None
+        if schema != SCHEMA:
+            raise InvalidDataError(
+                f"these numbers have schema {schema!r}, and this fairtrain reads schema {SCHEMA}; "
+                "use the version of fairtrain that wrote them, or run again."
+            )
+        try:
+            return cls(
+                title=found["title"],
+                data=found["data"],
+                outcome=found["outcome"],
+                constraint=found["constraint"],
+                models=tuple(Judged.from_dict(model) for model in found["models"]),
+                row_counts=dict(found["rows"]),
+                group_counts={
+                    group: {part: plain.uncount(count) for part, count in parts.items()}
+                    for group, parts in found["group_counts"].items()
+                },
+                settings=dict(found["settings"]),
+                notes=tuple(found["notes"]),
+                rationale=found["rationale"],
+                choice=tuple(found["choice"]),
+                frontiers=tuple(plain.chart(chart) for chart in found["frontiers"]),
+                made_with=dict(found["made_with"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InvalidDataError):
+                raise
+            raise InvalidDataError(
+                "these numbers are damaged or no summary of a run "
+                f"({type(error).__name__}: {error})."
+            ) from error

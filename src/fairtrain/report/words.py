@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
-from fairtrain.report.summary import Judged, RunSummary
+from fairtrain.report.judged import Judged
+from fairtrain.report.summary import RunSummary
 
 __all__ = ["constraint_meaning", "group_warnings", "in_one_sentence", "short_names", "shorten"]
 

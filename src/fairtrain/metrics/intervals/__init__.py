@@ -14,7 +14,7 @@ from fairtrain.metrics.intervals.pairs import (
     pairwise_ratios,
     reference_ratios,
 )
-from fairtrain.metrics.intervals.rows import rows_needed
+from fairtrain.metrics.intervals.rows import rows_needed, rows_to_compare
 from fairtrain.metrics.intervals.sides import Limits
 from fairtrain.metrics.intervals.single import clopper_pearson, wilson
 
@@ -30,5 +30,6 @@ __all__ = [
     "ratio_interval",
     "reference_ratios",
     "rows_needed",
+    "rows_to_compare",
     "wilson",
 ]

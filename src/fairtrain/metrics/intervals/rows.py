@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -9,7 +11,7 @@ from fairtrain.exceptions import InvalidParameterError
 from fairtrain.metrics.intervals.sides import compare, sides
 from fairtrain.metrics.intervals.single import BoolArray, FloatArray, error_rate, rates
 
-__all__ = ["rows_needed"]
+__all__ = ["rows_needed", "rows_to_compare"]
 
 _MOST = 2.0**40
 
@@ -66,18 +68,58 @@ def rows_needed(
             (ignored | (_widths(p, rows, others, alpha, ratio) <= 2 * half_width)).all(-1)
         )
 
-    low, high = np.zeros(p.shape), np.full(p.shape, _MOST)
-    together = ~enough(high, np.zeros_like(present))
-    reachable = enough(high, together)
+    together = ~enough(np.full(p.shape, _MOST), np.zeros_like(present))
+    needed = _least(lambda rows: enough(rows, together), p.shape)
+    return np.where(present & (present.sum() > 1), needed, np.nan)
+
+
+def rows_to_compare(
+    mean: ArrayLike, half_width: float, confidence: float = 0.95, *, ratio: bool = False
+) -> FloatArray:
+    """Rows that each group needs beside a group of its own size and rate.
+
+    What `rows_needed` gives where all groups are alike, without looking at pairs.
+
+    Parameters
+    ----------
+    mean : array_like, shape (G,)
+        Rates in [0, 1].
+    half_width, confidence, ratio
+        As in `rows_needed`.
+
+    Returns
+    -------
+    ndarray, shape (G,)
+        Whole numbers; infinite where no number of rows would do.
+
+    Examples
+    --------
+    >>> rows_to_compare([0.30, 0.42], 0.05).tolist()
+    [643.0, 745.0]
+    """
+    alpha = error_rate(confidence)
+    p = np.asarray(mean, dtype=float)
+
+    def enough(rows: FloatArray) -> BoolArray:
+        own = sides(p, rows, alpha, "one pair")
+        limits = compare(own, own, ratio=ratio)
+        return np.asarray(limits.upper - limits.lower <= 2 * half_width)
+
+    return _least(enough, p.shape)
+
+
+def _least(enough: Callable[[FloatArray], BoolArray], shape: tuple[int, ...]) -> FloatArray:
+    """Smallest whole numbers of rows that are enough; infinite where none is."""
+    low, high = np.zeros(shape), np.full(shape, _MOST)
+    reachable = enough(high)
     while (high - low > 1).any():
         # Halving on the log scale takes 15 rounds to 1,000 rows where plain halving takes 40.
         middle = np.clip(
             np.floor(np.sqrt(np.maximum(low, 1) * high)), low + 1, np.maximum(high - 1, 1)
         )
-        met = enough(middle, together)
+        met = enough(middle)
         low, high = np.where(met, low, middle), np.where(met, middle, high)
-    needed = np.where(reachable, high, np.inf)
-    return np.where(present & (present.sum() > 1), needed, np.nan)
+    return np.where(reachable, high, np.inf)
 
 
 def _widths(

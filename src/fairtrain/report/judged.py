@@ -1,0 +1,201 @@
+"""One model's decisions, judged, with what a page or a table shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fairtrain.constraints import Constraint
+from fairtrain.data.groups import Groups
+from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, rests_on_few, shown_count
+from fairtrain.metrics.measures import rates_frame, read_rows
+from fairtrain.metrics.paired import Cost, cost_against
+from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.metrics.standing import GroupStanding, group_standings
+from fairtrain.metrics.verdicts import ConstraintResult, RowsRole
+from fairtrain.report import plain
+
+__all__ = ["Judged", "judged"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model's decisions, judged on one set of rows.
+
+    Attributes
+    ----------
+    title : str
+        The model, such as ``"baseline"``.
+    report : FairnessReport
+        What was achieved.
+    auc : float
+        Area under the ROC curve of the score or decision probability; NaN if there is none.
+    rates : DataFrame
+        Rates of the groups that the constraint compares, as from ``group_rates``.
+    standings : mapping of str to GroupStanding, one for each constraint
+        What can be said of every group.
+    names : tuple of str
+        Those groups.
+    cost : Cost or None
+        What it costs beside the baseline; None for the baseline, or where that is not known.
+    """
+
+    title: str
+    report: FairnessReport
+    auc: float
+    rates: pd.DataFrame
+    standings: tuple[Mapping[str, GroupStanding], ...]
+    names: tuple[str, ...]
+    cost: Cost | None = None
+
+    @cached_property
+    def hidden(self) -> frozenset[tuple[str, str]]:
+        """Cells (metric, group) that are small, or that a small one could be worked out from."""
+        # A summary read from a file has no rate where one was hidden when it was written.
+        left_out = self.rates[self.rates["rate"].isna() & (self.rates["count"] > 0)]
+        blank = zip(left_out["metric"], left_out["group"], strict=True)
+        return frozenset({*hidden_cells(self.rates), *blank})
+
+    def rate(self, metric: str, group: str) -> dict[str, Any]:
+        """One cell: rate, count, lower, upper; see :data:`MIN_CELL` for what is left out."""
+        row = self.rates[(self.rates["metric"] == metric) & (self.rates["group"] == group)]
+        cell = {str(key): value for key, value in row.iloc[0].items()}
+        hidden = (metric, group) in self.hidden
+        blank = {"rate": None, "lower": None, "upper": None} if hidden else {}
+        return {**cell, **blank, "suppressed": hidden}
+
+    def gap(self, result: ConstraintResult) -> tuple[float, float, float] | None:
+        """What a constraint limits, with its limits; None where they rest on a small cell."""
+        limits = result.achieved, result.lower, result.upper
+        return None if rests_on_few(result) or np.isnan(result.achieved) else limits
+
+    def words(self, result: ConstraintResult, outcome: str) -> str:
+        """Say what was found, in the favourable outcome's name."""
+        if self.gap(result) is None:
+            return f"the numbers rest on a group of fewer than {MIN_CELL} rows and are not shown."
+        said = result.words(self.report.confidence)
+        return said.replace("selection rate", f"share {outcome}", 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for JSON, small cells left out."""
+        report = self.report.to_dict()
+        for found, result in zip(report["constraints"], self.report.results, strict=True):
+            found["counts"] = {name: shown_count(count) for name, count in result.counts.items()}
+        report["group_rates"] = plain.cells(self.report.group_rates, report["group_rates"])
+        return {
+            "model": self.title,
+            "auc": plain.number(self.auc),
+            **report,
+            "shown_rates": [
+                plain.cell_dict(row, (row["metric"], row["group"]) in self.hidden)
+                for row in self.rates.to_dict("records")
+            ],
+            "names": list(self.names),
+            "groups": [
+                {
+                    name: {
+                        "verdict": None if s.verdict is None else str(s.verdict),
+                        "rows": shown_count(s.rows),
+                        "rows_needed": plain.number(s.needed) or None,
+                    }
+                    for name, s in standing.items()
+                }
+                for standing in self.standings
+            ],
+            "cost": None if self.cost is None else asdict(self.cost),
+        }
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` gave."""
+        accuracy = {name: plain.real(value) for name, value in found["accuracy"].items()}
+        report = FairnessReport(
+            results=tuple(plain.result(one) for one in found["constraints"]),
+            rows=found["rows"],
+            n_rows=int(found["n_rows"]),
+            accuracy=(accuracy["estimate"], accuracy["lower"], accuracy["upper"]),
+            selection_rate=plain.real(found["selection_rate"]),
+            near_constant=bool(found["near_constant"]),
+            favourable=found["favourable"],
+            group_rates=plain.frame(found["group_rates"]),
+            confidence=float(found["confidence"]),
+        )
+        return cls(
+            title=found["model"],
+            report=report,
+            auc=plain.real(found["auc"]),
+            rates=plain.frame(found["shown_rates"]),
+            standings=tuple(
+                {name: plain.standing(one) for name, one in groups.items()}
+                for groups in found["groups"]
+            ),
+            names=tuple(found["names"]),
+            cost=None if found["cost"] is None else plain.cost(found["cost"]),
+        )
+
+
+def judged(
+    title: str,
+    constraints: Sequence[Constraint],
+    target: NDArray[Any],
+    decision: NDArray[Any],
+    groups: Groups,
+    *,
+    outcome: Any,
+    score: NDArray[Any] | None = None,
+    rows: RowsRole = "certification",
+    over: Sequence[str] | None = None,
+    against: NDArray[Any] | None = None,
+) -> Judged:
+    """Judge decisions, 0/1 or probabilities of the favourable one, against constraints.
+
+    Parameters
+    ----------
+    title : str
+        The model's name.
+    constraints : sequence of Constraint
+        What is asked.
+    target, decision : ndarray of shape (n,)
+        1 for the favourable label, and for the favourable decision.
+    groups : Groups
+        Who.
+    outcome : label
+        The favourable outcome.
+    score : ndarray of shape (n,), optional
+        Probability of the favourable label.
+    rows : {"certification", "steering", "training"}
+        What the rows were used for before.
+    over : sequence of str, optional
+        Sensitive columns whose groups are shown; all by default.
+    against : ndarray of shape (n,), optional
+        The baseline's decisions on the same rows: what the model costs is then measured.
+    """
+    data = read_rows(target, decision, groups, y_score=score, positive_label=1)
+    report = replace(report_on(data, tuple(constraints), rows=rows), favourable=outcome)
+    shown = groups.over(over)
+    metrics = list(dict.fromkeys(report.group_rates["metric"]))
+    metrics += ["mean_score"] if score is not None else []
+    results = zip(constraints, report.results, strict=True)
+    return Judged(
+        title=title,
+        report=report,
+        auc=_auc(target, decision if score is None else score),
+        rates=rates_frame(data, metrics, shown, report.confidence),
+        standings=tuple(group_standings(c, data, r, report.confidence) for c, r in results),
+        names=tuple(n for n, c in zip(shown.names, shown.scheme.counts, strict=True) if c),
+        cost=None
+        if against is None
+        else cost_against(target, against, decision, shown, report.confidence),
+    )
+
+
+def _auc(target: NDArray[Any], score: NDArray[Any]) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(target, score)) if len(np.unique(target)) == 2 else float("nan")
