@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -84,7 +83,7 @@ class FairEstimator(BaseEstimator):
     # What a method fills in ---------------------------------------------------------------------
 
     @abstractmethod
-    def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
+    def _train(self, rows: Rows, rng: np.random.RandomState, *args: Any, **more: Any) -> Rows:
         """Train on divided rows; return them, with decisions where they are known already."""
 
     @abstractmethod
@@ -112,11 +111,24 @@ class FairEstimator(BaseEstimator):
             ratio_bound=getattr(self, "ratio_bound", None),
         )
 
+    def _divide(self, rows: Rows, rng: np.random.RandomState) -> Rows:
+        """Say which rows train, steer and certify."""
+        return rows.divided(
+            validation_fraction=self.validation_fraction,
+            certification_fraction=self.certification_fraction,
+            random_state=rng,
+            strata=self._strata(rows),
+        )
+
     def _strata(self, rows: Rows) -> NDArray[Any]:
         """Small whole numbers that the split keeps in proportion beside groups."""
         assert rows.y is not None
         inputs.require_two_classes(rows.y)
         return rows.y
+
+    def _decided(self, rows: Rows) -> Rows:
+        """Add what is decided about rows of prepared features."""
+        return rows.decided(self._decision(rows.X))
 
     def _report(self, rows: Rows, role: Role) -> FairnessReport:
         """Judge decided rows."""
@@ -137,8 +149,10 @@ class FairEstimator(BaseEstimator):
 
     # The face -----------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Self:
-        """Read, train, judge, say so."""
+    def _fit(
+        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, **more: Any
+    ) -> Self:
+        """Read, train, judge, say so; what ``fit`` takes besides goes to ``_train``."""
         self.__dict__.pop("fairness_report_", None)  # a fit that fails leaves no half of two models
         self._check_settings()
         constraints = self._read_constraints()
@@ -151,52 +165,47 @@ class FairEstimator(BaseEstimator):
             self.classes_ = rows.labels.classes
         self._coding, self._notes = rows.labels, []
         self.constraints_, self.scheme_ = constraints, rows.groups.scheme
-        divided = rows.divided(
-            validation_fraction=self.validation_fraction,
-            certification_fraction=self.certification_fraction,
-            random_state=rng,
-            strata=self._strata(rows),
-        )
-        judged = self._train(divided, rng)
+        judged = self._train(self._divide(rows, rng), rng, **more)
         reports = {}
         for role in judged.roles:
             part = judged.part(role)
-            decided = part if part.decision is not None else part.decided(self._decision(part.X))
-            reports[role] = self._report(decided, role)
+            reports[role] = self._report(
+                part if part.decision is not None else self._decided(part), role
+            )
         self._keep_reports(reports)
         self._warn_of_outcome()
         return self
 
     def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
         """Rows of ``fit``."""
-        rows = Rows.read(
+        return Rows.read(
             X,
             y,
             sensitive_features,
             sample_weight,
             columns=self.sensitive_features,
+            features=self._fit_features,
             positive_label=getattr(self, "positive_label", None),
             several_classes=self.several_classes,
             regression=self._is_regression,
             missing=self.missing,
             min_count=self.min_count,
         )
-        return replace(rows, X=self._fit_features(rows.X))
 
     def _read_later(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
         """Rows that come after ``fit``, coded by what it saw."""
         check_is_fitted(self)
-        rows = Rows.read(
+        return Rows.read(
             X,
             y,
             sensitive_features,
             sample_weight,
             columns=self.sensitive_features,
+            features=self._features,
             scheme=self.scheme_,
             labels=self._coding,
             regression=self._is_regression,
         )
-        return replace(rows, X=self._features(rows.X))
 
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         self.reports_ = {str(role): report for role, report in reports.items()}
@@ -218,6 +227,9 @@ class FairEstimator(BaseEstimator):
     def _features(self, X: Any) -> Any:
         """Features that a person passes after ``fit``, without the sensitive columns."""
         check_is_fitted(self)
+        return self._bare_features(X)
+
+    def _bare_features(self, X: Any) -> Any:
         X = inputs.as_features(X)
         if self.sensitive_features is not None:
             X = inputs.drop_if_present(X, self.sensitive_features)
@@ -251,7 +263,7 @@ class FairEstimator(BaseEstimator):
         FairnessReport
         """
         rows = self._read_later(X, y, sensitive_features, sample_weight)
-        return self._report(rows.decided(self._decision(rows.X)), "certification")
+        return self._report(self._decided(rows), "certification")
 
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""

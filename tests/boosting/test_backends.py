@@ -11,14 +11,8 @@ import pytest
 import xgboost as xgb
 from tests.boosting.data import make_rows
 
-from fairtrain.boosting.backend import (
-    TreeData,
-    TreeRun,
-    TreeSettings,
-    feature_gains,
-    load_backend,
-    stock_predict,
-)
+from fairtrain.boosting.backend import TreeData, TreeRun, TreeSettings
+from fairtrain.boosting.registry import feature_gains, load_backend, stock_predict
 from fairtrain.exceptions import InvalidParameterError
 
 BOOSTERS = ("xgboost", "lightgbm")
@@ -30,7 +24,7 @@ WEIGHT = np.random.default_rng(0).uniform(0.5, 2.0, 600)
 def start(booster: str, **settings: Any) -> TreeRun:
     given = {"max_depth": 3, "learning_rate": 0.3, "seed": 1, "n_jobs": 1} | settings
     data = TreeData(X[:400], Y[:400].astype(float), WEIGHT[:400], X[400:], [X[:50]])
-    return load_backend(booster)(data, TreeSettings(n_estimators=10, **given))
+    return load_backend(booster).start(data, TreeSettings(n_estimators=10, **given))
 
 
 def pushed(margin: Any) -> tuple[Any, Any]:
@@ -153,7 +147,7 @@ def test_a_round_costs_the_same_late_as_early(booster: str) -> None:
     rows, labels, _ = make_rows(20_000)
     data = TreeData(rows[:200], labels[:200].astype(float), None, rows)
     settings = TreeSettings(400, 3, 0.1, seed=0, n_jobs=1)
-    run = load_backend(booster)(data, settings)
+    run = load_backend(booster).start(data, settings)
     spent = []
     for _ in range(400):
         before = process_time()

@@ -24,9 +24,11 @@ from fairtrain import LagrangianBoostingClassifier, gap
 from fairtrain.boosting.distributed import DaskRows, train_ranks
 from fairtrain.boosting.rounds import RoundSettings
 from fairtrain.boosting.settings import tree_settings
-from fairtrain.boosting.training import Job, JobRows
+from fairtrain.boosting.training import Job
 from fairtrain.constraints import as_constraints
 from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
+from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
 # Dask and its loop warn of their own affairs: sockets that close late, ports in use.
@@ -121,7 +123,7 @@ def test_rows_of_weight_zero_take_no_part(client: Any) -> None:
     np.testing.assert_allclose(both.predict_proba(X), single.predict_proba(X), atol=1e-5)
 
 
-def job_of(y: NDArray[Any], group: NDArray[Any], rounds: int) -> tuple[Job, JobRows]:
+def job_of(X: Any, y: NDArray[Any], group: NDArray[Any], rounds: int) -> tuple[Job, Rows]:
     groups = Groups.from_sensitive(group)
     trees = tree_settings(model(n_estimators=rounds), "classification", seed=0)
     job = Job(
@@ -132,19 +134,16 @@ def job_of(y: NDArray[Any], group: NDArray[Any], rounds: int) -> tuple[Job, JobR
         RoundSettings(rounds, dual_lr=1.0, cap=50.0),
     )
     steers = np.arange(len(y)) % 5 == 0
-    rows = JobRows(
-        None, y.astype(float), groups.codes, None, np.flatnonzero(~steers), np.flatnonzero(steers)
-    )
-    return job, rows
+    split = RowSplit(np.flatnonzero(~steers), np.flatnonzero(steers), np.arange(0))
+    return job, Rows(DaskRows(spread(X)), y.astype(float), groups, split=split)
 
 
 def test_models_and_multipliers_are_bit_equal_across_ranks(client: Any) -> None:
     X, y, group = make_rows(4000, 3)
-    job, rows = job_of(y, group, 15)
-    data = DaskRows(spread(X))
-    held = data.by_worker()
+    job, rows = job_of(X, y, group, 15)
+    held = rows.X.by_worker()
     assert len(held) == 2
-    first, second = train_ranks(job, data, rows, held, timeout=30)
+    first, second = train_ranks(job, rows, held, timeout=30)
     assert bytes(first.trained.model.save_raw()) == bytes(second.trained.model.save_raw())
     np.testing.assert_array_equal(
         first.trained.rounds.multipliers.values, second.trained.rounds.multipliers.values
@@ -174,19 +173,18 @@ def test_without_a_client_it_says_so() -> None:
 
 def test_a_lost_worker_is_an_error_and_no_hang() -> None:
     X, y, group = make_rows(4000)
-    job, rows = job_of(y, group, 100_000)  # would take minutes
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
         ) as cluster,
         Client(cluster) as own,
     ):
-        data = DaskRows(spread(X))
-        held = data.by_worker()
+        job, rows = job_of(X, y, group, 100_000)  # would take minutes
+        held = rows.X.by_worker()
         pid = own.run(os.getpid)[list(held)[1]]
         killer = threading.Timer(3.0, os.kill, (pid, signal.SIGKILL))
         killer.start()
         before = time.monotonic()
         with pytest.raises(FairtrainError, match=r"was lost during training|failed on a Dask"):
-            train_ranks(job, data, rows, held, timeout=20)
+            train_ranks(job, rows, held, timeout=20)
         assert time.monotonic() - before < 30

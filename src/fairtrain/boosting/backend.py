@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,15 +13,13 @@ from fairtrain.boosting.objective import Task
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = [
+    "Backend",
     "Derivatives",
     "TreeData",
     "TreeRun",
     "TreeSettings",
     "booster_said",
     "check_params",
-    "feature_gains",
-    "load_backend",
-    "stock_predict",
 ]
 
 Floats = NDArray[np.float64]
@@ -118,41 +114,24 @@ class TreeRun(Protocol):
         ...
 
 
-def load_backend(booster: str) -> Callable[[TreeData, TreeSettings], TreeRun]:
-    """Find the back end of a booster.
+@dataclass(frozen=True)
+class Backend:
+    """All that is needed of one booster.
 
-    Raises
-    ------
-    InvalidParameterError
-        If there is none of that name.
-    MissingDependencyError
-        If it is not installed.
+    Attributes
+    ----------
+    start : callable
+        Rows and settings -> a :class:`TreeRun`.
+    predict : callable
+        A stock model and rows -> probabilities of the favourable label, or values, shape (n,).
+    gains : callable
+        A stock model and the number of features d -> gain of every feature over all its splits,
+        shape (d,).
     """
-    if booster == "xgboost":
-        from fairtrain.boosting.xgboost import XGBoostRun
 
-        return XGBoostRun
-    if booster == "lightgbm":
-        from fairtrain.boosting.lightgbm import LightGBMRun
-
-        return LightGBMRun
-    raise InvalidParameterError(f"booster must be 'xgboost' or 'lightgbm', got {booster!r}.")
-
-
-def _owner(model: Any) -> ModuleType:
-    """Find the back end that a stock model belongs to."""
-    name = type(model).__module__.partition(".")[0]
-    return import_module(f"fairtrain.boosting.{name}")
-
-
-def stock_predict(model: Any, X: Any) -> Floats:
-    """Probabilities of the favourable label, or values, shape (n,)."""
-    return np.asarray(_owner(model).predict(model, X), dtype=np.float64)
-
-
-def feature_gains(model: Any, n_features: int) -> Floats:
-    """Gain of every feature over all its splits, shape (d,)."""
-    return np.asarray(_owner(model).gains(model, n_features), dtype=np.float64)
+    start: Callable[[TreeData, TreeSettings], TreeRun]
+    predict: Callable[[Any, Any], Floats]
+    gains: Callable[[Any, int], Floats]
 
 
 def check_params(params: Any, taken: dict[str, str], allowed_boosting: dict[str, set[str]]) -> None:

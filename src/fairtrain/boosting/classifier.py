@@ -12,15 +12,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain._facade import require_positive_label
 from fairtrain.boosting.base import LagrangianBoosting
 from fairtrain.boosting.objective import Task, is_probability_loss
-from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
-from fairtrain.data import inputs
-from fairtrain.data.groups import Groups
-from fairtrain.data.rows import Rows
-from fairtrain.metrics.report import FairnessReport, report_on
-from fairtrain.metrics.verdicts import RowsRole, judge
+from fairtrain.constraints import ConstraintSpec
+from fairtrain.data.rows import Role, Rows
+from fairtrain.metrics.report import FairnessReport
+from fairtrain.metrics.verdicts import judge
 
 __all__ = ["LagrangianBoostingClassifier"]
 
@@ -230,72 +227,42 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         -----
         ConstraintNotMetWarning, NearConstantWarning
         """
-        return self._fit(X, y, sensitive_features, sample_weight, eval_set)
+        return self._fit(X, y, sensitive_features, sample_weight, eval_set=eval_set)
 
     def predict(self, X: Any) -> Any:
         """Decide for the label of larger probability, shape (n,); lazily for a Dask collection."""
         check_is_fitted(self)
-        return self._by_part(self._decide, X, self.classes_[:0])
+        return self._by_part(self._labels_of, X, self.classes_[:0])
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each label, shape (n, 2), in the order of ``classes_``.
 
         Under a bound these are probabilities of a fair rule, not those of the labels.
         """
-        return self._by_part(self._both, X, np.empty((0, 2)))
+        return self._by_part(self._columns_of, X, np.empty((0, 2)))
 
-    def _decide(self, X: Any) -> NDArray[Any]:
-        favourable = self._predicted(X) > 0.5
-        return np.asarray(
-            self.classes_[np.where(favourable, self._favourable, 1 - self._favourable)]
-        )
+    def decision_proba(self, X: Any) -> Any:
+        """Chance of each decision: 0 or 1, for nothing is drawn by lot.
 
-    def _both(self, X: Any) -> Floats:
-        share = self._predicted(X)
-        proba = np.empty((len(share), 2))
-        proba[:, self._favourable], proba[:, 1 - self._favourable] = share, 1 - share
-        return proba
+        Returns
+        -------
+        ndarray of shape (n, 2)
+            In the order of ``classes_``; lazily for a Dask collection.
+        """
+        return self._by_part(super().decision_proba, X, np.empty((0, 2)))
 
-    def _read_constraints(self) -> tuple[Constraint, ...]:
-        return as_constraints(
-            self.constraints,
-            difference_bound=self.difference_bound,
-            ratio_bound=self.ratio_bound,
-        )
+    def _labels_of(self, X: Any) -> NDArray[Any]:
+        assert self._coding is not None
+        return self._coding.decode(self._values(X) > 0.5)
 
-    def _read_target(self, y: Any, constraints: tuple[Constraint, ...]) -> Floats:
-        target, labels = inputs.binary_target(y, self.positive_label)
-        require_positive_label(constraints, labels, self.positive_label)
-        self.classes_ = np.sort(labels)
-        self._favourable = int(self.classes_[1] == labels[1])
-        return target.astype(np.float64)
+    def _columns_of(self, X: Any) -> Floats:
+        assert self._coding is not None
+        return self._coding.columns(self._values(X))
 
-    def _read_later_target(self, y: Any) -> Floats:
-        labels = inputs.as_vector(y, "y")
-        inputs.require_known_labels(labels, self.classes_)
-        return np.asarray(labels == self.classes_[self._favourable], dtype=np.float64)
-
-    def _strata(self, target: Floats) -> NDArray[Any]:
-        inputs.require_two_classes(target)
-        return target.astype(np.int64)
-
-    def _report_on(
-        self,
-        y: Floats,
-        predicted: Floats,
-        groups: Groups,
-        weight: Floats | None,
-        role: RowsRole,
-    ) -> FairnessReport:
-        favourable = self.classes_[self._favourable]
-        decision = (predicted > 0.5).astype(np.float64)
-        report = report_on(
-            Rows.judged(y, decision, groups, weight, favourable=favourable),
-            self.constraints_,
-            rows=role,
-            confidence=self._report_confidence,
-        )
-        soft = Rows.judged(y, predicted, groups, weight, favourable=favourable)
+    def _report(self, rows: Rows, role: Role) -> FairnessReport:
+        """Judge decisions, but where a bound is on a loss of probabilities, these."""
+        report = super()._report(rows, role)
+        soft = replace(rows, decision=rows.score)
         results = tuple(
             judge(c, soft, role, report.confidence) if is_probability_loss(c) else found
             for c, found in zip(self.constraints_, report.results, strict=True)

@@ -8,6 +8,7 @@ row, which makes the split of the rows that of one process; features never do.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from contextlib import suppress
@@ -18,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain._imports import require
-from fairtrain.boosting.training import Job, JobRows, Trained, predict_all, train
+from fairtrain.boosting.training import Job, Trained, predict_all, train
 from fairtrain.data import inputs
 from fairtrain.data.groups import group_sums
+from fairtrain.data.rows import Rows
+from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
-__all__ = ["DaskRows", "RankResult", "local", "map_rows", "train_on_workers", "train_ranks"]
+__all__ = ["DaskRows", "RankResult", "map_rows", "train_on_workers", "train_ranks"]
 
 Floats = NDArray[np.float64]
 
@@ -74,10 +77,11 @@ class DaskRows:
         """Rows that take part, and columns."""
         return len(self.kept), int(self.head.shape[1])
 
-    def take(self, rows: NDArray[np.int64]) -> DaskRows:
-        """Leave out all rows but these."""
-        self.kept = self.kept[rows]
-        return self
+    def take_rows(self, rows: NDArray[np.int64]) -> DaskRows:
+        """Keep only some rows, given by position; none is moved."""
+        found = copy.copy(self)
+        found.kept = self.kept[rows]
+        return found
 
     def by_worker(self) -> dict[str, list[int]]:
         """Partitions that have rows, by the worker that holds them."""
@@ -110,26 +114,22 @@ class RankResult:
 
 @dataclass(frozen=True, eq=False)
 class _WorkerRows:
-    """A worker's rows that take part: columns, numbers among all rows, places in its parts."""
+    """A worker's rows that take part: all but X, numbers among all rows, places in its parts."""
 
-    columns: JobRows
+    rows: Rows
     own: NDArray[np.int64]
     inside: NDArray[np.int64] | None
 
 
-def train_on_workers(
-    job: Job, X: DaskRows, rows: JobRows, timeout: float
-) -> tuple[Trained, Floats]:
+def train_on_workers(job: Job, rows: Rows, timeout: float) -> tuple[Trained, Floats]:
     """Train on every worker that holds rows.
 
     Parameters
     ----------
     job : Job
         What to train.
-    X : DaskRows
-        Features.
-    rows : JobRows
-        The other columns of all rows, in the order of the partitions.
+    rows : Rows
+        All rows, in the order of the partitions; ``X`` is a :class:`DaskRows`.
     timeout : float
         Seconds that one worker waits for another.
 
@@ -143,36 +143,37 @@ def train_on_workers(
     FairtrainError
         If a worker is lost, or workers end with different models.
     """
-    held = X.by_worker()
-    results = train_ranks(job, X, rows, held, timeout)
+    held = rows.X.by_worker()
+    results = train_ranks(job, rows, held, timeout)
     if len({result.digest for result in results}) > 1:
         raise FairtrainError(
             "the workers ended with different models; install the same versions on all of them."
         )
-    predicted = np.empty(len(rows.y))
-    for places, result in zip(_places(X, held), results, strict=True):
-        predicted[_rows_of(X, rows, places).own] = result.predicted
+    predicted = np.empty(len(rows))
+    for places, result in zip(_places(rows.X, held), results, strict=True):
+        predicted[_share(rows, places).own] = result.predicted
     return results[0].trained, predicted
 
 
 def train_ranks(
-    job: Job, X: DaskRows, rows: JobRows, held: dict[str, list[int]], timeout: float
+    job: Job, rows: Rows, held: dict[str, list[int]], timeout: float
 ) -> list[RankResult]:
     """Run one rank on each worker and wait for all; the body of :func:`train_on_workers`."""
+    X: DaskRows = rows.X
     args = X.client.run_on_scheduler(
         start_tracker, len(held), X.client.scheduler.address, int(timeout)
     )
     args |= {"dmlc_timeout": int(timeout), "dmlc_retry": 3}
     futures = []
     for rank, (worker, places) in enumerate(zip(held, _places(X, held), strict=True)):
-        share = _rows_of(X, rows, places)
+        share = _share(rows, places)
         futures.append(
             X.client.submit(
                 run_rank,
                 [X.parts[i] for i in held[worker]],
                 job,
                 X.levels,
-                share.columns,
+                share.rows,
                 share.inside,
                 args | {"dmlc_task_id": f"{rank:06d}"},
                 workers=[worker],
@@ -239,7 +240,7 @@ def run_rank(
     parts: list[Any],
     job: Job,
     levels: inputs.Levels,
-    rows: JobRows,
+    rows: Rows,
     inside: NDArray[np.int64] | None,
     args: dict[str, Any],
 ) -> RankResult:
@@ -257,21 +258,11 @@ def run_rank(
         return np.asarray(collective.allreduce(own, collective.Op.SUM), dtype=np.float64)
 
     with collective.CommunicatorContext(**args):
-        trained = train(job, rows, sums)
-    predicted = predict_all(trained, rows, job.trees.task)
-    rounds = trained.rounds
+        trained = train(job, rows, sums=sums)
+    predicted = predict_all(job, trained, rows)
     digest = hashlib.sha256(bytes(trained.model.save_raw("ubj")))
-    digest.update(rounds.multipliers.values.tobytes())
-    none = np.empty(0)
-    bare = replace(rounds, training_margin=none, steering_margin=none)
-    return RankResult(replace(trained, rounds=bare), digest.hexdigest(), predicted)
-
-
-def local(values: Any) -> Any:
-    """Bring a small Dask collection here; anything else passes through."""
-    if isinstance(values, dict):
-        return {name: local(column) for name, column in values.items()}
-    return values.compute() if inputs.is_lazy(values) else values
+    digest.update(trained.rounds.multipliers.values.tobytes())
+    return RankResult(trained.without_margins(), digest.hexdigest(), predicted)
 
 
 def map_rows(function: Any, X: Any, like: NDArray[Any]) -> Any:
@@ -316,27 +307,24 @@ def _places(X: DaskRows, held: dict[str, list[int]]) -> list[NDArray[np.int64]]:
     ]
 
 
-def _rows_of(X: DaskRows, rows: JobRows, places: NDArray[np.int64]) -> _WorkerRows:
-    """Read one worker's share."""
+def _share(rows: Rows, places: NDArray[np.int64]) -> _WorkerRows:
+    """One worker's share."""
+    X: DaskRows = rows.X
+    assert rows.split is not None
     at = np.full(sum(X.lengths), -1, dtype=np.int64)
     at[X.kept] = np.arange(len(X.kept))
     own = at[places]
     inside = np.flatnonzero(own >= 0)
     own = own[inside]
-    role = np.zeros(len(rows.y), dtype=np.int8)
-    role[rows.training] = 1
-    if rows.steering is not None:
-        role[rows.steering] = 2
-    if not (role[own] == 1).any():
+    split = RowSplit(
+        *(
+            np.flatnonzero(np.isin(own, part))
+            for part in (rows.split.training, rows.split.steering, rows.split.certification)
+        )
+    )
+    if not len(split.training):
         raise InvalidDataError(
             "a Dask worker holds no row to train on; repartition X into parts of similar size."
         )
-    columns = JobRows(
-        X=None,
-        y=rows.y[own],
-        codes=rows.codes[own],
-        weight=None if rows.weight is None else rows.weight[own],
-        training=np.flatnonzero(role[own] == 1),
-        steering=None if rows.steering is None else np.flatnonzero(role[own] == 2),
-    )
-    return _WorkerRows(columns, own, None if len(inside) == len(places) else inside)
+    share = replace(replace(rows, X=None).take(own), split=split)
+    return _WorkerRows(share, own, None if len(inside) == len(places) else inside)

@@ -10,6 +10,7 @@ from scipy.special import logit
 
 from fairtrain._imports import require
 from fairtrain.boosting.backend import (
+    Backend,
     Derivatives,
     TreeData,
     TreeSettings,
@@ -19,7 +20,7 @@ from fairtrain.boosting.backend import (
 
 lgb: Any = require("lightgbm", extra="boosting")
 
-__all__ = ["LightGBMRun", "gains", "predict"]
+__all__ = ["BACKEND", "LightGBMRun"]
 
 Floats = NDArray[np.float64]
 
@@ -167,3 +168,6 @@ def predict(model: Any, X: Any) -> Floats:
 def gains(model: Any, n_features: int) -> Floats:
     """Gain of every feature over all its splits, shape (d,)."""
     return np.asarray(model.feature_importance("gain"), dtype=np.float64)
+
+
+BACKEND = Backend(LightGBMRun, predict, gains)

@@ -8,17 +8,14 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils import column_or_1d
 
 from fairtrain.boosting.base import LagrangianBoosting
 from fairtrain.boosting.objective import Task
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ConstraintSpec, as_constraints
-from fairtrain.data import inputs
-from fairtrain.data.groups import Groups
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.constraints import BoundedGroupLoss, Constraint, ConstraintSpec
+from fairtrain.data.rows import Role, Rows
+from fairtrain.exceptions import InvalidParameterError
 from fairtrain.metrics.outcomes import report_on_values
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.metrics.verdicts import RowsRole
 
 __all__ = ["LagrangianBoostingRegressor"]
 
@@ -146,14 +143,14 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         -----
         ConstraintNotMetWarning
         """
-        return self._fit(X, y, sensitive_features, sample_weight, eval_set)
+        return self._fit(X, y, sensitive_features, sample_weight, eval_set=eval_set)
 
     def predict(self, X: Any) -> Any:
         """Predict values, shape (n,); lazily for a Dask collection."""
-        return self._by_part(self._predicted, X, np.empty(0))
+        return self._by_part(self._values, X, np.empty(0))
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
-        constraints = as_constraints(self.constraints)
+        constraints = super()._read_constraints()
         for constraint in constraints:
             if not isinstance(constraint, BoundedGroupLoss) or constraint.loss in (
                 "zero_one",
@@ -165,33 +162,18 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
                 )
         return constraints
 
-    def _read_target(self, y: Any, constraints: tuple[Constraint, ...]) -> Floats:
-        if y is None:
-            raise InvalidDataError("requires y to be passed, but the target y is None.")
-        if getattr(y, "ndim", 1) == 2:
-            y = column_or_1d(y, warn=True)
-        return inputs.as_float_column(y, "y")
+    def _strata(self, rows: Rows) -> NDArray[Any]:
+        assert rows.y is not None
+        inner = np.quantile(rows.y, np.linspace(0, 1, _STRATA + 1)[1:-1])
+        return np.searchsorted(inner, rows.y)
 
-    def _read_later_target(self, y: Any) -> Floats:
-        return inputs.as_float_column(y, "y")
-
-    def _strata(self, target: Floats) -> NDArray[Any]:
-        inner = np.quantile(target, np.linspace(0, 1, _STRATA + 1)[1:-1])
-        return np.searchsorted(inner, target)
-
-    def _report_on(
-        self,
-        y: Floats,
-        predicted: Floats,
-        groups: Groups,
-        weight: Floats | None,
-        role: RowsRole,
-    ) -> FairnessReport:
+    def _report(self, rows: Rows, role: Role) -> FairnessReport:
+        assert rows.y is not None
         return report_on_values(
-            y,
-            predicted,
-            groups,
-            weight,
+            rows.y,
+            rows.decisions,
+            rows.groups,
+            rows.weight,
             self.constraints_,
             rows=role,
             confidence=self._report_confidence,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fairtrain._imports import require
 from fairtrain.boosting.backend import (
+    Backend,
     Derivatives,
     TreeData,
     TreeSettings,
@@ -18,7 +19,7 @@ from fairtrain.boosting.backend import (
 
 xgb: Any = require("xgboost", extra="boosting")
 
-__all__ = ["XGBoostRun", "gains", "predict"]
+__all__ = ["BACKEND", "XGBoostRun"]
 
 Floats = NDArray[np.float64]
 
@@ -144,3 +145,6 @@ def gains(model: Any, n_features: int) -> Floats:
     names = model.feature_names or [f"f{j}" for j in range(n_features)]
     found = model.get_score(importance_type="total_gain")
     return np.array([found.get(name, 0.0) for name in names], dtype=np.float64)
+
+
+BACKEND = Backend(XGBoostRun, predict, gains)

@@ -26,9 +26,11 @@ __all__ = [
     "as_vector",
     "binary_target",
     "column_of_labels",
+    "column_of_values",
     "drop_columns",
     "factorize",
     "feature_columns",
+    "local",
     "number_of_rows",
     "require_same_index",
     "scored_target",
@@ -223,12 +225,12 @@ def require_same_index(**parts: Any) -> None:
     InvalidDataError
         If two indexes differ; it says how to mend that.
     """
-    first: tuple[str, pd.Index[Any]] | None = None
-    for name, own in _indexes(parts):
-        if first is None:
-            first = name, own
-            continue
-        to, expected = first
+    found = list(_indexes(parts))
+    if len(found) < 2:
+        return
+    to, expected = found[0][0], local(found[0][1])
+    for name, index in found[1:]:
+        own = local(index)
         if len(own) != len(expected) or own.equals(expected):
             continue
         row = int(np.argmax([a != b for a, b in zip(own, expected, strict=True)]))
@@ -243,7 +245,7 @@ def _indexes(parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, part in parts.items():
         if isinstance(part, Mapping):
             yield from _indexes({f"{name}[{key!r}]": column for key, column in part.items()})
-        elif has_index(part):
+        elif has_index(part) or (is_lazy(part) and hasattr(part, "index")):
             yield name, part.index
 
 
@@ -378,13 +380,23 @@ def _plain(value: Any) -> Any:
 
 def as_float_column(values: ArrayLike, name: str) -> NDArray[np.float64]:
     """Read one column of finite numbers."""
+    array: NDArray[Any] = as_vector(values, name)
+    if array.dtype.kind == "c":
+        raise InvalidDataError(f"Complex data not supported: {name} must hold real numbers.")
     try:
-        array = as_vector(values, name).astype(np.float64)
+        array = array.astype(np.float64)
     except (TypeError, ValueError):
         raise InvalidDataError(f"{name} must hold numbers.") from None
     if not np.isfinite(array).all():
         raise InvalidDataError(f"{name} contains NaN or infinity.")
     return array
+
+
+def column_of_values(y: Any) -> NDArray[np.float64]:
+    """Read the values of a regression as an array of shape (n,)."""
+    if y is None:
+        raise InvalidDataError("requires y to be passed, but the target y is None.")
+    return as_float_column(column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 else y, "y")
 
 
 def take_rows(X: Any, rows: NDArray[Any]) -> Any:
@@ -534,6 +546,13 @@ def booster_features(X: Any, levels: Levels | None = None) -> tuple[Any, Levels]
 def is_lazy(values: Any) -> bool:
     """Whether rows are a Dask collection."""
     return hasattr(values, "__dask_graph__")
+
+
+def local(values: Any) -> Any:
+    """Bring a small Dask collection here; anything else passes through."""
+    if isinstance(values, Mapping):
+        return {name: local(column) for name, column in values.items()}
+    return values.compute() if is_lazy(values) else values
 
 
 def stack_rows(parts: Sequence[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -79,6 +79,7 @@ class Rows:
         sample_weight: Any = None,
         *,
         columns: str | Sequence[str] | None = None,
+        features: Callable[[Any], Any] | None = None,
         scheme: GroupScheme | None = None,
         labels: LabelCoding | None = None,
         positive_label: Any = None,
@@ -101,6 +102,9 @@ class Rows:
             Weights, finite and not negative; rows of weight 0 are dropped.
         columns : str or sequence of str, optional
             Columns of ``X`` that hold the sensitive features.
+        features : callable, optional
+            Brings what is left of ``X`` into the form that the method works on. Rows of a Dask
+            collection that it leaves on the workers keep those of weight 0.
         scheme, labels : optional
             Groups and labels that ``fit`` saw: later rows are coded by them.
         positive_label : label, optional
@@ -125,10 +129,10 @@ class Rows:
         InvalidParameterError
             If the settings contradict each other.
         """
-        lazy = inputs.is_lazy(X)
-        X, sensitive = take_sensitive(
-            X if lazy else inputs.as_features(X), columns, sensitive_features
-        )
+        if not inputs.is_lazy(X):
+            X = inputs.as_features(X)
+        X, sensitive = take_sensitive(X, columns, sensitive_features)
+        y, sensitive, sample_weight = map(inputs.local, (y, sensitive, sample_weight))
         inputs.require_same_index(
             X=X,
             y=y,
@@ -137,7 +141,7 @@ class Rows:
         )
         target: NDArray[Any]
         if regression:
-            target = inputs.as_float_column(y, "y")
+            target = inputs.column_of_values(y)
         elif labels is not None:
             target = labels.encode(y)
         else:
@@ -148,11 +152,14 @@ class Rows:
             groups = Groups(scheme, scheme.encode(sensitive))
         else:
             groups = Groups.from_sensitive(sensitive, missing=missing, min_count=min_count)
+        if features is not None:
+            X = features(X)
+        lazy = inputs.is_lazy(X)
         n = len(target) if lazy else inputs.number_of_rows(X)
         inputs.check_lengths(n, y=target, sensitive_features=groups.codes)
         weight = inputs.as_sample_weight(sample_weight, n)
         rows = cls(X, np.asarray(target, dtype=np.float64), groups, weight, labels)
-        if weight is None or (weight > 0).all():
+        if weight is None or lazy or (weight > 0).all():
             return rows
         return rows.take(np.flatnonzero(weight > 0))
 
@@ -187,13 +194,9 @@ class Rows:
             return None if column is None else column[at]
 
         position = np.arange(len(self)) if self.position is None else self.position
-
-        X = self.X
-        if X is not None:
-            X = X.take(at) if hasattr(X, "n_parts") else inputs.take_rows(X, at)
         return replace(
             self,
-            X=X,
+            X=None if self.X is None else inputs.take_rows(self.X, at),
             y=picked(self.y),
             groups=self.groups.take(at),
             weight=picked(self.weight),

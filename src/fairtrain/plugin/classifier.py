@@ -273,14 +273,14 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         memory = self._remembered()
         rows = memory.rows
         assert rows.y is not None
-        families = self._families()
-        table = RateTable(self.constraints_, rows.y, rows.groups, rows.weight)
+        table = RateTable.comparing(self.constraints_, rows.y, rows.groups, rows.weight)
+        families = [cells.family for cells in table.cells]
         scored = scored_rows(
             families,
             memory.scores,
             2 * memory.scores.outcome - 1,
             table,
-            _effective(families, rows),
+            table.effective,
             rows.weight,
         )
         settings = RuleSettings(self.mixing, self.aim, self.confidence)
@@ -523,17 +523,3 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
 def _name(model: Any) -> str:
     last = model.steps[-1][1] if hasattr(model, "steps") else model
     return type(last).__name__
-
-
-def _effective(families: Sequence[RateFamily], rows: Rows) -> Floats:
-    """Effective rows of every cell (Kish)."""
-    assert rows.y is not None
-    weight = np.ones(len(rows)) if rows.weight is None else rows.weight
-    found = []
-    for family in families:
-        own = family.parent[rows.groups.codes]
-        inside = np.asarray(family.rate.mask(rows.y), dtype=bool)
-        total = np.bincount(own[inside], weight[inside], len(family.scheme))
-        squares = np.bincount(own[inside], weight[inside] ** 2, len(family.scheme))
-        found.append(np.divide(total**2, squares, out=np.zeros(len(total)), where=squares > 0))
-    return np.concatenate(found)

@@ -183,7 +183,8 @@ def _corrected(
         spread = np.linspace(0, len(rows.gain) - 1, _COARSE).astype(np.int64)
         values = solve_dual(problem.take(spread)).values
     if lot:  # a step that sharp is hard to solve from afar
-        values = solve_dual(replace(problem, temperature=TEMPERATURE), values).values
+        first = replace(problem, temperature=TEMPERATURE)
+        values = solve_dual(first, values, iterations=300).values
     for _ in range(CORRECTIONS):
         solution = solve_dual(problem, values, iterations=300 if lot else 100)
         values, price = solution.values, solution.pull()
