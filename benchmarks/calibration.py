@@ -36,7 +36,7 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.neural_network import MLPClassifier
 
 from fairtrain import GroupFairnessCalibrator, Multicalibrator, calibration_audit
-from fairtrain.calibration.errors import smooth_ece
+from fairtrain.calibration.audit.errors import smooth_ece
 
 CLIP = 1e-6
 DISTORTIONS = ("additive", "own", "one", "nonlinear")

@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 from fairtrain import GroupFairnessCalibrator
 from fairtrain.calibration.cells import as_logits, gather
-from fairtrain.calibration.maps import PLAIN_METHODS
+from fairtrain.calibration.maps.plain import PLAIN_METHODS
 from fairtrain.datasets import MiscalibratedData, make_miscalibrated
 from fairtrain.exceptions import (
     InvalidDataError,

@@ -209,3 +209,16 @@ def drawn(X: Any) -> Any:
 @parametrize_with_checks([Supplied(LogisticRegression(), cv=2, random_state=0)])
 def test_check_estimator(estimator: Supplied, check: Any) -> None:
     check(estimator)
+
+
+def test_decisions_and_outcomes_are_two_things() -> None:
+    X, y, group = rows(900)
+    model = CalibratedFairClassifier(LogisticRegression(), cv=2, random_state=0)
+    model.fit(X, y, sensitive_features=group)
+    outcome = model.outcome_proba(X, sensitive_features=group)
+    np.testing.assert_array_equal(model.predict_proba(X, sensitive_features=group), outcome)
+    decided = model.predict(X, sensitive_features=group)
+    np.testing.assert_array_equal(decided == 1, outcome[:, 1] > 0.5)
+    np.testing.assert_array_equal(
+        model.decision_proba(X, sensitive_features=group), np.eye(2)[decided]
+    )

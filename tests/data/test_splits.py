@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairtrain.data.splits import RowSplit, split_rows
+from fairtrain.data.splits import RowSplit, split_rows, stratified_folds
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 
@@ -107,3 +107,17 @@ def test_which_row_certifies_does_not_depend_on_its_place() -> None:
         chosen[found.certification] += 1
     assert (chosen / 300).min() > 0.08
     assert (chosen / 300).max() < 0.34
+
+
+def test_folds_spread_every_cell_and_every_rare_label() -> None:
+    rng = np.random.RandomState(0)
+    y = np.r_[np.zeros(500, int), np.ones(100, int), [2, 2]]
+    codes = rng.randint(0, 4, len(y))
+    folds = stratified_folds((y, codes), 5, np.random.RandomState(1))
+    tests = [test for _, test in folds]
+    assert sorted(np.concatenate(tests).tolist()) == list(range(len(y)))
+    counts = np.array([np.bincount(y[test] * 4 + codes[test], minlength=12) for test in tests])
+    assert np.ptp(counts, axis=0).max() <= 1
+    assert sum(2 in y[test] for test in tests) == 2
+    for train, test in folds:
+        assert not np.intersect1d(train, test).size

@@ -41,7 +41,6 @@ from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
 from fairtrain.plotting.files import save_figure
 from fairtrain.report import FrontierChart, RunSummary
 from fairtrain.tradeoff import Chosen, ParetoFrontier, pareto_frontier
-from fairtrain.tradeoff.scoring import HeldRows
 
 __all__ = ["Sweep", "choose", "sweep", "swept"]
 
@@ -217,7 +216,7 @@ def _title(chosen: Chosen) -> str:
 
 
 def _with_baseline(frontier: ParetoFrontier, model: Any, prepared: Prepared) -> ParetoFrontier:
-    held = HeldRows(*prepared.rows.take(prepared.rows.split.steering))
+    held = frontier.scorer.read(*prepared.rows.take(prepared.rows.split.steering))
     return replace(frontier, baseline=frontier.scorer(model, held))
 
 

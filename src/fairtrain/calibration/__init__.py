@@ -11,7 +11,7 @@ from fairtrain.calibration.multicalibration import Multicalibrator
 from fairtrain.calibration.thresholds import GroupThresholds, threshold_effects
 
 # The only module here that needs PyTorch.
-_MODULES = {"TemperatureScaling": "fairtrain.calibration.temperature"}
+_MODULES = {"TemperatureScaling": "fairtrain.calibration.maps.temperature"}
 
 __all__ = [
     "CalibratedFairClassifier",

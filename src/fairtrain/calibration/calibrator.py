@@ -13,25 +13,26 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain.calibration.cells import CLIP, Cells, as_logits, gather
-from fairtrain.calibration.fingerprint import fingerprint, remember
-from fairtrain.calibration.fitting import (
+from fairtrain.calibration.cells import CLIP, Cells
+from fairtrain.calibration.fingerprint import fingerprint
+from fairtrain.calibration.intake import later_scores, logits_of, read_scored
+from fairtrain.calibration.maps.assignment import (
     METHODS,
     Assignment,
     assign,
     choose_methods,
     log_loss_and_gap,
 )
-from fairtrain.calibration.multiclass import (
+from fairtrain.calibration.maps.multiclass import (
     MulticlassMaps,
-    check_probabilities,
     fit_multiclass,
 )
-from fairtrain.calibration.parents import Parents, compare_with_parents, find_parents
-from fairtrain.calibration.score_test import adjusted
+from fairtrain.calibration.maps.parents import Parents, compare_with_parents, find_parents
+from fairtrain.calibration.significance import adjusted
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups, GroupScheme
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupWarning
+from fairtrain.data.groups import Groups, GroupScheme, Missing
+from fairtrain.data.rows import Rows
+from fairtrain.exceptions import InvalidParameterError, UnseenGroupWarning
 
 if TYPE_CHECKING:
     from fairtrain.calibration.distillation import DistilledCalibrator
@@ -103,6 +104,9 @@ class GroupFairnessCalibrator(BaseEstimator):
         and ``gap_after`` (mean probability minus event rate), ``log_loss_before`` and
         ``log_loss_after``, and ``warning``, in words. The test reports; under the default method
         shrinkage chooses the map.
+    fingerprint_ : int or None
+        One number by which an audit that is given this calibrator knows the rows of the fit again;
+        None beyond a million rows, and for several classes.
 
     Notes
     -----
@@ -128,7 +132,7 @@ class GroupFairnessCalibrator(BaseEstimator):
         fallback: str | None = None,
         alpha: float = 0.05,
         scale: str = "probability",
-        missing: str = "error",
+        missing: Missing = "error",
         positive_label: Any = None,
         cv: int = 5,
         random_state: Any = None,
@@ -169,37 +173,35 @@ class GroupFairnessCalibrator(BaseEstimator):
             If rows or settings cannot be used.
         """
         self._check_settings()
-        values = inputs.as_features(scores)
-        groups = Groups.from_sensitive(
+        rows = read_scored(
+            scores,
+            y,
             sensitive_features,
-            missing=self.missing,  # type: ignore[arg-type]
+            sample_weight,
+            scale=self.scale,
+            positive_label=self.positive_label,
+            missing=self.missing,
             min_count=self.min_group_size,
-            like=scores if inputs.has_index(scores) else y,
         )
-        n = inputs.number_of_rows(values)
-        inputs.check_lengths(n, y=y, sensitive_features=groups.codes)
-        weight = inputs.as_sample_weight(sample_weight, n)
-        self._check_group_methods(groups.scheme)
-        rng = np.random.default_rng(_seed(self.random_state))
-        if np.ndim(values) == 2 and np.shape(values)[1] > 2:
-            self._fit_classes(np.asarray(values), y, groups, weight)
+        assert rows.labels is not None
+        self._check_group_methods(rows.groups.scheme)
+        self.scheme_: GroupScheme = rows.groups.scheme
+        self.classes_, self._labels = rows.labels.classes, rows.labels
+        if rows.score is None:
+            self._fit_classes(rows)
         else:
-            self._fit_binary(self._one_column(values), y, groups, weight, rng)
+            self._fit_binary(rows)
         return self
 
-    def _fit_binary(
-        self, x: Floats, y: Any, groups: Groups, weight: Floats | None, rng: np.random.Generator
-    ) -> None:
-        target, labels = inputs.scored_target(y, self.positive_label)
-        size, codes = len(groups), groups.codes
-        cells = gather(x, target, codes, size, weight)
-        parents = find_parents(groups.scheme)
+    def _fit_binary(self, rows: Rows) -> None:
+        groups, rng = rows.groups, np.random.default_rng(_seed(self.random_state))
+        cells, parents = Cells.of(rows), find_parents(groups.scheme)
         test = compare_with_parents(cells, parents, rng)
-        methods = self._methods(x, target, groups, weight, rng)
+        methods = self._methods(rows, rng)
         p_adjusted = adjusted(test.p_value)
         small = groups.counts < self.min_group_size
         plain = np.array([m != "hierarchical" for m in methods])
-        nobody = np.zeros(size, dtype=bool)
+        nobody = np.zeros(len(groups), dtype=bool)
         empty = cells.sums(cells.weight) == 0
         inherits = {
             "global": plain & (small if self.fallback == "global" else nobody) | (plain & empty),
@@ -210,42 +212,27 @@ class GroupFairnessCalibrator(BaseEstimator):
         self._maps: Assignment | MulticlassMaps = assign(
             cells, groups.scheme, methods, parents, inherits
         )
-        self.scheme_: GroupScheme = groups.scheme
-        self.classes_ = np.sort(labels)
-        self._positive = int(self.classes_[1] == labels[1])
-        self._remember(x, target, codes)
+        self.fingerprint_: int | None = None
+        if len(rows) <= _MOST_ROWS_REMEMBERED:
+            assert rows.y is not None
+            self.fingerprint_ = fingerprint(self._maps(rows.X, groups.codes), rows.y)
         self.group_report_ = self._report(groups, cells, parents, test.statistic, test.p_value)
 
-    def _remember(self, x: Floats, y: NDArray[np.int8], codes: Codes) -> None:
-        """Keep one number by which an audit knows the calibrated scores of these rows again."""
-        self._fingerprints: tuple[int, ...] = ()
-        if len(x) <= _MOST_ROWS_REMEMBERED:
-            self._fingerprints = (fingerprint(self._maps(x, codes), y),)
-            remember(self)
-
-    def _fit_classes(self, scores: Floats, y: Any, groups: Groups, weight: Floats | None) -> None:
+    def _fit_classes(self, rows: Rows) -> None:
         if self.fallback is not None or self.group_methods or self.method == "auto":
             raise InvalidParameterError(
                 "fallback, group_methods and method='auto' are for two classes; leave them out."
             )
-        labels = inputs.as_vector(y, "y")
-        self.classes_, target = np.unique(labels, return_inverse=True)
-        if len(self.classes_) != scores.shape[1]:
-            raise InvalidDataError(
-                f"scores have {scores.shape[1]} columns but y has {len(self.classes_)} classes; "
-                "pass one column for each class, sorted."
-            )
-        logits = check_probabilities(scores, self.scale)
-        self._maps = fit_multiclass(logits, target, groups, weight, self.method)
-        self.scheme_ = groups.scheme
-        self._positive = 1
-        after = self._maps(logits, groups.codes)
-        own = np.arange(len(target)), target
-        w = np.ones(len(target)) if weight is None else weight
+        self._maps = fit_multiclass(rows, self.method)
+        self.fingerprint_ = None
+        groups = rows.groups
+        assert rows.y is not None
+        own = np.arange(len(rows)), rows.y.astype(np.int64)
+        w = np.ones(len(rows)) if rows.weight is None else rows.weight
         total = np.bincount(groups.codes, w, len(groups))
         losses = [
             np.bincount(groups.codes, -w * np.log(np.maximum(q[own], CLIP)), len(groups)) / total
-            for q in (np.exp(logits), after)
+            for q in (np.exp(rows.X), self._maps(rows.X, groups.codes))
         ]
         self.group_report_ = pd.DataFrame(
             {
@@ -284,24 +271,13 @@ class GroupFairnessCalibrator(BaseEstimator):
         UnseenGroupWarning
         """
         check_is_fitted(self)
-        if sensitive_features is None:
-            raise InvalidDataError(
-                "transform needs sensitive_features: the map depends on the group. "
-                "distill(X, scores, ...) makes one that does not."
-            )
-        values = inputs.as_features(scores)
-        codes = self.scheme_.encode(
-            sensitive_features, unseen="ignore", like=scores if inputs.has_index(scores) else None
-        )
-        inputs.check_lengths(inputs.number_of_rows(values), sensitive_features=codes)
-        if isinstance(self._maps, MulticlassMaps):
-            if np.ndim(values) != 2 or np.shape(values)[1] != len(self.classes_):
-                raise InvalidDataError(f"scores must have {len(self.classes_)} columns, as in fit.")
-            return self._maps(check_probabilities(np.asarray(values), self.scale), codes)
-        x = self._one_column(values)
+        later_scores(scores, sensitive_features)
+        x = logits_of(scores, self.scale, self._labels)
+        codes = self.scheme_.encode(sensitive_features, unseen="ignore")
+        inputs.check_lengths(len(x), sensitive_features=codes)
         found = self._maps(x, codes)
         strange = codes < 0
-        if strange.any():
+        if strange.any() and isinstance(self._maps, Assignment):
             found[strange] = self._inherited(x[strange], sensitive_features, strange)
         return found
 
@@ -352,36 +328,12 @@ class GroupFairnessCalibrator(BaseEstimator):
             return self._maps(x, np.full(len(x), -1))
         return self._maps.hierarchical.inherited(x, np.stack(levels, axis=1))
 
-    def _one_column(self, values: Any) -> Floats:
-        array = np.asarray(values)
-        if array.ndim == 2 and array.shape[1] == 2:
-            if self.scale == "logit":
-                raise InvalidDataError("scores must be one column of logits, got two columns.")
-            array = array[:, getattr(self, "_positive", 1)]
-        return as_logits(array, self.scale)
-
-    def _methods(
-        self,
-        x: Floats,
-        y: NDArray[Any],
-        groups: Groups,
-        weight: Floats | None,
-        rng: np.random.Generator,
-    ) -> list[str]:
+    def _methods(self, rows: Rows, rng: np.random.Generator) -> list[str]:
         named = dict(self.group_methods or {})
-        methods = [named.get(name, self.method) for name in groups.names]
+        methods = [named.get(name, self.method) for name in rows.groups.names]
         if "auto" not in methods:
             return methods
-        chosen = choose_methods(
-            x,
-            y,
-            groups.codes,
-            weight,
-            groups.scheme,
-            folds=self.cv,
-            min_group_size=self.min_group_size,
-            rng=rng,
-        )
+        chosen = choose_methods(rows, folds=self.cv, min_group_size=self.min_group_size, rng=rng)
         return [c if m == "auto" else m for m, c in zip(methods, chosen, strict=True)]
 
     def _report(
@@ -448,12 +400,6 @@ class GroupFairnessCalibrator(BaseEstimator):
                     f"group_methods names the group {name!r}, which is not among "
                     f"{list(scheme.names)[:12]}."
                 )
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore, and let audits know this calibrator again."""
-        super().__setstate__(state)
-        if hasattr(self, "_fingerprints"):
-            remember(self)
 
 
 def _seed(random_state: Any) -> Any:

@@ -12,6 +12,7 @@ from scipy.special import logit
 from fairtrain.data.groups import group_sums
 from fairtrain.data.inputs import as_float_column
 from fairtrain.data.partition import compress
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["CLIP", "Cells", "as_logits", "gather"]
@@ -52,6 +53,12 @@ class Cells:
     events: Floats
     squares: Floats
     size: int
+
+    @classmethod
+    def of(cls, rows: Rows) -> Cells:
+        """Sums of rows whose ``X`` holds logits; see :func:`gather`."""
+        assert rows.y is not None
+        return gather(rows.X, rows.y, rows.groups.codes, len(rows.groups), rows.weight)
 
     def sums(self, values: Floats) -> Floats:
         """Sum of a value of each cell in every group, shape (G,)."""

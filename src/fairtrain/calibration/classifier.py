@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import StratifiedKFold, check_cv
-from sklearn.utils import Tags, get_tags
+from sklearn.model_selection import check_cv
+from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.data import inputs
+from fairtrain.data.labels import LabelCoding
+from fairtrain.data.rows import Rows, take_sensitive
+from fairtrain.data.splits import stratified_folds
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["CalibratedFairClassifier"]
@@ -40,7 +44,7 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         Columns of ``X`` that hold the sensitive features: read at ``fit`` and at ``predict``, and
         dropped before the estimator sees ``X``. Alternatively pass the values to each call.
     random_state : int, RandomState or None
-        Shuffles the folds, if ``cv`` is a number.
+        Draws the folds, over groups and labels, if ``cv`` is a number.
 
     Attributes
     ----------
@@ -108,33 +112,33 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         -------
         self
         """
-        X, sensitive = self._take_sensitive(inputs.as_features(X), sensitive_features)
-        inputs.check_features(self, X, reset=True)
-        labels = inputs.column_of_labels(y)
-        inputs.require_same_index(
-            X=X, y=y, sensitive_features=sensitive, sample_weight=sample_weight
+        template = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
+        rows = Rows.read(
+            X,
+            y,
+            sensitive_features,
+            sample_weight,
+            columns=self.sensitive_features,
+            several_classes=True,
+            missing=template.missing,
+            min_count=template.min_group_size,
         )
-        columns = inputs.sensitive_columns(sensitive)
-        n = inputs.number_of_rows(X)
-        inputs.check_lengths(n, y=labels, **columns)
-        weight = inputs.as_sample_weight(sample_weight, n)
-        self.classes_ = np.unique(labels if weight is None else labels[weight > 0])
-        if len(self.classes_) < 2:
-            raise InvalidDataError(
-                f"y must hold at least two classes, found 1 class: {self.classes_.tolist()}."
-            )
-        scores = self._held_out_scores(X, labels, weight)
-        calibrator = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
-        self.calibrator_ = clone(calibrator)
+        inputs.check_features(self, rows.X, reset=True)
+        target, coding = LabelCoding.read(rows.targets, several=True)  # of rows that count
+        rows = replace(rows, y=target.astype(np.float64), labels=coding)
+        self.classes_ = coding.classes
+        weight = inputs.as_sample_weight(sample_weight, inputs.number_of_rows(X))
+        scores = self._held_out_scores(rows, weight)
+        self.calibrator_ = clone(template)
         if len(self.classes_) == 2:
             # Scores are those of the label that sorts last, whatever counts as favourable.
             self.calibrator_.set_params(positive_label=self.classes_[1], scale="probability")
             scores = scores[:, 1]
-        self.calibrator_.fit(scores, labels, columns, weight)
+        self.calibrator_.fit(scores, rows.targets, rows.groups, rows.weight)
         return self
 
-    def _held_out_scores(self, X: Any, y: NDArray[Any], weight: Floats | None) -> Floats:
-        """Scores of rows by fits without them; sets ``estimator_``."""
+    def _held_out_scores(self, rows: Rows, weight: Floats | None) -> Floats:
+        """Scores of rows by fits without them; sets ``estimator_``. Weights are of all rows."""
         if isinstance(self.estimator, FrozenEstimator):
             self.estimator_ = self.estimator
             known = np.asarray(self.estimator.classes_)
@@ -143,49 +147,49 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
                     f"the fitted estimator knows {known.tolist()}, y holds "
                     f"{self.classes_.tolist()}; pass rows of all its classes."
                 )
-            return np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
-        counted = np.arange(len(y)) if weight is None else np.flatnonzero(weight > 0)
-        scores = np.full((len(y), len(self.classes_)), 1 / len(self.classes_))
-        for train, test in self._folds(X, y, counted):
-            model = self._fitted(X, y, weight, train)
+            return np.asarray(self.estimator_.predict_proba(rows.X), dtype=np.float64)
+        scores = np.full((len(rows), len(self.classes_)), 1 / len(self.classes_))
+        for train, test in self._folds(rows, weight):
+            model = self._fitted(rows.take(train))
             scores[test] = 0.0
             at = np.searchsorted(self.classes_, model.classes_)
-            scores[np.ix_(test, at)] = model.predict_proba(inputs.take_rows(X, test))
-        self.estimator_ = self._fitted(X, y, weight, counted)
+            scores[np.ix_(test, at)] = model.predict_proba(inputs.take_rows(rows.X, test))
+        self.estimator_ = self._fitted(rows)
         return scores
 
-    def _folds(self, X: Any, y: NDArray[Any], counted: NDArray[np.int64]) -> Any:
-        """Positions of training and test rows; a number splits rows of weight above 0."""
-        if isinstance(self.cv, int | np.integer):
-            smallest = int(np.unique(y[counted], return_counts=True)[1].min())
-            if self.cv < 2:
-                raise InvalidParameterError(f"cv must be at least 2, got {self.cv!r}.")
-            if smallest < 2:
-                raise InvalidDataError(
-                    "a class of y has 1 row; held-out scores need at least two of each."
-                )
-            folds = StratifiedKFold(
-                min(int(self.cv), smallest), shuffle=True, random_state=self.random_state
+    def _folds(self, rows: Rows, weight: Floats | None) -> Any:
+        """Positions of training and test rows."""
+        if not isinstance(self.cv, int | np.integer):
+            folds = check_cv(self.cv, rows.y, classifier=True).split(rows.X, rows.targets)
+            if weight is None or hasattr(self.cv, "split"):
+                return folds
+            # Folds that are listed count all rows: translate, and leave those of weight 0 out.
+            at = np.where(weight > 0, np.cumsum(weight > 0) - 1, -1)
+            return ([at[part][at[part] >= 0] for part in fold] for fold in folds)
+        assert rows.y is not None
+        smallest = int(np.bincount(rows.y.astype(np.int64)).min())
+        if self.cv < 2:
+            raise InvalidParameterError(f"cv must be at least 2, got {self.cv!r}.")
+        if smallest < 2:
+            raise InvalidDataError(
+                "a class of y has 1 row; held-out scores need at least two of each."
             )
-            pairs = folds.split(np.zeros(len(counted)), y[counted])
-            return ((counted[train], counted[test]) for train, test in pairs)
-        return check_cv(self.cv, y, classifier=True).split(X, y)
+        return stratified_folds(
+            (rows.y, rows.groups.codes),
+            min(int(self.cv), smallest),
+            check_random_state(self.random_state),
+        )
 
-    def _fitted(
-        self, X: Any, y: NDArray[Any], weight: Floats | None, rows: NDArray[np.int64]
-    ) -> Any:
-        if weight is not None:
-            rows, weight = rows[weight[rows] > 0], weight[rows[weight[rows] > 0]]
-        X, y = inputs.take_rows(X, rows), y[rows]
+    def _fitted(self, rows: Rows) -> Any:
         model = clone(self.estimator)
         if self.random_state is not None and model.get_params().get("random_state", 0) is None:
             model.set_params(random_state=self.random_state)
-        if weight is not None and has_fit_parameter(model, "sample_weight"):
-            return model.fit(X, y, sample_weight=weight)
-        return model.fit(X, y)
+        if rows.weight is not None and has_fit_parameter(model, "sample_weight"):
+            return model.fit(rows.X, rows.targets, sample_weight=rows.weight)
+        return model.fit(rows.X, rows.targets)
 
-    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
-        """Calibrated probabilities.
+    def outcome_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
+        """Calibrated P(y | x, group).
 
         Parameters
         ----------
@@ -202,22 +206,33 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         Raises
         ------
         InvalidDataError
-            If sensitive features are missing.
+            If sensitive features are missing, or carry another index than ``X``.
         """
         check_is_fitted(self)
-        X, sensitive = self._take_sensitive(inputs.as_features(X), sensitive_features)
+        X, sensitive = take_sensitive(
+            inputs.as_features(X), self.sensitive_features, sensitive_features
+        )
         inputs.check_features(self, X, reset=False)
         if sensitive is None:
             raise InvalidDataError(
                 "predict needs sensitive_features: the map depends on the group. Pass them, or "
                 "name columns of X in the constructor."
             )
+        inputs.require_same_index(X=X, sensitive_features=sensitive)
         scores = np.asarray(self.estimator_.predict_proba(X), dtype=np.float64)
-        columns = inputs.sensitive_columns(sensitive, like=X)
         if len(self.classes_) > 2:
-            return np.asarray(self.calibrator_.transform(scores, columns))
-        positive = self.calibrator_.transform(scores[:, 1], columns)
+            return np.asarray(self.calibrator_.transform(scores, sensitive))
+        positive = self.calibrator_.transform(scores[:, 1], sensitive)
         return np.stack([1 - positive, positive], axis=1)
+
+    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
+        """:meth:`outcome_proba`: the most probable label is the one that ``predict`` gives."""
+        return self.outcome_proba(X, sensitive_features=sensitive_features)
+
+    def decision_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
+        """Chance of each decision, shape (n, K): 0 or 1, as nothing is drawn by lot."""
+        proba = self.predict_proba(X, sensitive_features=sensitive_features)
+        return np.asarray(np.eye(len(self.classes_))[np.argmax(proba, axis=1)])
 
     def predict(self, X: Any, *, sensitive_features: Any = None) -> NDArray[Any]:
         """Most probable label of each row, shape (n,)."""
@@ -228,18 +243,10 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
     ) -> float:
         """Accuracy."""
+        inputs.require_same_index(X=X, y=y, sample_weight=sample_weight)
         hit = self.predict(X, sensitive_features=sensitive_features) == inputs.as_vector(y, "y")
-        return float(np.average(hit, weights=sample_weight))
-
-    def _take_sensitive(self, X: Any, sensitive_features: Any) -> tuple[Any, Any]:
-        if self.sensitive_features is None:
-            return X, sensitive_features
-        if sensitive_features is not None:
-            raise InvalidParameterError(
-                "sensitive_features was given twice: to the constructor, as columns of X, and to "
-                "the call. Leave one out."
-            )
-        return inputs.drop_columns(X, self.sensitive_features)
+        weight = inputs.as_sample_weight(sample_weight, len(hit))
+        return float(np.average(hit, weights=weight))
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Route: groups and weights come here, the estimator is fitted by this class."""

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import KFold
+from sklearn.utils import check_random_state
 
-from fairtrain.calibration.binning import make_cells
+from fairtrain.calibration.audit.binning import make_cells
+from fairtrain.calibration.audit.errors import measures_of
 from fairtrain.calibration.cells import CLIP, as_logits, gather
-from fairtrain.calibration.errors import measures_of
-from fairtrain.calibration.maps import fit_platt
+from fairtrain.calibration.maps.plain import fit_platt
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
+from fairtrain.data.splits import stratified_folds
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["DistilledCalibrator", "distill"]
@@ -142,38 +143,42 @@ def distill(
     """
     if not cv >= 2:
         raise InvalidParameterError(f"cv must be at least 2, got {cv!r}.")
-    like = X if inputs.has_index(X) else y
-    columns = inputs.sensitive_columns(sensitive_features, like=like)
-    scale = getattr(calibrator, "scale", "probability")
-    target, _ = inputs.binary_target(y, getattr(calibrator, "positive_label", None))
-    x = as_logits(scores, scale)
-    inputs.check_lengths(len(x), X=X, y=target, **columns)
-    if len(x) < 10 * cv:
-        raise InvalidDataError(f"{len(x)} rows are too few for {cv} folds; pass more.")
-    table, groups = _table(X, x), Groups.from_sensitive(columns, missing="group")
+    inputs.require_same_index(X=X, scores=scores, y=y, sensitive_features=sensitive_features)
+    columns = inputs.sensitive_columns(sensitive_features)
+    scale, values = getattr(calibrator, "scale", "probability"), inputs.as_vector(scores, "scores")
+    x = as_logits(values, scale)
+    inputs.check_lengths(len(x), X=X)
+    table = _table(X, x)
+    rows = Rows.read(
+        table,
+        y,
+        columns,
+        positive_label=getattr(calibrator, "positive_label", None),
+        missing="group",
+    )
+    assert rows.y is not None
+    if len(rows) < 10 * cv:
+        raise InvalidDataError(f"{len(rows)} rows are too few for {cv} folds; pass more.")
     seed = random_state if isinstance(random_state, int) else None
     model = HistGradientBoostingRegressor(random_state=seed) if estimator is None else estimator
-    aware = calibrator.transform(scores, columns)
-    found = {name: np.empty(len(x)) for name in ("group-aware", "distilled", "global")}
-    found["group-aware"][:] = aware
-    folds = KFold(cv, shuffle=True, random_state=random_state)
-    everyone = np.zeros(len(x), dtype=np.int64)
-    for train, test in folds.split(x):
-        refitted = clone(calibrator).fit(
-            _values(scores)[train], inputs.as_vector(y, "y")[train], _take(columns, train)
-        )
-        found["group-aware"][test] = refitted.transform(_values(scores)[test], _take(columns, test))
-        teacher = refitted.transform(_values(scores)[train], _take(columns, train))
+    aware = calibrator.transform(values, columns)
+    found = {name: np.empty(len(rows)) for name in ("group-aware", "distilled", "global")}
+    strata = (rows.groups.codes, rows.y)
+    folds = stratified_folds(strata, cv, check_random_state(random_state))
+    everyone = np.zeros(len(rows), dtype=np.int64)
+    for train, test in folds:
+        mine = _take(columns, train)
+        refitted = clone(calibrator).fit(values[train], rows.targets[train], mine)
+        found["group-aware"][test] = refitted.transform(values[test], _take(columns, test))
+        teacher = refitted.transform(values[train], mine)
         found["distilled"][test] = clone(model).fit(table[train], teacher).predict(table[test])
-        shared = fit_platt(gather(x[train], target[train], everyone[train], 1))
+        shared = fit_platt(gather(x[train], rows.y[train], everyone[train], 1))
         found["global"][test] = shared(x[test], everyone[test])
-    report = pd.DataFrame(
-        [{"map": name, **_errors(q, target, groups)} for name, q in found.items()]
-    )
+    report = pd.DataFrame([{"map": name, **_errors(q, rows)} for name, q in found.items()])
     by_map = report.set_index("map")["mean_error"]
     gain = by_map["global"] - by_map["group-aware"]
     recovered = float((by_map["global"] - by_map["distilled"]) / gain) if gain > 0 else 0.0
-    revealed = _revealed(table, groups, folds, seed)
+    revealed = _revealed(rows, folds, seed)
     return DistilledCalibrator(
         report=report,
         revealed=revealed,
@@ -182,10 +187,6 @@ def distill(
         _model=clone(model).fit(table, aware),
         _scale=scale,
     )
-
-
-def _values(scores: Any) -> NDArray[Any]:
-    return inputs.as_vector(scores, "scores")
 
 
 def _take(columns: inputs.Columns, rows: NDArray[Any]) -> inputs.Columns:
@@ -203,7 +204,9 @@ def _table(X: Any, x: Floats) -> Floats:
     return np.asarray(features)
 
 
-def _errors(q: Floats, y: NDArray[np.int8], groups: Groups) -> dict[str, float]:
+def _errors(q: Floats, rows: Rows) -> dict[str, float]:
+    y, groups = rows.y, rows.groups
+    assert y is not None
     q = np.clip(q, CLIP, 1 - CLIP)
     order = np.lexsort((q, groups.codes))
     cells = make_cells(q[order], y[order], groups.codes[order], len(groups), 10)
@@ -216,19 +219,22 @@ def _errors(q: Floats, y: NDArray[np.int8], groups: Groups) -> dict[str, float]:
     }
 
 
-def _revealed(table: Floats, groups: Groups, folds: KFold, seed: int | None) -> float:
+def _revealed(
+    rows: Rows, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], seed: int | None
+) -> float:
     """AUC of groups against the rest, weighted by rows, out of fold."""
-    codes = groups.codes
+    groups, codes = rows.groups, rows.groups.codes
     common = np.flatnonzero(groups.counts >= 30)
     if len(common) < 2:
         return 0.5
     kept = np.isin(codes, common)
-    table, codes = table[kept], codes[kept]
     proba = np.zeros((len(codes), len(common)))
-    for train, test in folds.split(codes):
+    for outside, inside in folds:
+        train, test = outside[kept[outside]], inside[kept[inside]]
         model = HistGradientBoostingClassifier(max_iter=50, random_state=seed)
-        model.fit(table[train], codes[train])
+        model.fit(rows.X[train], codes[train])
         at = np.searchsorted(common, model.classes_)
-        proba[np.ix_(test, at)] = model.predict_proba(table[test])
+        proba[np.ix_(test, at)] = model.predict_proba(rows.X[test])
+    codes, proba = codes[kept], proba[kept]
     areas = [roc_auc_score(codes == g, proba[:, i]) for i, g in enumerate(common)]
     return float(np.average(areas, weights=groups.counts[common]))

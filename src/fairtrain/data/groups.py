@@ -141,6 +141,15 @@ class GroupScheme:
         codes[strange] = -1
         return codes
 
+    def decode(self, codes: NDArray[np.int64]) -> Columns:
+        """Values of every column for rows of these groups: what :meth:`encode` reads back."""
+        found = {}
+        for name, levels, own in zip(self.columns, self.levels, self.level_codes.T, strict=True):
+            alike = len({type(level) for level in levels}) == 1
+            values = np.array(levels, dtype=None if alike else object)
+            found[name] = values[own[codes]]
+        return found
+
     def coarsen(self, columns: str | Sequence[str]) -> tuple[GroupScheme, NDArray[np.int64]]:
         """Merge groups that agree on some of the columns.
 

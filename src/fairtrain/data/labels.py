@@ -72,6 +72,10 @@ class LabelCoding:
         """
         array = inputs.column_of_labels(y)
         classes, numbers = np.unique(array, return_inverse=True)
+        if several and len(classes) < 2:
+            raise InvalidDataError(
+                f"y must hold at least two classes, found 1 class: {classes.tolist()}."
+            )
         if several and len(classes) > 2:
             if positive_label is not None:
                 raise InvalidParameterError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme, Missing
 from fairtrain.data.labels import LabelCoding
-from fairtrain.data.splits import RowSplit, split_rows
+from fairtrain.data.splits import Random, RowSplit, split_rows
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["Role", "Rows", "take_sensitive"]
@@ -186,6 +186,17 @@ class Rows:
         """The favourable label; None in regression."""
         return None if self.labels is None else self.labels.favourable
 
+    @property
+    def targets(self) -> NDArray[Any]:
+        """Labels as a person passed them, or values."""
+        assert self.y is not None
+        return self.y if self.labels is None else self.labels.decode(self.y)
+
+    @property
+    def sensitive(self) -> inputs.Columns:
+        """Sensitive columns by name, with their values."""
+        return self.groups.scheme.decode(self.groups.codes)
+
     def take(self, rows: Any) -> Self:
         """Keep only some rows, given by position; the split goes."""
         at = np.asarray(rows)
@@ -211,7 +222,7 @@ class Rows:
         *,
         validation_fraction: float | None,
         certification_fraction: float | None,
-        random_state: np.random.RandomState,
+        random_state: Random,
         strata: NDArray[Any] | None = None,
     ) -> Self:
         """Say which rows train, steer and certify.
@@ -220,7 +231,7 @@ class Rows:
         ----------
         validation_fraction, certification_fraction : float in [0, 1) or None
             Shares of the rows that steer and that certify.
-        random_state : RandomState
+        random_state : RandomState or Generator
             Source of chance.
         strata : ndarray of int, shape (n,), optional
             What is kept in proportion beside groups; class numbers by default.

@@ -1,7 +1,8 @@
-"""Train, steer, certify: three sets of rows, split by group and label."""
+"""Train, steer, certify, and folds: rows divided so that groups and labels stay in proportion."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 __all__ = ["RowSplit", "split_rows", "stratified_folds"]
 
 Rows = NDArray[np.int64]
+Random = np.random.RandomState | np.random.Generator
 
 _GOLDEN_RATIO = 0.6180339887498949
 
@@ -32,7 +34,7 @@ def split_rows(
     *,
     validation_fraction: float | None,
     certification_fraction: float | None,
-    random_state: np.random.RandomState,
+    random_state: Random,
 ) -> RowSplit:
     """Split rows so that every group and label is spread over the three parts in proportion.
 
@@ -44,7 +46,7 @@ def split_rows(
         Labels, 0 or 1, or class numbers.
     validation_fraction, certification_fraction : float in [0, 1) or None
         Shares of the rows that steer and that certify; the rest trains.
-    random_state : RandomState
+    random_state : RandomState or Generator
         Source of chance.
 
     Raises
@@ -65,9 +67,7 @@ def split_rows(
     if steer == certify == 0:
         none = np.empty(0, dtype=np.int64)
         return RowSplit(np.arange(n), none, none)
-    labels = y.astype(np.int64)
-    cells = codes.astype(np.int64) * (int(labels.max()) + 1) + labels
-    order = np.lexsort((random_state.permutation(n), cells))
+    order = _by_cell((codes, y), random_state)
     # Steps of the golden ratio fill [0, 1) evenly over any run of consecutive rows, hence in every
     # cell; which row of a cell gets which place is random.
     place = np.empty(n)
@@ -88,31 +88,51 @@ def split_rows(
 
 
 def stratified_folds(
-    codes: NDArray[Any], y: NDArray[Any], n_folds: int, *, random_state: np.random.RandomState
+    strata: Sequence[NDArray[Any]], folds: int, random_state: Random
 ) -> list[tuple[Rows, Rows]]:
-    """Spread every group and label over folds of nearly equal size.
+    """Divide rows into folds over which every cell of the strata is spread in proportion.
 
     Parameters
     ----------
-    codes, y : ndarray of int, shape (n,)
-        Group and label of each row.
-    n_folds : int
-        Number of folds K.
-    random_state : RandomState
+    strata : sequence of ndarray of int, shape (n,)
+        Such as groups and class numbers. The first is spread most evenly: what occurs in it at
+        least twice is in two folds or more.
+    folds : int
+        How many, at least 2.
+    random_state : RandomState or Generator
         Source of chance.
 
     Returns
     -------
-    list of K pairs (training, held-out) of row numbers, each ascending
+    list of (training, test)
+        Positions of the rows outside and inside each fold, ascending.
+
+    Raises
+    ------
+    InvalidDataError
+        If there are fewer rows than folds.
+
+    Examples
+    --------
+    >>> y = np.array([0, 0, 0, 0, 1, 1])
+    >>> folds = stratified_folds([y], 2, np.random.RandomState(0))
+    >>> [y[test].tolist() for _, test in folds]
+    [[0, 0, 1], [0, 0, 1]]
     """
-    n = len(codes)
-    if n < n_folds:
-        raise InvalidDataError(f"{n} rows cannot make {n_folds} folds; pass more rows.")
-    cells = codes.astype(np.int64) * (int(y.max()) + 1) + y.astype(np.int64)
-    order = np.lexsort((random_state.permutation(n), cells))
-    fold = np.empty(n, dtype=np.int64)
-    fold[order] = np.arange(n) % n_folds
-    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]
+    if len(strata[0]) < folds:
+        raise InvalidDataError(
+            f"{len(strata[0])} rows cannot make {folds} folds; pass more rows or ask for fewer."
+        )
+    order = _by_cell(strata, random_state)
+    fold = np.empty(len(order), dtype=np.int64)
+    fold[order] = np.arange(len(order)) % folds
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(folds)]
+
+
+def _by_cell(strata: Sequence[NDArray[Any]], random_state: Random) -> Rows:
+    """Rows in the order of their cells, in random order within each."""
+    chance = random_state.permutation(len(strata[0]))
+    return np.lexsort((chance, *reversed([s.astype(np.int64) for s in strata])))
 
 
 def _checked_fraction(name: str, value: float | None) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fairtrain.calibration.cells import as_logits, gather
-from fairtrain.calibration.score_test import adjusted, score_test
+from fairtrain.calibration.significance import adjusted, score_test
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError

@@ -256,7 +256,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         self, rows: Rows, y: NDArray[np.int64], rng: np.random.RandomState
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         if isinstance(self.cv, int | np.integer):
-            return stratified_folds(rows.groups.codes, y, int(self.cv), random_state=rng)
+            return stratified_folds((rows.groups.codes, y), int(self.cv), rng)
         if hasattr(self.cv, "split"):
             made = list(self.cv.split(np.zeros((len(y), 1)), y))
         else:  # pairs of positions among the rows passed, some of which may be gone

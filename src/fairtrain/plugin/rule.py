@@ -32,6 +32,7 @@ _DRAWS = 400  # of the noise, for the expected gap; fixed, so that the same rows
 _SLACK = 5e-4  # of a rate: an excess that no rows could show
 _WORTH_A_LOT = 1e-3  # gain that a lot among ties must bring over a rule without one
 _DISTINCT = 0.5  # share of distinct scores below which rows count as tied
+_FEW = 100  # distinct scores: each then stands for many people, however few rows there are
 _SETTLED = 2e-4  # of a rate: corrections below this change nothing
 _DAMPED = 0.7  # share of a correction: whole ones swing where few rows lie near the threshold
 _LEAST_AIM = 0.2  # of a bound: aiming lower would buy what a constant gives
@@ -160,7 +161,8 @@ def _best(
 ) -> PricedRule:
     """Decide by threshold; by lot among people whose scores tie where no threshold keeps bounds."""
     rule = _corrected(bounds, rows, settings, start, lot=False)
-    tied = len(np.unique(rows.gain)) < _DISTINCT * len(rows.gain)
+    distinct = len(np.unique(rows.gain))
+    tied = distinct < max(_DISTINCT * len(rows.gain), _FEW)
     if not tied and (rule.excess <= _SLACK).all():
         return rule
     drawn = _corrected(bounds, rows, settings, start, lot=True)

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 
 from fairtrain._imports import require
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["Candidates", "candidates_of", "fit_candidate", "seeds_from"]
@@ -101,22 +102,16 @@ def candidates_of(
     return Candidates(moving, points, models, is_network)
 
 
-def fit_candidate(model: Any, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Any:
-    """Fit one model with as much of this as its ``fit`` takes."""
+def fit_candidate(model: Any, rows: Rows) -> Any:
+    """Fit one model with as much of the rows as its ``fit`` takes."""
     takes = inspect.signature(model.fit).parameters
-    given = {"sensitive_features": sensitive_features, "sample_weight": sample_weight}
-    if sample_weight is not None and "sample_weight" not in takes:
+    if rows.weight is not None and "sample_weight" not in takes:
         raise InvalidParameterError(f"{type(model).__name__}.fit takes no sample_weight.")
+    given: dict[str, Any] = {} if rows.weight is None else {"sample_weight": rows.weight}
     own = getattr(model, "sensitive_features", None) is not None
-    return model.fit(
-        X,
-        y,
-        **{
-            name: value
-            for name, value in given.items()
-            if name in takes and value is not None and not (own and name == "sensitive_features")
-        },
-    )
+    if "sensitive_features" in takes and not own:
+        given["sensitive_features"] = rows.sensitive
+    return model.fit(rows.X, rows.targets, **given)
 
 
 def _template(model: Any, options: Mapping[str, Any], moving: str) -> tuple[Any, bool]:

@@ -18,7 +18,8 @@ from fairtrain.constraints import as_constraints
 from fairtrain.exceptions import InvalidParameterError, NearConstantWarning, SameRowsWarning
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.tradeoff.dominance import dominated, hypervolume, knee
-from fairtrain.tradeoff.scoring import HeldRows, Score, Scorer
+from fairtrain.tradeoff.known import row_hashes
+from fairtrain.tradeoff.scoring import Score, Scorer
 
 __all__ = ["Chosen", "ParetoFrontier"]
 
@@ -254,9 +255,9 @@ class ParetoFrontier:
                 "metric='demographic_parity' or another constraint."
             )
         chosen = self.select(limit) if chosen is None else chosen
-        rows = HeldRows(X, y, sensitive_features, sample_weight)
+        rows = self.scorer.read(X, y, sensitive_features, sample_weight)
         # Hashes of a sample of the rows that trained and chose: all, or a good part, are found.
-        same = bool(self.known_rows & rows.hashes())
+        same = bool(self.known_rows & row_hashes(rows.X))
         if same:
             warnings.warn(
                 "some of these rows trained the models or chose the point, so they cannot certify "
@@ -264,9 +265,9 @@ class ParetoFrontier:
                 SameRowsWarning,
                 stacklevel=2,
             )
-        decided = rows.decide(chosen.model, self.scorer.classes)
+        decided = self.scorer.decided(chosen.model, rows)
         asked = as_constraints(list(self.scorer.metric), difference_bound=limit)
-        return self.scorer.report(decided, rows, "steering" if same else "certification", asked)
+        return self.scorer.report(decided, "steering" if same else "certification", asked)
 
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """Draw it; see :func:`fairtrain.plotting.plot_frontier`."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.groups import GroupScheme
+from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
@@ -23,14 +23,14 @@ from fairtrain.metrics.outcomes import report_on_classes
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, report_on
 from fairtrain.metrics.verdicts import RowsRole
 
-__all__ = ["PERFORMANCES", "HeldRows", "Score", "Scorer", "read_metric"]
+__all__ = ["PERFORMANCES", "Score", "Scorer", "read_metric"]
 
 Floats = NDArray[np.float64]
 
 PERFORMANCES = ("accuracy", "balanced_accuracy", "roc_auc")
 """Names that ``performance=`` takes."""
 
-_RESAMPLES, _SKETCH = 200, 128
+_RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Scorer:
         ``(y_true, y_pred, sensitive_features) -> float``.
     performance : str or callable
         One of :data:`PERFORMANCES`, or a function ``(y_true, y_pred) -> float``.
-    classes : ndarray of shape (C,)
-        Labels; with two of them the second is the favourable one.
+    labels : LabelCoding
+        Labels that were trained on.
     scheme : GroupScheme
-        The groups.
+        Groups that were trained on.
     confidence : float
         Level of the intervals.
     seed : int
@@ -69,7 +69,7 @@ class Scorer:
 
     metric: tuple[Constraint, ...] | Callable[[Any, Any, Any], float]
     performance: str | Callable[[Any, Any], float]
-    classes: NDArray[Any]
+    labels: LabelCoding
     scheme: GroupScheme
     confidence: float = 0.95
     seed: int = 0
@@ -93,36 +93,45 @@ class Scorer:
             return _name_of(self.metric).replace("_", " ")
         return ", ".join(dict.fromkeys(c.name.replace("_", " ") for c in self.metric)) + " gap"
 
-    def __call__(self, model: Any, rows: HeldRows) -> Score:
+    def read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> Rows:
+        """Read rows to score on: a label or group that training never saw raises."""
+        return Rows.read(
+            X, y, sensitive_features, sample_weight, scheme=self.scheme, labels=self.labels
+        )
+
+    def __call__(self, model: Any, rows: Rows) -> Score:
         """Score one model."""
-        decided = rows.decide(model, self.classes)
-        report = None if callable(self.metric) else self.report(decided, rows, "steering")
-        performance = self._performance(model, decided, rows)
-        if report is None:
-            assert callable(self.metric)
-            found = rows.ask(self.metric, self._labels(decided))
-            return Score(*performance, found, math.nan, math.nan, _constant(decided))
+        decided = self.decided(model, rows)
+        performance = self._performance(model, decided)
+        if callable(self.metric):
+            found = _asked(self.metric, rows, self._chosen_labels(decided))
+            return Score(*performance, found, math.nan, math.nan, _constant(decided.decisions))
+        report = self.report(decided, "steering")
         achieved, lower, upper = (
             max(getattr(result, name) for result in report.results)
             for name in ("achieved", "lower", "upper")
         )
         return Score(*performance, achieved, lower, upper, report.near_constant)
 
+    def decided(self, model: Any, rows: Rows) -> Rows:
+        """Add a model's decisions: the probability of each class by number, shape (n, C)."""
+        if hasattr(model, "decision_proba"):
+            shares = np.asarray(model.decision_proba(rows.X), dtype=np.float64)
+            columns = np.zeros((len(rows), len(self.labels.labels)))
+            columns[:, self.labels.encode(model.classes_)] = shares
+            return rows.decided(columns)
+        predicted = inputs.as_vector(model.predict(rows.X), "predictions")
+        return rows.decided(np.eye(len(self.labels.labels))[self.labels.encode(predicted)])
+
     def report(
-        self,
-        decided: Floats,
-        rows: HeldRows,
-        role: RowsRole,
-        constraints: Sequence[Constraint] | None = None,
+        self, decided: Rows, role: RowsRole, constraints: Sequence[Constraint] | None = None
     ) -> FairnessReport:
         """Report on decisions.
 
         Parameters
         ----------
-        decided : ndarray of shape (n, C)
-            Probability of deciding for each class.
-        rows : HeldRows
-            The rows.
+        decided : Rows
+            As :meth:`decided` makes them.
         role : {"certification", "steering", "training"}
             What they were used for.
         constraints : sequence of Constraint, optional
@@ -130,42 +139,33 @@ class Scorer:
         """
         asked = self.metric if constraints is None else tuple(constraints)
         assert not callable(asked)
-        target = rows.class_numbers(self.classes)
-        groups = Groups(self.scheme, rows.codes(self.scheme))
-        if len(self.classes) > 2:
+        decisions = decided.decisions
+        if decisions.shape[1] > 2:
             return report_on_classes(
-                target, decided, groups, rows.weight, asked, self.classes.tolist(),
-                rows=role, confidence=self.confidence,
+                _numbers(decided), decisions, decided.groups, decided.weight, asked,
+                self.labels.labels.tolist(), rows=role, confidence=self.confidence,
             )  # fmt: skip
-        data = Rows.judged(
-            target.astype(np.float64),
-            decided[:, 1],
-            groups,
-            rows.weight,
-            favourable=self.classes[1],
-        )
-        return report_on(data, asked, rows=role, confidence=self.confidence)
+        two = decided.decided(decisions[:, 1])
+        return report_on(two, asked, rows=role, confidence=self.confidence)
 
-    def _labels(self, decided: Floats) -> NDArray[Any]:
-        return np.asarray(self.classes[decided.argmax(axis=1)])
+    def _chosen_labels(self, decided: Rows) -> NDArray[Any]:
+        return self.labels.decode(decided.decisions.argmax(axis=1))
 
-    def _performance(
-        self, model: Any, decided: Floats, rows: HeldRows
-    ) -> tuple[float, float, float]:
-        n = len(decided)
-        weight = np.ones(n) if rows.weight is None else rows.weight
-        target = rows.class_numbers(self.classes)
+    def _performance(self, model: Any, decided: Rows) -> tuple[float, float, float]:
+        n, target, decisions = len(decided), _numbers(decided), decided.decisions
+        weight = np.ones(n) if decided.weight is None else decided.weight
         if callable(self.performance):
-            value = float(self.performance(rows.y, self._labels(decided)))
+            value = float(self.performance(decided.targets, self._chosen_labels(decided)))
             return value, math.nan, math.nan
         if self.performance == "accuracy":
-            right = cell_means(decided[np.arange(n), target], np.zeros(n, np.int64), 1, rows.weight)
+            hit = decisions[np.arange(n), target]
+            right = cell_means(hit, np.zeros(n, np.int64), 1, decided.weight)
             limits = wilson(right.mean, right.effective, self.confidence)
             return float(right.mean[0]), float(limits[0][0]), float(limits[1][0])
         if self.performance == "roc_auc":
-            measure = _auc_of(rows.scores(model, decided, self.classes), target)
+            measure = _auc_of(self._ranking(model, decided), target)
         else:
-            measure = _balanced_accuracy_of(decided, target)
+            measure = _balanced_accuracy_of(decisions, target)
         random = np.random.RandomState(self.seed)
         draws = [
             measure(weight * np.bincount(random.randint(0, n, n), minlength=n))
@@ -176,101 +176,16 @@ class Scorer:
         low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (math.nan,) * 2
         return measure(weight), float(low), float(high)
 
-
-class HeldRows:
-    """Rows that models are scored on.
-
-    Parameters
-    ----------
-    X, y : array-like of n rows
-        Features and labels.
-    sensitive_features
-        Who.
-    sample_weight : array-like of shape (n,), optional
-        Weights.
-    """
-
-    def __init__(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> None:
-        inputs.require_same_index(
-            X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
-        )
-        self.X = X
-        self.y = inputs.column_of_labels(y)
-        self.sensitive_features = sensitive_features
-        inputs.check_lengths(inputs.number_of_rows(X), y=self.y)
-        self.weight = inputs.as_sample_weight(sample_weight, len(self.y))
-
-    def codes(self, scheme: GroupScheme) -> NDArray[np.int64]:
-        """Groups of the rows; one that training never saw raises."""
-        codes: NDArray[np.int64] = scheme.encode(self.sensitive_features)
-        inputs.check_lengths(len(self.y), sensitive_features=codes)
-        return codes
-
-    def class_numbers(self, classes: NDArray[Any]) -> NDArray[np.int64]:
-        """Position of each row's label among the classes."""
-        inputs.require_known_labels(self.y, classes)
-        return _numbers(self.y, classes)
-
-    def ask(self, metric: Callable[..., float], decided: NDArray[Any]) -> float:
-        """Gap by a function of the user's, which may want the groups by name."""
-        kinds = inspect.signature(metric).parameters
-        who = kinds.get("sensitive_features")
-        if who is not None and who.kind is inspect.Parameter.KEYWORD_ONLY:
-            gap = float(metric(self.y, decided, sensitive_features=self.sensitive_features))
-        else:
-            gap = float(metric(self.y, decided, self.sensitive_features))
-        if gap < 0:
+    def _ranking(self, model: Any, decided: Rows) -> Floats:
+        """Score of the favourable label."""
+        if len(self.labels.labels) != 2:
             raise InvalidParameterError(
-                f"metric gave {gap:g}: a gap is 0 or more; take the absolute value."
-            )
-        return gap
-
-    def sketch(self) -> frozenset[int]:
-        """The smallest hashes of the rows: enough to know all, or a good part of them, again."""
-        return frozenset(sorted(self.hashes())[:_SKETCH])
-
-    def hashes(self) -> frozenset[int]:
-        """A number for every row, whatever its place and its index."""
-        X = self.X.detach().cpu().numpy() if hasattr(self.X, "detach") else self.X
-        X = X.toarray() if hasattr(X, "toarray") else X
-        X = X.to_pandas() if hasattr(X, "to_pandas") else X
-        table = pd.DataFrame(np.reshape(X, (self.n, -1)) if isinstance(X, np.ndarray) else X)
-        is_number = pd.api.types.is_numeric_dtype
-        columns = [
-            column.astype(np.float32) if is_number(column) else column.astype(str)
-            for _, column in table.items()
-        ]
-        plain = pd.concat(columns, axis=1) if columns else table
-        return frozenset(pd.util.hash_pandas_object(plain, index=False).tolist())
-
-    def decide(self, model: Any, classes: NDArray[Any]) -> Floats:
-        """Probability of deciding for each class, shape (n, C); 0 and 1 where nothing is drawn."""
-        shares = getattr(model, "decision_proba", None)
-        if shares is not None:
-            found = np.asarray(shares(self.X))
-            order = _numbers(np.asarray(model.classes_), classes)
-            columns: Floats = np.empty_like(found)
-            columns[:, order] = found
-            return columns
-        predicted = inputs.as_vector(model.predict(self.X), "predictions")
-        inputs.require_known_labels(predicted, classes)
-        return np.asarray(np.eye(len(classes))[_numbers(predicted, classes)])
-
-    def scores(self, model: Any, decided: Floats, classes: NDArray[Any]) -> Floats:
-        """Score of the favourable label, for ranking."""
-        if len(classes) != 2:
-            raise InvalidParameterError(
-                f"performance='roc_auc' is about two classes, y holds {len(classes)}."
+                f"performance='roc_auc' is about two classes, y holds {len(self.labels.labels)}."
             )
         if not hasattr(model, "predict_proba"):
-            return decided[:, 1]
-        place = _numbers(np.asarray(model.classes_), classes).tolist().index(1)
-        return np.asarray(model.predict_proba(self.X))[:, place].astype(np.float64)
-
-    @property
-    def n(self) -> int:
-        """How many rows there are."""
-        return len(self.y)
+            return np.asarray(decided.decisions[:, 1])
+        place = self.labels.encode(model.classes_).tolist().index(1)
+        return np.asarray(model.predict_proba(decided.X))[:, place].astype(np.float64)
 
 
 def read_metric(metric: Any) -> Any:
@@ -283,9 +198,23 @@ def read_metric(metric: Any) -> Any:
     return constraints
 
 
-def _numbers(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    order = np.argsort(classes, kind="stable")
-    return np.asarray(order[np.searchsorted(classes, labels, sorter=order)], dtype=np.int64)
+def _numbers(rows: Rows) -> NDArray[np.int64]:
+    assert rows.y is not None
+    return rows.y.astype(np.int64)
+
+
+def _asked(metric: Callable[..., float], rows: Rows, decided: NDArray[Any]) -> float:
+    """Gap by a function of the user's, which may want the groups by name."""
+    who = inspect.signature(metric).parameters.get("sensitive_features")
+    if who is not None and who.kind is inspect.Parameter.KEYWORD_ONLY:
+        gap = float(metric(rows.targets, decided, sensitive_features=rows.sensitive))
+    else:
+        gap = float(metric(rows.targets, decided, rows.sensitive))
+    if gap < 0:
+        raise InvalidParameterError(
+            f"metric gave {gap:g}: a gap is 0 or more; take the absolute value."
+        )
+    return gap
 
 
 def _name_of(what: Any) -> str:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups
-from fairtrain.data.splits import split_rows
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.tradeoff.cache import PointCache
 from fairtrain.tradeoff.candidates import Candidates, candidates_of, fit_candidate, seeds_from
 from fairtrain.tradeoff.dominance import dominated
 from fairtrain.tradeoff.frontier import ParetoFrontier
-from fairtrain.tradeoff.scoring import HeldRows, Score, Scorer, read_metric
+from fairtrain.tradeoff.known import sketch
+from fairtrain.tradeoff.scoring import Score, Scorer, read_metric
 from fairtrain.tradeoff.training import Trained, train
 
 __all__ = ["pareto_frontier"]
@@ -185,21 +185,24 @@ def pareto_frontier(
         for each in found.models:
             if "missing" in each.get_params():
                 each.set_params(missing=missing)
-    rows, held, groups = _split(
-        X, y, sensitive_features, sample_weight, validation_data, validation_fraction,
-        seeds[0], first, missing,
-    )  # fmt: skip
+    rows = _read(first, X, y, sensitive_features, sample_weight, positive_label, missing)
+    assert rows.labels is not None
     scorer = Scorer(
-        metric=read_metric(metric if metric is not None else _asked_of(first)),
+        metric=read_metric("demographic_parity" if metric is None else metric),
         performance=performance,
-        classes=inputs.class_target(rows.y, positive_label)[1],
-        scheme=groups.scheme,
+        labels=rows.labels,
+        scheme=rows.groups.scheme,
         confidence=confidence,
         seed=seeds[0],
     )
-    held.codes(scorer.scheme), held.class_numbers(scorer.classes)  # whatever is wrong shows now
+    if validation_data is None:
+        rows, held = _split(rows, validation_fraction, seeds[0])
+    else:
+        held = _held(scorer, validation_data)
     store = None if cache is None else PointCache(Path(cache))
     trained, notes = train(found, rows, vectorize, n_jobs, store)
+    if metric is None:
+        scorer = replace(scorer, metric=read_metric(_asked_of(trained[0].model)))
     scores = [scorer(each.model, held) for each in trained]
     frontier = ParetoFrontier(
         points=_points(found, scores, trained),
@@ -210,8 +213,8 @@ def pareto_frontier(
         bound=bound,
         baseline=_baseline(baseline, found, scores, rows, held, scorer),
         notes=notes,
-        n_validation=held.n,
-        known_rows=held.sketch() | rows.sketch(),
+        n_validation=len(held),
+        known_rows=sketch(held.X) | sketch(rows.X),
     )
     if save_path is not None:
         from fairtrain.plotting.files import save_figure
@@ -235,65 +238,60 @@ def _check(confidence: float, bound: float | None, save_path: str | Path | None)
         raise InvalidParameterError(f"save_path='{path}' must end in .png, .svg or .pdf.")
 
 
-def _split(
+def _read(
+    model: Any,
     X: Any,
     y: Any,
     sensitive_features: Any,
     sample_weight: Any,
-    validation_data: Sequence[Any] | None,
-    validation_fraction: float,
-    seed: int,
-    model: Any,
+    positive_label: Any,
     missing: Literal["error", "group"],
-) -> tuple[HeldRows, HeldRows, Groups]:
-    """Rows that train, rows that score, and the groups that the former make."""
+) -> Rows:
+    """Read all rows; columns that the model itself takes from ``X`` stay there."""
     columns = getattr(model, "sensitive_features", None)
-    who = sensitive_features
-    if who is None:
+    if sensitive_features is None:
         if columns is None:
             raise InvalidParameterError("sensitive_features is missing: pass one value a row.")
-        who = inputs.drop_columns(X, columns)[1]
-    has_index = inputs.has_index(X)
-    groups = Groups.from_sensitive(who, missing=missing, like=X if has_index else y)
-    everything = HeldRows(X, y, who, sample_weight)
-    inputs.check_lengths(everything.n, sensitive_features=groups.codes)
-    if validation_data is not None:
-        if len(validation_data) not in (3, 4):
-            raise InvalidParameterError(
-                "validation_data must be (X, y, sensitive_features) or, with weights, "
-                f"(X, y, sensitive_features, sample_weight); got {len(validation_data)} items."
-            )
-        return everything, HeldRows(*validation_data), groups
+        sensitive_features = inputs.drop_columns(X, columns)[1]
+    return Rows.read(
+        X,
+        y,
+        sensitive_features,
+        sample_weight,
+        positive_label=positive_label,
+        several_classes=True,
+        missing=missing,
+    )
+
+
+def _split(rows: Rows, validation_fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Rows that train, and rows that score."""
     given = validation_fraction
     if isinstance(given, bool) or not 0 < given < 1:
         raise InvalidParameterError(f"validation_fraction must lie in (0, 1), got {given!r}.")
-    parts = split_rows(
-        groups.codes,
-        np.unique(everything.y, return_inverse=True)[1],
+    divided = rows.divided(
         validation_fraction=validation_fraction,
-        certification_fraction=0.0,
+        certification_fraction=None,
         random_state=check_random_state(seed),
     )
-    columns_of_who = inputs.sensitive_columns(who, like=X if has_index else y)
-    return (
-        _taken(everything, columns_of_who, parts.training),
-        _taken(everything, columns_of_who, parts.steering),
-        groups,
-    )
+    return divided.part("training"), divided.part("steering")
 
 
-def _taken(rows: HeldRows, who: Mapping[str, Any], at: Any) -> HeldRows:
-    X = rows.X[at] if hasattr(rows.X, "detach") else inputs.take_rows(rows.X, at)
-    of_them = {name: np.asarray(column)[at] for name, column in who.items()}
-    return HeldRows(X, rows.y[at], of_them, None if rows.weight is None else rows.weight[at])
+def _held(scorer: Scorer, validation_data: Sequence[Any]) -> Rows:
+    if len(validation_data) not in (3, 4):
+        raise InvalidParameterError(
+            "validation_data must be (X, y, sensitive_features) or, with weights, "
+            f"(X, y, sensitive_features, sample_weight); got {len(validation_data)} items."
+        )
+    return scorer.read(*validation_data)
 
 
 def _asked_of(model: Any) -> Any:
-    """What an estimator constrains, or a network's penalty is about."""
-    if hasattr(model, "_read_constraints"):
-        return list(model._read_constraints())
-    asked = getattr(model, "constraints", None)
-    return "demographic_parity" if asked is None else asked
+    """What a fitted estimator constrained, or a network's penalty was about."""
+    asked = getattr(model, "constraints_", getattr(model, "constraints", None))
+    if asked is None:
+        return "demographic_parity"
+    return list(asked) if isinstance(asked, tuple) else asked
 
 
 def _points(found: Candidates, scores: list[Score], trained: list[Trained]) -> pd.DataFrame:
@@ -311,13 +309,13 @@ def _baseline(
     baseline: Any,
     found: Candidates,
     scores: list[Score],
-    rows: HeldRows,
-    held: HeldRows,
+    rows: Rows,
+    held: Rows,
     scorer: Scorer,
 ) -> Score | None:
     if baseline is not None:
         model = clone(baseline)
-        fit_candidate(model, rows.X, rows.y, rows.sensitive_features, rows.weight)
+        fit_candidate(model, rows)
         return scorer(model, held)
     if found.param != "eta":
         return None

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from joblib import Parallel, delayed
 
 from fairtrain._text import one_line
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import CannotStackError, FairtrainWarning, InvalidParameterError
 from fairtrain.tradeoff.cache import PointCache
 from fairtrain.tradeoff.candidates import Candidates, fit_candidate
 from fairtrain.tradeoff.fingerprint import fingerprint
-from fairtrain.tradeoff.scoring import HeldRows
 
 __all__ = ["Trained", "train"]
 
@@ -31,7 +31,7 @@ class Trained:
 
 def train(
     found: Candidates,
-    rows: HeldRows,
+    rows: Rows,
     vectorize: Literal["auto"] | bool,
     n_jobs: int | None,
     store: PointCache | None,
@@ -42,7 +42,7 @@ def train(
     ----------
     found : Candidates
         The models.
-    rows : HeldRows
+    rows : Rows
         Rows that train.
     vectorize : {"auto", True, False}
         Whether networks are trained all at once; True warns where they cannot be.
@@ -62,7 +62,7 @@ def train(
         raise InvalidParameterError(f"vectorize must be 'auto', True or False, got {vectorize!r}.")
     keys = ["" for _ in found.models]
     if store is not None:
-        data = fingerprint(rows.X, rows.y, rows.sensitive_features, rows.weight)
+        data = fingerprint(rows.X, rows.targets, rows.sensitive, rows.weight)
         keys = [fingerprint(type(each), each.get_params(), data) for each in found.models]
     kept = [None if store is None else store.read(key) for key in keys]
     todo = [i for i, each in enumerate(kept) if not isinstance(each, Trained)]
@@ -93,7 +93,7 @@ def _say(what: str, *, loudly: bool) -> list[str]:
     return [what]
 
 
-def _fit_together(found: Candidates, models: Sequence[Any], rows: HeldRows) -> list[Trained]:
+def _fit_together(found: Candidates, models: Sequence[Any], rows: Rows) -> list[Trained]:
     if not found.is_network:
         raise CannotStackError(f"{type(models[0]).__name__} is not a network with a penalty.")
     from fairtrain.training.stacked import fit_stacked
@@ -102,19 +102,19 @@ def _fit_together(found: Candidates, models: Sequence[Any], rows: HeldRows) -> l
     fit_stacked(
         models,
         rows.X,
-        rows.y,
-        sensitive_features=None if models[0].sensitive_features else rows.sensitive_features,
+        rows.targets,
+        sensitive_features=None if models[0].sensitive_features else rows.sensitive,
         sample_weight=rows.weight,
     )
     seconds = (time.perf_counter() - start) / len(models)
     return [Trained(model, seconds) for model in models]
 
 
-def _fit_one(model: Any, rows: HeldRows, store: PointCache | None, key: str) -> Trained:
+def _fit_one(model: Any, rows: Rows, store: PointCache | None, key: str) -> Trained:
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FairtrainWarning)
-        fit_candidate(model, rows.X, rows.y, rows.sensitive_features, rows.weight)
+        fit_candidate(model, rows)
     notes = []
     for warning in caught:
         if issubclass(warning.category, FairtrainWarning):

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fairtrain.calibration.columns import binned
+from fairtrain.calibration.multicalibration.columns import binned
 from fairtrain.constraints import Constraint
 from fairtrain.data.groups import Groups, GroupScheme, match_columns
 from fairtrain.data.inputs import Columns, as_vector, factorize, sensitive_columns

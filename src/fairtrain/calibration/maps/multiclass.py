@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from fairtrain.calibration.cells import CLIP, as_logits, gather
-from fairtrain.calibration.fitting import fit_hierarchical
-from fairtrain.calibration.maps import PLAIN_METHODS, GroupMaps
-from fairtrain.data.groups import Groups
+from fairtrain.calibration.cells import CLIP, Cells, as_logits
+from fairtrain.calibration.maps.assignment import fit_hierarchical
+from fairtrain.calibration.maps.plain import PLAIN_METHODS, GroupMaps
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["MulticlassMaps", "check_probabilities", "fit_multiclass"]
@@ -53,7 +53,7 @@ class MulticlassMaps:
         return np.asarray(found / found.sum(1, keepdims=True))
 
 
-def check_probabilities(scores: Floats, scale: str) -> Floats:
+def check_probabilities(scores: NDArray[Any], scale: str) -> Floats:
     """Turn K class scores into log probabilities.
 
     Raises
@@ -61,6 +61,8 @@ def check_probabilities(scores: Floats, scale: str) -> Floats:
     InvalidDataError
         If they are not finite, or, as probabilities, negative or not of sum 1.
     """
+    if np.iscomplexobj(scores):
+        raise InvalidDataError("scores must hold numbers.")
     scores = np.asarray(scores, dtype=np.float64)
     if not np.isfinite(scores).all():
         raise InvalidDataError("scores contain NaN or infinity.")
@@ -74,21 +76,13 @@ def check_probabilities(scores: Floats, scale: str) -> Floats:
     return np.asarray(log_softmax(np.log(np.maximum(scores, CLIP)), axis=1))
 
 
-def fit_multiclass(
-    logits: Floats, y: Codes, groups: Groups, weight: Floats | None, method: str
-) -> MulticlassMaps:
+def fit_multiclass(rows: Rows, method: str) -> MulticlassMaps:
     """Fit one map a group.
 
     Parameters
     ----------
-    logits : ndarray of shape (n, K)
-        Log probabilities.
-    y : ndarray of int64, shape (n,)
-        Class of each row, 0 to K - 1.
-    groups : Groups
-        Who.
-    weight : ndarray of shape (n,), optional
-        Row weights.
+    rows : Rows
+        ``X`` holds log probabilities (n, K), ``y`` the class of each row, 0 to K - 1.
     method : str
         "temperature"; "vector" (slope and intercept for each class, with a ridge of 1e-3 towards
         the identity); any other method is fitted to each class against the rest.
@@ -97,25 +91,22 @@ def fit_multiclass(
     ----------
     Guo, Pleiss, Sun and Weinberger (2017), "On calibration of modern neural networks", ICML.
     """
-    size, classes = len(groups), logits.shape[1]
-    w = np.ones(len(y)) if weight is None else weight
     if method in ("temperature", "vector"):
-        order = np.argsort(groups.codes, kind="stable")
-        bounds = np.searchsorted(groups.codes[order], np.arange(size + 1))
+        order = np.argsort(rows.groups.codes, kind="stable")
+        bounds = np.searchsorted(rows.groups.codes[order], np.arange(len(rows.groups) + 1))
         parts = [*(order[a:b] for a, b in pairwise(bounds.tolist())), order]
         fit = _fit_temperature if method == "temperature" else _fit_vector
-        found = [fit(logits[rows], y[rows], w[rows]) for rows in parts]
-        slopes, intercepts = zip(*found, strict=True)
+        slopes, intercepts = zip(*(fit(rows.take(part)) for part in parts), strict=True)
         return MulticlassMaps(np.stack(slopes), np.stack(intercepts))
     if method != "hierarchical" and method not in PLAIN_METHODS:
         raise InvalidParameterError(f"method={method!r} takes two classes.")
     binary: list[GroupMaps] = []
-    for k in range(classes):
-        x = as_logits(np.exp(logits[:, k]))
-        cells = gather(x, (y == k).astype(np.int8), groups.codes, size, weight)
-        everyone = cells.merged(np.zeros(size, dtype=np.int64), 1)
+    for k in range(rows.X.shape[1]):
+        hit = np.asarray(rows.y == k, dtype=np.float64)
+        cells = Cells.of(replace(rows, X=as_logits(np.exp(rows.X[:, k])), y=hit))
+        everyone = cells.merged(np.zeros(cells.size, dtype=np.int64), 1)
         if method == "hierarchical":
-            hierarchical = fit_hierarchical(cells, groups.scheme)
+            hierarchical = fit_hierarchical(cells, rows.groups.scheme)
             binary.append(_WithEveryone(hierarchical, PLAIN_METHODS["platt"](everyone)))
         else:
             fit_one = PLAIN_METHODS[method]
@@ -140,7 +131,15 @@ class _WithEveryone:
         return found
 
 
-def _fit_temperature(logits: Floats, y: Codes, weight: Floats) -> tuple[Floats, Floats]:
+def _parts(rows: Rows) -> tuple[Floats, Codes, Floats]:
+    """Log probabilities, classes and weights."""
+    assert rows.y is not None
+    weight = np.ones(len(rows)) if rows.weight is None else rows.weight
+    return rows.X, rows.y.astype(np.int64), weight
+
+
+def _fit_temperature(rows: Rows) -> tuple[Floats, Floats]:
+    logits, y, weight = _parts(rows)
     classes = logits.shape[1]
     own = np.arange(len(y)), y
 
@@ -156,7 +155,8 @@ def _fit_temperature(logits: Floats, y: Codes, weight: Floats) -> tuple[Floats, 
     return np.full(classes, np.exp(best.x[0])), np.zeros(classes)
 
 
-def _fit_vector(logits: Floats, y: Codes, weight: Floats) -> tuple[Floats, Floats]:
+def _fit_vector(rows: Rows) -> tuple[Floats, Floats]:
+    logits, y, weight = _parts(rows)
     classes = logits.shape[1]
     total = max(float(weight.sum()), 1e-300)
     hit = np.zeros_like(logits)

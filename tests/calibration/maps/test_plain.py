@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 
 from fairtrain.calibration.cells import CLIP, Cells, as_logits, gather
 from fairtrain.calibration.logistic import fit_logistic
-from fairtrain.calibration.maps import PLAIN_METHODS, fit_beta, fit_platt, fit_temperature
-from fairtrain.calibration.steps import distinct_cells, fit_histogram, fit_isotonic
-from fairtrain.calibration.venn_abers import fit_venn_abers
+from fairtrain.calibration.maps.plain import PLAIN_METHODS, fit_beta, fit_platt, fit_temperature
+from fairtrain.calibration.maps.steps import distinct_cells, fit_histogram, fit_isotonic
+from fairtrain.calibration.maps.venn_abers import fit_venn_abers
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 tiny_groups = st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -11,15 +12,17 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from fairtrain._imports import require
-from fairtrain.calibration.boosted import BoostedShift, BoostSettings, fit_boosted
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.calibration.cells import CLIP
-from fairtrain.calibration.columns import ColumnScheme, read_columns
-from fairtrain.calibration.fingerprint import fingerprint, remember
-from fairtrain.calibration.holdout import held_out
-from fairtrain.calibration.patching import CellPatches, PatchSettings, fit_patches
+from fairtrain.calibration.fingerprint import fingerprint
+from fairtrain.calibration.intake import later_scores, read_scored
+from fairtrain.calibration.multicalibration.boosted import BoostedShift, BoostSettings, fit_boosted
+from fairtrain.calibration.multicalibration.columns import ColumnScheme, read_columns
+from fairtrain.calibration.multicalibration.patching import CellPatches, PatchSettings, fit_patches
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups, GroupScheme, match_columns
+from fairtrain.data.groups import GroupScheme, Missing, match_columns
+from fairtrain.data.rows import Rows
+from fairtrain.data.splits import split_rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["Multicalibrator"]
@@ -90,6 +93,8 @@ class Multicalibrator(BaseEstimator):
         each round ``trees``, ``scale`` and held-out ``gain`` in log loss.
     calibrator_ : GroupFairnessCalibrator
         The map it started from.
+    fingerprint_ : int
+        One number by which an audit that is given this object knows the rows of the fit again.
     scheme_ : GroupScheme
         The groups of categorical attributes seen in ``fit``; one group, ``everyone``, where all
         are continuous.
@@ -137,7 +142,7 @@ class Multicalibrator(BaseEstimator):
         num_leaves: int = 8,
         rounds: int = 3,
         continuous: list[str] | None = None,
-        missing: str = "error",
+        missing: Missing = "error",
         positive_label: Any = None,
         random_state: Any = None,
     ) -> None:
@@ -177,41 +182,49 @@ class Multicalibrator(BaseEstimator):
         self
         """
         self._check_settings(features)
-        target, _ = inputs.scored_target(y, self.positive_label)
-        like = scores if inputs.has_index(scores) else y
-        columns = inputs.sensitive_columns(sensitive_features, like=like)
-        more = self._features(features, like, columns)
-        inputs.check_lengths(len(target), scores=scores, **columns, **more)
+        inputs.require_same_index(
+            scores=scores, y=y, sensitive_features=sensitive_features, features=features
+        )
+        columns = inputs.sensitive_columns(sensitive_features)
+        more = self._features(features, columns)
+        s = inputs.as_vector(scores, "scores")
+        inputs.check_lengths(len(s), y=y, **columns, **more)
         self._sensitive = tuple(columns)
         self._scheme: ColumnScheme | None = None
         if self.backend == "lightgbm":
             self._scheme = read_columns(columns, more, self.continuous, self.missing)
         start_columns = self._start_columns(columns)
-        groups = Groups.from_sensitive(start_columns, missing=self.missing)  # type: ignore[arg-type]
-        self.scheme_: GroupScheme = groups.scheme
         start = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
+        rows = read_scored(
+            s,
+            y,
+            start_columns,
+            scale=start.scale,
+            positive_label=self.positive_label,
+            missing=self.missing,
+        )
+        self.scheme_: GroupScheme = rows.groups.scheme
         rng = np.random.default_rng(self.random_state)
-        held = held_out(groups.codes, target, self.validation_fraction, rng)
+        held = self._held_out(rows, rng)
+        target = rows.y
+        assert target is not None
         self.calibrator_ = clone(start).set_params(missing=self.missing, positive_label=None)
-        s = inputs.as_vector(scores, "scores")
         self.calibrator_.fit(s[~held], target[~held], _rows_of(start_columns, ~held))
-        x = _logit(self.calibrator_.transform(s, start_columns))
+        rows = replace(rows, X=_logit(self.calibrator_.transform(s, start_columns)))
         self._shift: CellPatches | BoostedShift
         if self._scheme is not None:
             seed = int(rng.integers(1 << 30))
             every = columns | more
-            self._shift = fit_boosted(
-                x, target, every, self._scheme, held, self._settings(BoostSettings), seed
-            )
+            settings = self._settings(BoostSettings)
+            self._shift = fit_boosted(rows, every, self._scheme, held, settings, seed)
             self.patches_ = list(self._shift.rounds)
-            shift = self._shift(x, every)
+            shift = self._shift(rows.X, every)
         else:
-            self._shift = fit_patches(x, target, groups, held, self._settings(PatchSettings))
+            self._shift = fit_patches(rows, held, self._settings(PatchSettings))
             self.patches_ = self._shift.steps
-            shift = self._shift(x, groups.codes)
+            shift = self._shift(rows.X, rows.groups.codes)
         self.n_iter_ = len(self.patches_)
-        self._fingerprints = (fingerprint(np.asarray(expit(x + shift)), target),)
-        remember(self)
+        self.fingerprint_ = fingerprint(np.asarray(expit(rows.X + shift)), target)
         return self
 
     def transform(
@@ -233,25 +246,41 @@ class Multicalibrator(BaseEstimator):
         ndarray of shape (n,)
         """
         check_is_fitted(self)
-        if sensitive_features is None:
-            raise InvalidDataError(
-                "transform needs sensitive_features: the map depends on the group. "
-                "distill(X, scores, ...) makes one that does not."
-            )
-        like = scores if inputs.has_index(scores) else None
-        found = inputs.sensitive_columns(sensitive_features, like=like)
+        later_scores(scores, sensitive_features)
+        inputs.require_same_index(scores=scores, features=features)
+        found = inputs.sensitive_columns(sensitive_features)
         columns = dict(zip(self._sensitive, match_columns(found, self._sensitive), strict=True))
         start_columns = self._start_columns(columns)
         x = _logit(self.calibrator_.transform(scores, start_columns))
         if isinstance(self._shift, CellPatches):
             codes = self.scheme_.encode(start_columns, unseen="ignore")
             return np.asarray(expit(x + self._shift(x, codes)))
-        more = self._features(features, like, columns)
+        more = self._features(features, columns)
         inputs.check_lengths(len(x), **more)
         absent = [n for n in self._shift.columns.names if n not in columns and n not in more]
         if absent:
             raise InvalidDataError(f"features lacks the column {absent[0]!r}; pass it as in fit.")
         return np.asarray(expit(x + self._shift(x, columns | more)))
+
+    def _held_out(self, rows: Rows, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Draw the rows that decide when to stop."""
+        assert rows.y is not None
+        share, n = self.validation_fraction, len(rows)
+        held = np.zeros(n, dtype=bool)
+        if n * min(share, 1 - share) >= 1:
+            split = split_rows(
+                rows.groups.codes,
+                rows.y,
+                validation_fraction=share,
+                certification_fraction=None,
+                random_state=rng,
+            )
+            held[split.steering] = True
+        if not held.any() or len(np.unique(rows.y[~held])) < 2:
+            raise InvalidDataError(
+                f"{n} rows are too few to hold out {share:.0%} of them; pass more rows."
+            )
+        return held
 
     def _start_columns(self, columns: Columns) -> Columns:
         """Columns that make the groups of the start."""
@@ -264,10 +293,10 @@ class Multicalibrator(BaseEstimator):
         rows = len(next(iter(columns.values())))
         return {"everyone": np.full(rows, "everyone")}
 
-    def _features(self, features: Any, like: Any, columns: Columns) -> Columns:
+    def _features(self, features: Any, columns: Columns) -> Columns:
         if features is None:
             return {}
-        more = inputs.sensitive_columns(features, "feature", like=like)
+        more = inputs.sensitive_columns(features, "feature")
         if twice := [name for name in more if name in columns]:
             raise InvalidDataError(
                 f"features holds the sensitive column {twice[0]!r}; pass it once."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from itertools import product
 from typing import Any
@@ -13,17 +14,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fairtrain import GroupFairnessCalibrator, calibration_audit
-from fairtrain.calibration.binning import make_cells
-from fairtrain.calibration.errors import (
+from fairtrain.calibration.audit.binning import make_cells
+from fairtrain.calibration.audit.errors import (
     brier_parts,
     debiased_ece,
     folded_mean,
     measures_of,
     smooth_ece,
 )
-from fairtrain.calibration.lattice import families, screen
-from fairtrain.calibration.null import ece_interval, null_reference
+from fairtrain.calibration.audit.null import ece_interval, null_reference
+from fairtrain.calibration.audit.screen import screen
+from fairtrain.calibration.lattice import families
 from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
 from fairtrain.datasets import make_miscalibrated
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, SameRowsWarning
 
@@ -246,13 +249,29 @@ def test_the_rows_of_the_fit_warn_in_any_order_and_others_do_not() -> None:
     mixed = who.iloc[rows].reset_index(drop=True)
     quick: Any = {"n_simulations": 20, "depth": 1}
     with pytest.warns(SameRowsWarning, match="audit rows that took no part"):
-        calibration_audit(q[rows], data.y[rows], mixed, **quick)
+        calibration_audit(q[rows], data.y[rows], mixed, calibrator=model, **quick)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        quick["calibrator"] = model
         calibration_audit(data.scores, data.y, who, **quick)  # before calibration
         calibration_audit(q[1:], data.y[1:], who[1:], **quick)
-        del model
-        calibration_audit(q, data.y, who, **quick)
+        quick["calibrator"] = GroupFairnessCalibrator().fit(data.scores, data.y, who)
+        calibration_audit(q, data.y, who, **quick)  # of another calibrator
+
+
+def test_what_an_audit_says_depends_on_its_arguments_alone() -> None:
+    data = make_miscalibrated(2000, random_state=0)
+    who = data.sensitive_features
+    model = GroupFairnessCalibrator().fit(data.scores, data.y, who)
+    q, quick = model.transform(data.scores, who), {"n_simulations": 20, "depth": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibration_audit(q, data.y, who, **quick)  # model is alive, but nobody named it
+    again = pickle.loads(pickle.dumps(model))
+    with pytest.warns(SameRowsWarning):
+        calibration_audit(q, data.y, who, calibrator=again, **quick)
+    with pytest.raises(InvalidParameterError, match="must be a fitted GroupFairnessCalibrator"):
+        calibration_audit(q, data.y, who, calibrator=GroupFairnessCalibrator())
 
 
 def three_attributes(n: int = 30_000) -> tuple[Any, Any, Any]:
@@ -268,7 +287,8 @@ def test_screened_sums_are_the_subgroups_own() -> None:
     groups = Groups.from_sensitive(who)
     rng = np.random.default_rng(0)
     options: Any = {"depth": 4, "n_bins": 5, "min_rows": 30, "rng": rng}
-    found = screen(s, y, groups, max_subgroups=1000, **options)
+    rows = Rows(None, y, groups, score=s)
+    found = screen(rows, max_subgroups=1000, **options)
     assert not found.sampled
     assert len(found.table) + found.pruned == 3**4 - 1
     assert found.table.loc[0, "subgroup"] == "group_0=1 & group_2=1"
@@ -283,7 +303,7 @@ def test_screened_sums_are_the_subgroups_own() -> None:
         V = np.bincount(b, s[mine] * (1 - s[mine]))
         assert line["statistic"] == pytest.approx((D**2 / V).sum())
         assert line["rows"] == mine.sum()
-    drawn = screen(s, y, groups, max_subgroups=20, **options)
+    drawn = screen(rows, max_subgroups=20, **options)
     assert drawn.sampled
     assert len(drawn.table) <= 20
 
@@ -296,9 +316,7 @@ def test_errors_that_cancel_in_a_whole_are_not_pruned_away() -> None:
     sign = np.where(who[:, 0] == who[:, 1], 0.1, -0.1)
     y = (rng.uniform(size=n) < s + sign).astype(np.int8)
     found = screen(
-        s,
-        y,
-        Groups.from_sensitive(who),
+        Rows(None, y, Groups.from_sensitive(who), score=s),
         depth=2,
         n_bins=5,
         min_rows=30,
@@ -334,6 +352,9 @@ def test_a_large_lattice_is_screened_and_reported_in_part() -> None:
         ({"n_bins": 0}, "n_bins must lie between 1 and 100, got 0"),
         ({"confidence": 1}, "confidence must lie strictly between 0 and 1"),
         ({"n_simulations": 3}, "n_simulations must be at least 20"),
+        ({"max_ece": 2}, r"max_ece must be a number in \[0, 1\], got 2"),
+        ({"max_ece": float("nan")}, "max_ece must be a number"),
+        ({"max_disparity": -0.1}, "max_disparity must be a number"),
     ],
 )
 def test_settings_are_checked(options: Any, message: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.calibration.cells import Cells
-from fairtrain.calibration.score_test import ScoreTest, compare_with_parent
+from fairtrain.calibration.significance import ScoreTest, compare_with_parent
 from fairtrain.data.groups import GroupScheme
 
 __all__ = ["EVERYONE", "Parents", "compare_with_parents", "find_parents"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.calibration.binning import GroupCells
-from fairtrain.calibration.errors import debiased_ece, measures_of, noise_of
+from fairtrain.calibration.audit.binning import GroupCells
+from fairtrain.calibration.audit.errors import debiased_ece, measures_of, noise_of
 
 __all__ = ["NullReference", "ece_interval", "null_reference"]
 

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from fairtrain.calibration.cells import CLIP, Cells
 from fairtrain.calibration.logistic import information
-from fairtrain.calibration.steps import GroupTables, fit_isotonic
+from fairtrain.calibration.maps.steps import GroupTables, fit_isotonic
 
 __all__ = ["Curvature", "curvature_test", "fit_curvature"]
 

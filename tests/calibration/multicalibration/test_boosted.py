@@ -15,8 +15,8 @@ from scipy.special import expit, logit
 from sklearn.base import clone
 
 from fairtrain import GroupFairnessCalibrator, Multicalibrator
-from fairtrain.calibration.boosted import at_knots, rearranged, scale_of
-from fairtrain.calibration.columns import ColumnScheme, binned, is_continuous
+from fairtrain.calibration.multicalibration.boosted import at_knots, rearranged, scale_of
+from fairtrain.calibration.multicalibration.columns import ColumnScheme, binned, is_continuous
 from fairtrain.datasets import make_miscalibrated
 from fairtrain.exceptions import (
     InvalidDataError,

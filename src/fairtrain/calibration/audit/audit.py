@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 
-from fairtrain.calibration.binning import GroupCells, make_cells
-from fairtrain.calibration.cells import as_logits, gather
-from fairtrain.calibration.errors import MEASURES, brier_parts
-from fairtrain.calibration.fingerprint import fitted_here
-from fairtrain.calibration.lattice import Family, Screen, families, screen, subgroup_names
+from fairtrain.calibration.audit.binning import GroupCells, make_cells
+from fairtrain.calibration.audit.errors import MEASURES, brier_parts
+from fairtrain.calibration.audit.null import NullReference, ece_interval, null_reference
+from fairtrain.calibration.audit.screen import Screen, screen
+from fairtrain.calibration.cells import gather
+from fairtrain.calibration.fingerprint import fingerprint
+from fairtrain.calibration.intake import read_scored
+from fairtrain.calibration.lattice import Family, families, subgroup_names
 from fairtrain.calibration.logistic import fit_logistic
-from fairtrain.calibration.null import NullReference, ece_interval, null_reference
-from fairtrain.calibration.score_test import adjusted, score_test
-from fairtrain.data import inputs
-from fairtrain.data.groups import Groups, Missing
+from fairtrain.calibration.significance import adjusted, score_test
+from fairtrain.data.groups import Missing
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError, SameRowsWarning
 from fairtrain.metrics.verdicts import Verdict
 
@@ -161,6 +162,7 @@ def calibration_audit(
     scale: str = "probability",
     missing: Missing = "error",
     positive_label: Any = None,
+    calibrator: Any = None,
     random_state: Any = None,
 ) -> CalibrationAudit:
     """Measure calibration in groups and intersections, honestly about their size.
@@ -181,7 +183,7 @@ def calibration_audit(
         Most attributes combined; all by default.
     n_bins : int, default=15
         Bins a group.
-    max_ece, max_disparity : float, optional
+    max_ece, max_disparity : float in [0, 1], optional
         Targets, such as .05 and .02. A group's verdict is ``met`` if its whole interval is below,
         ``not_met`` if it is above, else ``too_few_rows``.
     n_simulations : int, default=400
@@ -201,6 +203,8 @@ def calibration_audit(
         What to do with missing sensitive values.
     positive_label : label, optional
         May be left out for {0, 1}, {-1, 1} and booleans.
+    calibrator : fitted GroupFairnessCalibrator or Multicalibrator, optional
+        Where the scores come from: warns if these are the rows it was fitted on.
     random_state : int or Generator, optional
         Source of chance.
 
@@ -216,9 +220,8 @@ def calibration_audit(
     Warns
     -----
     SameRowsWarning
-        If the scores are those that a calibrator alive in this process gives the rows it was
-        fitted on (up to a million): its error on them is too small, exactly 0 for isotonic
-        regression.
+        If the scores are those that ``calibrator`` gives the rows it was fitted on (up to a
+        million): its error on them is too small, exactly 0 for isotonic regression.
 
     Examples
     --------
@@ -230,17 +233,17 @@ def calibration_audit(
     >>> len(audit.groups)  # 3 + 2 + 6
     11
     """
-    _check(depth, n_bins, confidence, n_simulations)
-    x = as_logits(scores, scale)
-    s = expit(x) if scale == "logit" else inputs.as_float_column(scores, "scores")
-    target, _ = inputs.scored_target(y, positive_label)
-    groups = Groups.from_sensitive(
+    _check(depth, n_bins, confidence, n_simulations, max_ece=max_ece, max_disparity=max_disparity)
+    rows = read_scored(
+        scores,
+        y,
         sensitive_features,
+        scale=scale,
+        positive_label=positive_label,
         missing=missing,
-        like=scores if inputs.has_index(scores) else y,
     )
-    inputs.check_lengths(len(s), y=target, sensitive_features=groups.codes)
-    if fitted_here(s, target):
+    assert rows.score is not None
+    if calibrator is not None and _fitted_on(calibrator, rows):
         warnings.warn(
             "a calibrator was fitted on these rows, so its error on them is too small; audit rows "
             "that took no part in fitting.",
@@ -248,12 +251,11 @@ def calibration_audit(
             stacklevel=2,
         )
     rng = np.random.default_rng(random_state)
-    order = np.argsort(s, kind="stable")
-    rows = _Rows(s[order], target[order], groups.take(order), n_bins)
+    rows, groups = rows.take(np.argsort(rows.score, kind="stable")), rows.groups
     depth = len(groups.columns) if depth is None else min(depth, len(groups.columns))
-    measured, screened = _choose(rows, depth, max_reported, max_subgroups, min_rows, rng)
+    measured, screened = _choose(rows, n_bins, depth, max_reported, max_subgroups, min_rows, rng)
     parts = [
-        _measure(rows, family, chosen, confidence, n_simulations, rng)
+        _measure(rows, n_bins, family, chosen, confidence, n_simulations, rng)
         for family, chosen in measured
     ]
     table = pd.concat([p.table for p in parts], ignore_index=True)
@@ -280,18 +282,8 @@ def calibration_audit(
         screen=screened,
         bins=pd.concat([p.bins for p in parts], ignore_index=True),
         n_bins=n_bins,
-        n_rows=len(s),
+        n_rows=len(rows),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Rows sorted by score."""
-
-    scores: Floats
-    y: NDArray[np.int8]
-    groups: Groups
-    n_bins: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,7 +297,8 @@ class _Part:
 
 
 def _choose(
-    rows: _Rows,
+    rows: Rows,
+    n_bins: int,
     depth: int,
     max_reported: int,
     max_subgroups: int,
@@ -321,11 +314,9 @@ def _choose(
     else:
         return [(family, None) for family in found], None
     screened = screen(
-        rows.scores,
-        rows.y,
-        rows.groups,
+        rows,
         depth=depth,
-        n_bins=rows.n_bins,
+        n_bins=n_bins,
         min_rows=min_rows,
         max_subgroups=max_subgroups,
         rng=rng,
@@ -341,7 +332,8 @@ def _choose(
 
 
 def _measure(
-    rows: _Rows,
+    rows: Rows,
+    n_bins: int,
     family: Family,
     chosen: Sequence[int] | None,
     confidence: float,
@@ -358,8 +350,10 @@ def _measure(
     # Rows are sorted by score already: a stable sort of small integers is one linear pass.
     order = np.argsort(codes.astype(np.int32), kind="stable")
     order = order[np.searchsorted(codes[order], 0) :]
-    s, y, codes = rows.scores[order], rows.y[order], codes[order]
-    cells = make_cells(s, y, codes, size, rows.n_bins)
+    assert rows.score is not None
+    assert rows.y is not None
+    x, s, y, codes = rows.X[order], rows.score[order], rows.y[order], codes[order]
+    cells = make_cells(s, y, codes, size, n_bins)
     null = null_reference(cells, simulations, rng)
     lower, upper = ece_interval(cells, confidence, simulations, rng)
     names = subgroup_names(rows.groups.scheme, family)
@@ -381,7 +375,7 @@ def _measure(
         table[f"{name}_null"] = null.quantile(name, _LEVEL)
         table[f"{name}_p"] = null.p_value(name)
     table |= brier_parts(cells)
-    fit_cells = gather(as_logits(s), y, codes, size)
+    fit_cells = gather(x, y, codes, size)
     design = (np.ones_like(fit_cells.x), fit_cells.x)
     cox = fit_logistic(fit_cells, design, np.array([0.0, 1.0]), ridge=0.1)
     table["intercept"], table["slope"] = cox[:, 0], cox[:, 1]
@@ -445,7 +439,24 @@ def _verdict(low: float, high: float, target: float) -> Verdict:
     return Verdict.NOT_MET if low > target else Verdict.TOO_FEW_ROWS
 
 
-def _check(depth: int | None, n_bins: int, confidence: float, n_simulations: int) -> None:
+def _fitted_on(calibrator: Any, rows: Rows) -> bool:
+    """Whether these are the rows of a calibrator's fit, and its outputs for them."""
+    if not hasattr(calibrator, "fingerprint_"):
+        raise InvalidParameterError(
+            "calibrator must be a fitted GroupFairnessCalibrator or Multicalibrator, got "
+            f"{type(calibrator).__name__}."
+        )
+    assert rows.score is not None
+    assert rows.y is not None
+    return bool(calibrator.fingerprint_ == fingerprint(rows.score, rows.y))
+
+
+def _check(
+    depth: int | None, n_bins: int, confidence: float, n_simulations: int, **targets: float | None
+) -> None:
+    for name, target in targets.items():
+        if target is not None and not (_is_number(target) and 0 <= target <= 1):
+            raise InvalidParameterError(f"{name} must be a number in [0, 1], got {target!r}.")
     if depth is not None and not depth >= 1:
         raise InvalidParameterError(f"depth must be at least 1, got {depth!r}.")
     if not 1 <= n_bins <= 100:
@@ -460,3 +471,7 @@ def _check(depth: int | None, n_bins: int, confidence: float, n_simulations: int
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

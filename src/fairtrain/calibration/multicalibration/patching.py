@@ -11,15 +11,15 @@ from scipy.optimize import isotonic_regression
 from scipy.special import expit, logit
 
 from fairtrain.calibration.cells import CLIP
-from fairtrain.calibration.lattice import Family, families
-from fairtrain.calibration.steps import GroupTables
-from fairtrain.data.groups import Groups, GroupScheme, group_sums
+from fairtrain.calibration.lattice import Family, families, subgroup_names
+from fairtrain.calibration.maps.steps import GroupTables
+from fairtrain.data.groups import group_sums
+from fairtrain.data.rows import Rows
 
 __all__ = ["CellPatches", "PatchSettings", "fit_patches"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
-Rows = NDArray[np.bool_]
 
 _KNOTS = 40
 
@@ -60,45 +60,41 @@ class CellPatches:
         return found
 
 
-def fit_patches(
-    x: Floats, y: NDArray[np.int8], groups: Groups, held: Rows, settings: PatchSettings
-) -> CellPatches:
+def fit_patches(rows: Rows, held: NDArray[np.bool_], settings: PatchSettings) -> CellPatches:
     """Move the worst cell, again and again (Hebert-Johnson et al., 2018).
 
     Works on sums of leaf x knot: knots are bins of the starting probability.
 
     Parameters
     ----------
-    x : ndarray of shape (n,)
-        Starting logits.
-    y : ndarray of shape (n,)
-        0 or 1.
-    groups : Groups
-        Who.
+    rows : Rows
+        ``X`` holds starting logits, ``y`` 0 or 1.
     held : ndarray of bool, shape (n,)
         Rows that decide when to stop.
     settings : PatchSettings
         The rest.
     """
+    x, groups = rows.X, rows.groups
+    assert rows.y is not None
     edges = np.unique(np.quantile(x, np.linspace(0, 1, _KNOTS + 1)[1:-1]))
     knots, leaves = len(edges) + 1, len(groups)
     at = groups.codes * knots + np.searchsorted(edges, x, side="right")
 
-    def table(values: Floats, rows: Rows) -> Floats:
-        return group_sums(values[rows], at[rows], leaves * knots).reshape(leaves, knots)
+    def table(values: Floats, part: NDArray[np.bool_]) -> Floats:
+        return group_sums(values[part], at[part], leaves * knots).reshape(leaves, knots)
 
-    ones, events = np.ones(len(x)), y.astype(np.float64)
-    rows, hits = table(ones, ~held), table(events, ~held)
-    held_rows, held_hits = table(ones, held), table(events, held)
+    ones = np.ones(len(x))
+    counts, hits = table(ones, ~held), table(rows.y, ~held)
+    held_counts, held_hits = table(ones, held), table(rows.y, held)
     middle = group_sums(x, at % knots, knots) / np.maximum(np.bincount(at % knots), 1)
     curve = np.tile(middle, (leaves, 1))  # logit at every knot of every leaf
     width = len(groups.columns)
     depth = width if settings.depth is None else min(settings.depth, width)
     found = [_everyone(leaves), *families(groups.scheme, depth)]
     steps: list[dict[str, Any]] = []
-    best, best_loss, kept = curve.copy(), _loss(curve, held_rows, held_hits), 0
+    best, best_loss, kept = curve.copy(), _loss(curve, held_counts, held_hits), 0
     for step in range(1, settings.max_iter + 1):
-        patch = _worst_cell(curve, rows, hits, found, settings)
+        patch = _worst_cell(curve, counts, hits, found, settings)
         if patch is None:
             break
         family, g, b, z, shift = patch
@@ -106,12 +102,12 @@ def fit_patches(
         inside = (family.of_leaf == g)[:, None] & (_bin_of(q, settings.n_bins) == b)
         moved = np.where(inside, np.clip(q + shift, CLIP, 1 - CLIP), q)
         for leaf in np.flatnonzero(inside.any(axis=1)):
-            moved[leaf] = isotonic_regression(moved[leaf], weights=rows[leaf] + 1e-3).x
+            moved[leaf] = isotonic_regression(moved[leaf], weights=counts[leaf] + 1e-3).x
         curve = np.asarray(logit(np.clip(moved, CLIP, 1 - CLIP)))
         low, high = b / settings.n_bins, (b + 1) / settings.n_bins
-        name = _name(groups.scheme, family, g)
+        name = subgroup_names(groups.scheme, family)[g] or "everyone"
         steps.append({"subgroup": name, "low": low, "high": high, "z": z, "shift": shift})
-        loss = _loss(curve, held_rows, held_hits)
+        loss = _loss(curve, held_counts, held_hits)
         if loss < best_loss:
             best, best_loss, kept = curve.copy(), loss, step
         elif step - kept >= settings.patience:
@@ -142,15 +138,6 @@ def _worst_cell(
             g, b = divmod(worst, n_bins)
             best = (family, g, b, float(z[worst]), shift)
     return best
-
-
-def _name(scheme: GroupScheme, family: Family, g: int) -> str:
-    leaf = int(family.first[g])
-    parts = (
-        f"{scheme.columns[j]}={scheme.levels[j][scheme.level_codes[leaf, j]]}"
-        for j in family.columns
-    )
-    return " & ".join(parts) or "everyone"
 
 
 def _everyone(leaves: int) -> Family:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, logit
 
-from fairtrain.calibration.binning import GroupCells
+from fairtrain.calibration.audit.binning import GroupCells
 from fairtrain.calibration.cells import CLIP
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.calibration.cells import Cells
-from fairtrain.calibration.steps import GroupTables, distinct_cells
+from fairtrain.calibration.maps.steps import GroupTables, distinct_cells
 
 __all__ = ["VennAbers", "fit_venn_abers"]
 

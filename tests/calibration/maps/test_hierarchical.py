@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from fairtrain.calibration.cells import Cells, as_logits, gather
-from fairtrain.calibration.curvature import curvature_test, fit_curvature
-from fairtrain.calibration.hierarchical import fit_hierarchy
-from fairtrain.calibration.maps import fit_platt
+from fairtrain.calibration.maps.curvature import curvature_test, fit_curvature
+from fairtrain.calibration.maps.hierarchical import fit_hierarchy
+from fairtrain.calibration.maps.plain import fit_platt
 from fairtrain.data.groups import Groups
 from fairtrain.datasets import make_miscalibrated
 from fairtrain.exceptions import InvalidParameterError

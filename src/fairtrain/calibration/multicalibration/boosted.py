@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from fairtrain._imports import require
-from fairtrain.calibration.columns import ColumnScheme, binned
+from fairtrain.calibration.multicalibration.columns import ColumnScheme, binned
+from fairtrain.data.rows import Rows
 
 __all__ = ["BoostSettings", "BoostedShift", "at_knots", "fit_boosted", "rearranged", "scale_of"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
-Rows = NDArray[np.bool_]
+Held = NDArray[np.bool_]
 
 _KNOTS = 20
 _LEARNING_RATE = 0.1
@@ -91,11 +92,10 @@ class BoostedShift:
 
 
 def fit_boosted(
-    x: Floats,
-    y: NDArray[np.int8],
+    rows: Rows,
     columns: dict[str, NDArray[Any]],
     scheme: ColumnScheme,
-    held: Rows,
+    held: Held,
     settings: BoostSettings,
     seed: int,
 ) -> BoostedShift:
@@ -107,10 +107,8 @@ def fit_boosted(
 
     Parameters
     ----------
-    x : ndarray of shape (n,)
-        Starting logits.
-    y : ndarray of shape (n,)
-        0 or 1.
+    rows : Rows
+        ``X`` holds starting logits, ``y`` 0 or 1.
     columns : dict of str to ndarray of shape (n,)
         What trees may split on besides the logit.
     scheme : ColumnScheme
@@ -129,6 +127,8 @@ def fit_boosted(
     rearrangement: Chernozhukov, Fernandez-Val and Galichon (2009), Biometrika 96, 559-575.
     """
     lightgbm = require("lightgbm", extra="boosting")
+    x, y = rows.X, rows.y
+    assert y is not None
     edges, bins = binned(x, _KNOTS)
     knots = np.bincount(bins, x) / np.bincount(bins)
     codes, _ = scheme.encode(columns)
@@ -162,9 +162,9 @@ def fit_boosted(
 def _boost(
     lightgbm: Any,
     matrix: NDArray[np.float32],
-    y: NDArray[np.int8],
+    y: Floats,
     start: Floats,
-    held: Rows,
+    held: Held,
     categorical: Sequence[bool],
     settings: BoostSettings,
     seed: int,
@@ -189,7 +189,7 @@ def _boost(
     }
     places = [j + 1 for j, named in enumerate(categorical) if named]
 
-    def part(rows: Rows, reference: Any = None) -> Any:
+    def part(rows: Held, reference: Any = None) -> Any:
         return lightgbm.Dataset(
             matrix[rows],
             y[rows],

@@ -12,8 +12,8 @@ from scipy.special import expit
 
 from fairtrain.calibration.cells import Cells
 from fairtrain.calibration.logistic import fit_logistic
-from fairtrain.calibration.steps import fit_histogram, fit_isotonic
-from fairtrain.calibration.venn_abers import fit_venn_abers
+from fairtrain.calibration.maps.steps import fit_histogram, fit_isotonic
+from fairtrain.calibration.maps.venn_abers import fit_venn_abers
 
 __all__ = [
     "PLAIN_METHODS",

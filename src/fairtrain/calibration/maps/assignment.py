@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.calibration.cells import CLIP, Cells, gather
-from fairtrain.calibration.curvature import Curvature, fit_curvature
-from fairtrain.calibration.hierarchical import Hierarchy, fit_hierarchy
-from fairtrain.calibration.maps import PLAIN_METHODS, GroupMaps
-from fairtrain.calibration.parents import EVERYONE, Parents
+from fairtrain.calibration.cells import CLIP, Cells
+from fairtrain.calibration.maps.curvature import Curvature, fit_curvature
+from fairtrain.calibration.maps.hierarchical import Hierarchy, fit_hierarchy
+from fairtrain.calibration.maps.parents import EVERYONE, Parents
+from fairtrain.calibration.maps.plain import PLAIN_METHODS, GroupMaps
 from fairtrain.data.groups import GroupScheme
+from fairtrain.data.rows import Rows
+from fairtrain.data.splits import stratified_folds
 
 __all__ = [
     "METHODS",
@@ -178,41 +180,26 @@ def assign(
 
 
 def choose_methods(
-    x: Floats,
-    y: NDArray[Any],
-    codes: Codes,
-    weight: Floats | None,
-    scheme: GroupScheme,
-    *,
-    folds: int,
-    min_group_size: int,
-    rng: np.random.Generator,
+    rows: Rows, *, folds: int, min_group_size: int, rng: np.random.Generator
 ) -> list[str]:
     """Give each group the candidate with the smallest cross-validated log loss.
 
     Groups under ``min_group_size`` rows take the hierarchical map: their losses are noise.
     """
-    size = len(scheme)
-    order = np.lexsort((rng.permutation(len(y)), y, codes))
-    fold = np.empty(len(y), dtype=np.int64)
-    fold[order] = np.arange(len(y)) % folds
-    loss = np.zeros((len(CANDIDATES), size))
-    w = np.ones(len(y)) if weight is None else weight
-    for k in range(folds):
-        out = fold == k
-        kept = np.where(out, 0.0, w)
-        cells = gather(x, y, codes, size, kept)
+    scheme = rows.groups.scheme
+    assert rows.y is not None
+    loss = np.zeros((len(CANDIDATES), len(scheme)))
+    for train, test in stratified_folds((rows.groups.codes, rows.y), folds, rng):
+        cells = Cells.of(rows.take(train))
         missing = cells.sums(cells.weight) == 0
+        judged = Cells.of(rows.take(test[~missing[rows.groups.codes[test]]]))
         for c, name in enumerate(CANDIDATES):
             maps: GroupMaps = (
                 fit_hierarchical(cells, scheme)
                 if name == "hierarchical"
                 else PLAIN_METHODS[name](cells)
             )
-            rows = np.flatnonzero(out & ~missing[codes])
-            q = np.clip(maps(x[rows], codes[rows]), CLIP, 1 - CLIP)
-            costs = -w[rows] * np.where(y[rows] == 1, np.log(q), np.log1p(-q))
-            loss[c] += np.bincount(codes[rows], costs, size)
+            loss[c] += judged.sums(_log_loss(judged, maps(judged.x, judged.group)))
     best = np.argmin(loss, axis=0)
     best[scheme.counts < min_group_size] = 0
     return [CANDIDATES[c] for c in best]
@@ -221,8 +208,13 @@ def choose_methods(
 def log_loss_and_gap(cells: Cells, q: Floats) -> tuple[Floats, Floats]:
     """Mean log loss, and mean probability minus event rate, of every group."""
     total = cells.sums(cells.weight)
+    with np.errstate(invalid="ignore"):
+        return cells.sums(_log_loss(cells, q)) / total, cells.sums(
+            cells.weight * q - cells.events
+        ) / total
+
+
+def _log_loss(cells: Cells, q: Floats) -> Floats:
     inside = np.clip(q, CLIP, 1 - CLIP)
     misses = cells.weight - cells.events
-    cost = -(cells.events * np.log(inside) + misses * np.log1p(-inside))
-    with np.errstate(invalid="ignore"):
-        return cells.sums(cost) / total, cells.sums(cells.weight * q - cells.events) / total
+    return np.asarray(-(cells.events * np.log(inside) + misses * np.log1p(-inside)))

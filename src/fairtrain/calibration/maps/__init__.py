@@ -1,0 +1,1 @@
+"""Maps from scores to probabilities, one a group, and which of them serves whom."""
