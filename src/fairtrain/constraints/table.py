@@ -89,7 +89,7 @@ class CellRows:
         """Number of rows in every group, shape (G,); of memberships the sum, rounded down."""
         if self.hard:
             return np.asarray(np.bincount(self.members, minlength=self.size), dtype=np.int64)
-        return np.floor(self.members.sum(axis=0) + 1e-9).astype(np.int64)
+        return np.asarray(np.floor(self.members.sum(axis=0) + 1e-9), dtype=np.int64)
 
     def sum(self, values: NDArray[Any]) -> Floats:
         """Weighted sum in every group, shape (G,), of one value for each of the m rows."""
