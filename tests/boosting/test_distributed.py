@@ -95,6 +95,9 @@ def test_two_workers_train_the_model_of_one_process(client: Any) -> None:
     np.testing.assert_array_equal(lazy.compute(), both.predict(X))
     assert both.predict_proba(spread(X)).compute().shape == (4000, 2)
     assert both.evaluate(spread(X), spread(y), sensitive_features=group).n_rows == 4000
+    lazy = both.decision_proba(spread(X))
+    assert isinstance(lazy, da.Array)
+    np.testing.assert_array_equal(lazy.compute(), both.decision_proba(X))
 
 
 @pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
@@ -121,6 +124,26 @@ def test_rows_of_weight_zero_take_no_part(client: Any) -> None:
     single = model().fit(X[kept], y[kept], sensitive_features=group[kept])
     both = model().fit(spread(X), spread(y), sensitive_features=group, sample_weight=spread(weight))
     np.testing.assert_allclose(both.predict_proba(X), single.predict_proba(X), atol=1e-5)
+    weighted = both.evaluate(spread(X), y, sensitive_features=group, sample_weight=weight)
+    fewer = both.evaluate(X[kept], y[kept], sensitive_features=group[kept])
+    assert weighted.n_rows == int(kept.sum())
+    assert weighted.to_dict() == fewer.to_dict()
+
+
+def test_rows_are_left_out_without_a_change_to_those_they_came_from(client: Any) -> None:
+    rows = DaskRows(spread(np.arange(20.0).reshape(10, 2)))
+    fewer = rows.take_rows(np.array([1, 4, 7])).take_rows(np.array([0, 2]))
+    assert (rows.shape, fewer.shape) == ((10, 2), (2, 2))
+    assert fewer.kept.tolist() == [1, 7]
+
+
+def test_a_collection_carries_the_index_of_its_labels(client: Any) -> None:
+    X, y, group = coarse_rows(400)
+    frame = pd.DataFrame(X, columns=list("abcde")[: X.shape[1]]).assign(group=group)
+    lazy = dd.from_pandas(frame, npartitions=4)
+    asked = model(sensitive_features="group", n_estimators=3)
+    with pytest.raises(InvalidDataError, match="y carries another index than X"):
+        asked.fit(lazy, pd.Series(y, index=np.arange(400) + 5))
 
 
 def job_of(X: Any, y: NDArray[Any], group: NDArray[Any], rounds: int) -> tuple[Job, Rows]:

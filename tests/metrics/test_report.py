@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fairtrain import BoundedGroupLoss, EqualizedOdds, FairnessReport, Verdict, fairness_report
+from fairtrain import (
+    BoundedGroupLoss,
+    EqualizedOdds,
+    FairnessReport,
+    Groups,
+    Verdict,
+    fairness_report,
+)
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import FairtrainError
 
 
@@ -206,3 +214,39 @@ def test_a_few_people_without_an_event_are_not_named(small: int, named: bool) ->
     assert found.results[0].empty
     assert ("rare" in json.dumps([plain["words"], plain["empty"]])) is named
     assert plain["suppressed"] is not named
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("what", ["decision", "y", "score"])
+def test_there_is_no_report_over_nan(what: str, wrong: float) -> None:
+    groups = Groups.from_sensitive(["a", "b"] * 20)
+    columns = {"y": np.arange(40) % 2.0, "decision": np.ones(40), "score": np.ones(40)}
+    columns[what][7] = wrong
+    with pytest.raises(FairtrainError, match=r"must be finite, got (nan|inf) in row 7"):
+        Rows.judged(columns["y"], columns["decision"], groups, score=columns["score"])
+    if what != "y":
+        rows = Rows.judged(columns["y"], np.zeros(40), groups)
+        with pytest.raises(FairtrainError, match="must be finite"):
+            rows.decided(columns["decision"], columns["score"])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_complex_numbers_are_no_labels(place: int) -> None:
+    given = [np.arange(40) % 2, np.arange(40) % 2]
+    given[place] = given[place] + 0j
+    with pytest.raises(FairtrainError, match="must be real, got complex numbers"):
+        fairness_report(*given, ["a", "b"] * 20)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"min_count": -5}, {"min_count": np.nan}, {"min_count": "x"}, {"confidence": "x"}]
+)
+def test_settings_that_are_no_numbers(setting: dict[str, Any]) -> None:
+    with pytest.raises(FairtrainError, match=f"{next(iter(setting))} must"):
+        report(**setting)
+
+
+@pytest.mark.parametrize("min_cell", [np.nan, -1, "x"])
+def test_min_cell_that_would_hide_nothing_by_mistake(min_cell: Any) -> None:
+    with pytest.raises(FairtrainError, match="min_cell must"):
+        report().to_dict(min_cell=min_cell)

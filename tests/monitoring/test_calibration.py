@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import expit
 
@@ -67,3 +68,9 @@ def test_settings_and_rows_are_checked() -> None:
         CalibrationMonitor(min_rows=0)
     with pytest.raises(InvalidDataError, match="y must hold 0 and 1"):
         CalibrationMonitor().update([0.2, 0.4], [0, 2], ["a", "b"])
+
+
+def test_an_index_that_differs_is_an_error() -> None:
+    y = pd.Series([0, 1] * 50)
+    with pytest.raises(InvalidDataError, match="y carries another index than scores"):
+        CalibrationMonitor().update(y * 0.5, y.iloc[::-1], ["a"] * 100)

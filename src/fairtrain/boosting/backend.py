@@ -20,6 +20,7 @@ __all__ = [
     "TreeSettings",
     "booster_said",
     "check_params",
+    "finite_margins",
 ]
 
 Floats = NDArray[np.float64]
@@ -161,3 +162,21 @@ def booster_said(error: Exception, booster: str) -> InvalidDataError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = next((line for line in lines if not line.startswith("Stack trace")), "no reason given")
     return InvalidDataError(f"{booster} cannot use these rows: {text}")
+
+
+def finite_margins(margins: Floats) -> Floats:
+    """Margins as they came.
+
+    Raises
+    ------
+    InvalidDataError
+        If one is NaN or infinite: no later tree mends that.
+    """
+    wrong = ~np.isfinite(margins)
+    if wrong.any():
+        raise InvalidDataError(
+            f"the booster predicts NaN or infinity in {int(wrong.sum())} of {len(margins)} rows; "
+            "look for extreme values in y, sample_weight or a loss of your own, or lower "
+            "learning_rate."
+        )
+    return margins

@@ -24,7 +24,6 @@ from fairtrain.data.rows import Rows
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import (
     FairtrainWarning,
-    InvalidDataError,
     InvalidParameterError,
     NearConstantWarning,
 )
@@ -126,12 +125,6 @@ class LagrangianBoosting(FairEstimator):
 
     def _scored(self, rows: Rows, values: Floats) -> Rows:
         """Add what is decided at these values, and the values."""
-        if not np.isfinite(values).all():
-            raise InvalidDataError(
-                f"the booster predicts NaN or infinity in {int((~np.isfinite(values)).sum())} of "
-                f"{len(values)} rows; look for extreme values in y, sample_weight and the "
-                "constraint's own loss, or lower learning_rate."
-            )
         if self._is_regression:
             return rows.decided(values)
         return rows.decided((values > 0.5).astype(np.float64), values)

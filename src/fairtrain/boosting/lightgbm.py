@@ -16,6 +16,7 @@ from fairtrain.boosting.backend import (
     TreeSettings,
     booster_said,
     check_params,
+    finite_margins,
 )
 
 lgb: Any = require("lightgbm", extra="boosting")
@@ -152,9 +153,8 @@ class LightGBMRun:
 
         self._booster.eval(rows, name, look)
         if self._own and self._objective == "binary":
-            margin: Floats = logit(np.clip(seen[0], _LEAST, 1 - _LEAST))
-            return margin
-        return seen[0]
+            seen = [logit(np.clip(seen[0], _LEAST, 1 - _LEAST))]
+        return finite_margins(seen[0])
 
 
 def predict(model: Any, X: Any) -> Floats:

@@ -15,6 +15,7 @@ from fairtrain.boosting.backend import (
     TreeSettings,
     booster_said,
     check_params,
+    finite_margins,
 )
 
 xgb: Any = require("xgboost", extra="boosting")
@@ -111,7 +112,8 @@ class XGBoostRun:
         return self._booster[:n_rounds]
 
     def _margin(self, matrix: Any, *, training: bool = False) -> Floats:
-        return np.asarray(self._booster.predict(matrix, output_margin=True, training=training))
+        margins = self._booster.predict(matrix, output_margin=True, training=training)
+        return finite_margins(np.asarray(margins))
 
     def _matrix(self, data: TreeData, threads: dict[str, Any]) -> Any:
         rows = {"label": data.y, "weight": data.weight, **threads}

@@ -6,7 +6,9 @@ estimator (a ``ColumnTransformer``, a booster with categories) may need the fram
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -79,6 +81,8 @@ def as_vector(values: Any, name: str) -> NDArray[Any]:
         array = array[:, 0]
     if array.ndim != 1:
         raise InvalidDataError(f"{name} must have one column, got shape {array.shape}.")
+    if array.dtype.kind == "c":
+        raise InvalidDataError(f"{name} must be real, got complex numbers; pass their real part.")
     return array
 
 
@@ -560,3 +564,8 @@ def stack_rows(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], pd.DataFrame):
         return pd.concat(parts, ignore_index=True)
     return sparse.vstack(parts, format="csr") if _is_sparse(parts[0]) else np.vstack(parts)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting is a finite number."""
+    return isinstance(value, Real) and math.isfinite(value)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fairtrain.data import inputs
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["LabelCoding"]
+__all__ = ["LabelCoding", "read_decisions"]
 
 Floats = NDArray[np.float64]
 
@@ -152,3 +152,67 @@ class LabelCoding:
                 f"positive_label is missing: {asked} depends on which of "
                 f"{self.classes.tolist()} is the favourable outcome."
             )
+
+
+def read_decisions(
+    truth: NDArray[Any] | None, predicted: NDArray[Any], named: Any, *, name_required: bool = True
+) -> tuple[Any, bool]:
+    """Find the favourable label among labels and decisions about them.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n,) or None
+        Labels.
+    predicted : ndarray of shape (n,)
+        Decisions as labels, or probabilities of the favourable one.
+    named : label or None
+        The favourable one, as somebody named it.
+    name_required : bool, default=True
+        Whether it must be named where labels do not say so themselves.
+
+    Returns
+    -------
+    favourable : label
+    probabilities : bool
+        Whether ``predicted`` holds probabilities.
+
+    Raises
+    ------
+    InvalidDataError
+        If values are missing, or there are more than two labels.
+    InvalidParameterError
+        If the favourable label is unknown, or is none of them.
+    """
+    for name, column in (("y_true", truth), ("y_pred", predicted)):
+        if column is not None and pd.isna(column).any():
+            raise InvalidDataError(f"{name} contains missing values; drop those rows.")
+    probabilities = _holds_probabilities(truth, predicted)
+    columns = [c for c in (truth, None if probabilities else predicted) if c is not None]
+    labels = list(dict.fromkeys(label for c in columns for label in pd.unique(c).tolist()))
+    if len(labels) > 2:
+        raise InvalidDataError(
+            f"y_true and y_pred hold {len(labels)} labels, expected two: {labels[:6]}; "
+            "scores belong in y_score, probabilities of a decision must lie in [0, 1]."
+        )
+    if named is not None:
+        if len(labels) == 2 and named not in labels:
+            raise InvalidParameterError(f"positive_label={named!r} is none of {labels}.")
+        return named, probabilities
+    if set(labels) <= {0, 1} or set(labels) <= {-1, 1}:
+        return 1, probabilities
+    if name_required:
+        raise InvalidParameterError(
+            f"positive_label is missing: which of {labels} is the favourable outcome?"
+        )
+    return max(labels), probabilities
+
+
+def _holds_probabilities(truth: NDArray[Any] | None, predicted: NDArray[Any]) -> bool:
+    """Whether decisions are probabilities: fractions, or 0.0 and 1.0 beside other labels."""
+    if predicted.dtype.kind != "f" or not len(predicted):
+        return False
+    if predicted.min() < 0 or predicted.max() > 1:
+        return False
+    if ((predicted > 0) & (predicted < 1)).any():
+        return True
+    return truth is not None and not np.isin(pd.unique(predicted), pd.unique(truth)).any()

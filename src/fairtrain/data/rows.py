@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme, Missing
-from fairtrain.data.labels import LabelCoding
+from fairtrain.data.labels import LabelCoding, read_decisions
 from fairtrain.data.splits import Random, RowSplit, split_rows
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["Role", "Rows", "take_sensitive"]
 
@@ -174,9 +174,95 @@ class Rows:
         score: Floats | None = None,
         favourable: Any = None,
     ) -> Self:
-        """Rows that are numbers already, with what was decided about them and no features."""
+        """Rows that are numbers already, with what was decided about them and no features.
+
+        Raises
+        ------
+        InvalidDataError
+            If a number is NaN or infinite.
+        """
+        _require_finite(labels=y, decisions=decision, scores=score)
         labels = None if favourable is None else LabelCoding.of(favourable)
         return cls(None, y, groups, weight, labels, None, decision, score)
+
+    @classmethod
+    def read_decided(
+        cls,
+        y_true: Any,
+        y_pred: Any,
+        sensitive_features: Any,
+        *,
+        y_score: Any = None,
+        positive_label: Any = None,
+        sample_weight: Any = None,
+        missing: Missing = "error",
+        min_count: int = 30,
+        name_required: bool = True,
+    ) -> Self:
+        """Read people and what was decided about them, whoever decided: no features.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n,) or None
+            Labels, two of them.
+        y_pred : array-like of shape (n,)
+            Decisions as labels, or probabilities of favourable ones.
+        sensitive_features : frame, series, mapping, array, list or Groups
+            Who.
+        y_score : array-like of shape (n,), optional
+            Probability of the favourable label.
+        positive_label : label, optional
+            The favourable one; may be left out for {0, 1}, {-1, 1} and booleans.
+        sample_weight, missing, min_count
+            As in :meth:`read`; rows of weight 0 stay, and count for nothing.
+        name_required : bool, default=True
+            Whether it matters which label is the favourable one.
+
+        Returns
+        -------
+        Rows
+
+        Raises
+        ------
+        InvalidDataError
+            If lengths or indexes differ, or values cannot be used.
+        InvalidParameterError
+            If it is not known which label is favourable.
+        """
+        inputs.require_same_index(
+            **({} if y_true is None else {"y_true": y_true}),
+            y_pred=y_pred,
+            y_score=y_score,
+            sensitive_features=None
+            if isinstance(sensitive_features, Groups)
+            else sensitive_features,
+            sample_weight=sample_weight,
+        )
+        predicted = inputs.as_vector(y_pred, "y_pred")
+        n = len(predicted)
+        truth = None if y_true is None else inputs.as_vector(y_true, "y_true")
+        groups = (
+            sensitive_features
+            if isinstance(sensitive_features, Groups)
+            else Groups.from_sensitive(sensitive_features, missing=missing, min_count=min_count)
+        )
+        score = None if y_score is None else inputs.as_float_column(y_score, "y_score")
+        known = {"y_true": truth, "sensitive_features": groups.codes, "y_score": score}
+        inputs.check_lengths(n, **{k: v for k, v in known.items() if v is not None})
+        favourable, probabilities = read_decisions(
+            truth, predicted, positive_label, name_required=name_required
+        )
+        if score is not None and len(score) and (score.min() < 0 or score.max() > 1):
+            raise InvalidDataError("y_score must hold probabilities in [0, 1].")
+        decision = predicted if probabilities else predicted == favourable
+        return cls.judged(
+            None if truth is None else (truth == favourable).astype(np.float64),
+            decision.astype(np.float64),
+            groups,
+            inputs.as_sample_weight(sample_weight, n),
+            score=score,
+            favourable=favourable,
+        )
 
     def __len__(self) -> int:
         return len(self.groups.codes)
@@ -266,8 +352,21 @@ class Rows:
         return self.decision
 
     def decided(self, decision: Floats, score: Floats | None = None) -> Self:
-        """Add what was decided about the rows."""
+        """Add what was decided about the rows, in finite numbers."""
+        _require_finite(decisions=decision, scores=score)
         return replace(self, decision=decision, score=score)
+
+
+def _require_finite(**columns: Floats | None) -> None:
+    """Raise where a report would be one over NaN."""
+    for name, column in columns.items():
+        if column is None or np.isfinite(column).all():
+            continue
+        row = int(np.argwhere(~np.isfinite(column))[0][0])
+        raise InvalidDataError(
+            f"{name} must be finite, got {np.ravel(column[row])[0]} in row {row}; nothing is "
+            "judged over such rows: mend the model or leave them out."
+        )
 
 
 def take_sensitive(

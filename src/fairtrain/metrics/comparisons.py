@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from fairtrain.data.groups import Groups, Missing
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.intervals import GapInterval, gap_interval, ratio_interval
-from fairtrain.metrics.measures import measure_cells, read_rows
+from fairtrain.metrics.measures import measure_cells
 
 __all__ = ["Comparison", "gap", "ratio"]
 
@@ -191,7 +192,7 @@ def _cells(
     sample_weight: Any,
     missing: Missing,
 ) -> tuple[Cells, Groups]:
-    rows = read_rows(
+    rows = Rows.read_decided(
         y_true,
         y_pred,
         sensitive_features,

@@ -17,14 +17,12 @@ from fairtrain.constraints.rates import (
     Rate,
     log_loss,
 )
-from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, Missing
-from fairtrain.data.inputs import as_float_column, as_sample_weight, as_vector, check_lengths
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import Cells, cell_means
 
-__all__ = ["MEASURES", "group_rates", "measure_cells", "read_rows"]
+__all__ = ["MEASURES", "group_rates", "measure_cells", "rates_frame"]
 
 Floats = NDArray[np.float64]
 
@@ -51,94 +49,6 @@ _DEFAULT = (
 )
 _SCORED = ("mean_score", "log_loss")
 _LABEL_FREE = ("selection_rate", "mean_score")
-
-
-def read_rows(
-    y_true: Any,
-    y_pred: Any,
-    sensitive_features: Any,
-    *,
-    y_score: Any = None,
-    positive_label: Any = None,
-    sample_weight: Any = None,
-    missing: Missing = "error",
-    min_count: int = 30,
-    name_required: bool = True,
-) -> Rows:
-    """Check labels, decisions and groups; see :func:`group_rates` for what is accepted."""
-    inputs.require_same_index(
-        **({} if y_true is None else {"y_true": y_true}),
-        y_pred=y_pred,
-        y_score=y_score,
-        sensitive_features=None if isinstance(sensitive_features, Groups) else sensitive_features,
-        sample_weight=sample_weight,
-    )
-    predicted = as_vector(y_pred, "y_pred")
-    n = len(predicted)
-    truth = None if y_true is None else as_vector(y_true, "y_true")
-    if truth is not None:
-        check_lengths(n, y_true=truth)
-    groups = (
-        sensitive_features
-        if isinstance(sensitive_features, Groups)
-        else Groups.from_sensitive(sensitive_features, missing=missing, min_count=min_count)
-    )
-    check_lengths(n, sensitive_features=groups.codes)
-    favourable, probabilities = _favourable(truth, predicted, positive_label, name_required)
-    score = None if y_score is None else as_float_column(y_score, "y_score")
-    if score is not None:
-        check_lengths(n, y_score=score)
-        if score.min() < 0 or score.max() > 1:
-            raise InvalidDataError("y_score must hold probabilities in [0, 1].")
-    return Rows.judged(
-        None if truth is None else (truth == favourable).astype(np.float64),
-        predicted.astype(np.float64)
-        if probabilities
-        else (predicted == favourable).astype(np.float64),
-        groups,
-        as_sample_weight(sample_weight, n),
-        score=score,
-        favourable=favourable,
-    )
-
-
-def _favourable(
-    truth: NDArray[Any] | None, predicted: NDArray[Any], named: Any, name_required: bool
-) -> tuple[Any, bool]:
-    """Find the favourable label, and whether ``predicted`` holds probabilities of it."""
-    for name, column in (("y_true", truth), ("y_pred", predicted)):
-        if column is not None and pd.isna(column).any():
-            raise InvalidDataError(f"{name} contains missing values; drop those rows.")
-    probabilities = _holds_probabilities(truth, predicted)
-    columns = [c for c in (truth, None if probabilities else predicted) if c is not None]
-    labels = list(dict.fromkeys(label for c in columns for label in pd.unique(c).tolist()))
-    if len(labels) > 2:
-        raise InvalidDataError(
-            f"y_true and y_pred hold {len(labels)} labels, expected two: {labels[:6]}; "
-            "scores belong in y_score, probabilities of a decision must lie in [0, 1]."
-        )
-    if named is not None:
-        if len(labels) == 2 and named not in labels:
-            raise InvalidParameterError(f"positive_label={named!r} is none of {labels}.")
-        return named, probabilities
-    if set(labels) <= {0, 1} or set(labels) <= {-1, 1}:
-        return 1, probabilities
-    if name_required:
-        raise InvalidParameterError(
-            f"positive_label is missing: which of {labels} is the favourable outcome?"
-        )
-    return max(labels), probabilities
-
-
-def _holds_probabilities(truth: NDArray[Any] | None, predicted: NDArray[Any]) -> bool:
-    """Whether decisions are probabilities: fractions, or 0.0 and 1.0 beside other labels."""
-    if predicted.dtype.kind != "f" or not len(predicted):
-        return False
-    if predicted.min() < 0 or predicted.max() > 1:
-        return False
-    if ((predicted > 0) & (predicted < 1)).any():
-        return True
-    return truth is not None and not np.isin(pd.unique(predicted), pd.unique(truth)).any()
 
 
 def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None) -> Cells:
@@ -227,7 +137,7 @@ def group_rates(
     if asked is None:
         asked = [*_DEFAULT, *(_SCORED if y_score is not None else ())]
         asked = asked if y_true is not None else [name for name in asked if name in _LABEL_FREE]
-    rows = read_rows(
+    rows = Rows.read_decided(
         y_true,
         y_pred,
         sensitive_features,

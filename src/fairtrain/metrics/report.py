@@ -10,13 +10,14 @@ import pandas as pd
 
 from fairtrain.constraints import ConstraintSpec, as_constraints
 from fairtrain.data.groups import Missing
-from fairtrain.data.inputs import as_vector
+from fairtrain.data.inputs import as_vector, is_number
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, result_dict
 from fairtrain.metrics.intervals import wilson
-from fairtrain.metrics.measures import rates_frame, read_rows
+from fairtrain.metrics.intervals.single import error_rate
+from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
 __all__ = ["FairnessReport", "fairness_report", "report_on"]
@@ -127,6 +128,10 @@ class FairnessReport:
             hidden, the rates of the next smallest group, which would give them away as the
             difference to all rows.
         """
+        if not is_number(min_cell) or min_cell < 0:
+            raise InvalidParameterError(
+                f"min_cell must be a number of rows from 0 on, got {min_cell!r}."
+            )
         return {
             "rows": self.rows,
             "n_rows": self.n_rows,
@@ -209,14 +214,17 @@ def fairness_report(
         raise InvalidParameterError(
             f"rows must be 'certification', 'steering' or 'training', got {rows!r}."
         )
-    if not 0 < confidence < 1:
-        raise InvalidParameterError(f"confidence must lie in (0, 1), got {confidence!r}.")
+    error_rate(confidence)
+    if not is_number(min_count) or min_count < 0:
+        raise InvalidParameterError(
+            f"min_count must be a number of rows from 0 on, got {min_count!r}."
+        )
     if y_true is None:
         raise InvalidDataError("y_true is missing: a report needs labels; gap() does without.")
     asked = as_constraints(constraints, difference_bound=difference_bound, ratio_bound=ratio_bound)
     if not len(as_vector(y_pred, "y_pred")):
         raise InvalidDataError("y_pred has no rows.")
-    data = read_rows(
+    data = Rows.read_decided(
         y_true,
         y_pred,
         sensitive_features,

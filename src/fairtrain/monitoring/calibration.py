@@ -76,9 +76,9 @@ class CalibrationMonitor:
     _information: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
+        if not inputs.is_number(self.alpha) or not 0 < self.alpha < 1:
             raise InvalidParameterError(f"alpha must lie between 0 and 1, got {self.alpha!r}.")
-        if not self.min_rows >= 1:
+        if not inputs.is_number(self.min_rows) or self.min_rows < 1:
             raise InvalidParameterError(f"min_rows must be at least 1, got {self.min_rows!r}.")
 
     @property
@@ -106,6 +106,7 @@ class CalibrationMonitor:
             (Benjamini-Hochberg over groups, of the window), ``level`` (alpha of this window) and
             ``alarm``.
         """
+        inputs.require_same_index(scores=scores, y=y, sensitive_features=sensitive_features)
         x = as_logits(scores, self.scale)
         target = inputs.as_float_column(y, "y")
         if not np.isin(target, (0, 1)).all():
@@ -113,7 +114,6 @@ class CalibrationMonitor:
         groups = Groups.from_sensitive(
             sensitive_features,
             missing=self.missing,  # type: ignore[arg-type]
-            like=scores if inputs.has_index(scores) else y,
         )
         inputs.check_lengths(len(x), y=target, sensitive_features=groups.codes)
         window = len(self.history) + 1

@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.data import inputs
 from fairtrain.data.groups import Missing
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.intervals import gap_interval, ratio_interval, rows_needed
-from fairtrain.metrics.measures import measure_cells, read_rows
+from fairtrain.metrics.measures import measure_cells
 
 __all__ = ["FairnessMonitor"]
 
@@ -151,9 +152,9 @@ class FairnessMonitor:
     _known: dict[str, int] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.alpha < 1:
+        if not inputs.is_number(self.alpha) or not 0 < self.alpha < 1:
             raise InvalidParameterError(f"alpha must lie between 0 and 1, got {self.alpha!r}.")
-        if not self.min_rows >= 1:
+        if not inputs.is_number(self.min_rows) or self.min_rows < 1:
             raise InvalidParameterError(f"min_rows must be at least 1, got {self.min_rows!r}.")
         self._asked = as_constraints(
             self.constraints, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
@@ -258,7 +259,7 @@ class FairnessMonitor:
         dependent = [c.name for c in self._asked if any(r.event is not None for r in c.rates)]
         if y_true is None and dependent:
             raise InvalidDataError(f"y_true is missing: {dependent[0]} conditions on it.")
-        return read_rows(
+        return Rows.read_decided(
             y_true,
             y_pred,
             sensitive_features,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
 from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
 from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, rests_on_few, shown_count
-from fairtrain.metrics.measures import rates_frame, read_rows
+from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.paired import Cost, cost_against
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.standing import GroupStanding, group_standings
@@ -176,7 +177,7 @@ def judged(
     against : ndarray of shape (n,), optional
         The baseline's decisions on the same rows: what the model costs is then measured.
     """
-    data = read_rows(target, decision, groups, y_score=score, positive_label=1)
+    data = Rows.read_decided(target, decision, groups, y_score=score, positive_label=1)
     report = replace(report_on(data, tuple(constraints), rows=rows), favourable=outcome)
     shown = groups.over(over)
     metrics = list(dict.fromkeys(report.group_rates["metric"]))

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from fairtrain.data.inputs import is_number
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["clopper_pearson", "error_rate", "two_sided", "wilson"]
@@ -85,7 +86,7 @@ def clopper_pearson(
 
 def error_rate(confidence: float) -> float:
     """1 - confidence, checked."""
-    if not 0.0 < confidence < 1.0:
+    if not is_number(confidence) or not 0.0 < confidence < 1.0:
         raise InvalidParameterError(
             f"confidence must lie strictly between 0 and 1, got {confidence!r}."
         )
