@@ -15,7 +15,7 @@ import cyclopts
 from cyclopts import App, Parameter
 
 from fairtrain import __version__
-from fairtrain._commands.asked import (
+from fairtrain._commands.options import (
     FLAG,
     LIST,
     Ask,
@@ -287,8 +287,8 @@ def report(
     force
         Replace the file if it exists.
     """
-    from fairtrain._commands.reporting import Report
-    from fairtrain._commands.reporting import report as work
+    from fairtrain._commands.report import Report
+    from fairtrain._commands.report import report as work
 
     return work(Report(run, show, data, rationale, out, force))
 

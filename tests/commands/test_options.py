@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from tests.commands.data import fails
+
 from fairtrain._commands.options import read_options, to_toml
 
 
@@ -10,3 +13,20 @@ def test_toml_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "t.toml"
     path.write_text(to_toml({"train": values}), encoding="utf-8")
     assert read_options(path, "train") == values
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[train.people]\nlabel = "approve"\n',
+        "[train]\nsensitive = [['race']]\n",
+        "[train]\nlabel = 2024-01-05\n",
+        "[[train]]\nbound = 0.1\n",
+    ],
+)
+def test_nested_options_are_one_line(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text(content)
+    assert "must be a word, a number" in fails(capsys, "train", "x.csv", "--config", str(file))

@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._commands.asked import People, Show
-from fairtrain._commands.calibrating import read_score
-from fairtrain._commands.columns import Label, as_words
+from fairtrain._commands.columns import as_words
 from fairtrain._commands.data import Data, read_data
-from fairtrain._commands.output import finish, print_json
+from fairtrain._commands.options import People, Show
+from fairtrain._commands.output import finish, print_json, print_rates, print_standings, say
+from fairtrain._commands.scores import read_score
 from fairtrain._commands.tables import require_columns
-from fairtrain._commands.terminal import print_rates, print_standings, say
 from fairtrain._text import listed, one_line
 from fairtrain.constraints import as_constraints
 from fairtrain.data.groups import Groups
+from fairtrain.data.labels import LabelCoding
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics import gap, group_rates
 from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, small_cells
@@ -65,12 +65,15 @@ def audit(asked: Audit) -> int:
 
 
 def _judged(asked: Audit, data: Data) -> Judged:
+    rows = data.rows
+    assert rows.y is not None
+    assert rows.labels is not None
     if asked.score is not None:
-        score = read_score(data.frame, asked.score)
+        score = read_score(rows.X, asked.score)
         decision = (score >= asked.threshold).astype(np.int64)
     else:
         assert asked.prediction is not None
-        score, decision = None, _read_prediction(data.frame, asked.prediction, data.label)
+        score, decision = None, _read_prediction(rows.X, asked.prediction, rows.labels)
     constraints = as_constraints(
         list(asked.constraints),
         difference_bound=None if asked.ratio is not None else asked.bound,
@@ -79,9 +82,9 @@ def _judged(asked: Audit, data: Data) -> Judged:
     return judged(
         "audit",
         constraints,
-        data.label.target,
+        rows.y,
         decision,
-        data.groups,
+        rows.groups,
         outcome=data.outcome,
         score=score,
         rows=asked.rows,
@@ -95,18 +98,17 @@ def _families(groups: Groups) -> list[tuple[str, Groups]]:
 
 
 def _base_rates(data: Data, part: Groups) -> pd.DataFrame:
-    target = data.label.target
-    return group_rates(None, target, part, metrics="selection_rate", positive_label=1)
+    return group_rates(None, data.rows.y, part, metrics="selection_rate", positive_label=1)
 
 
 def _show_base_rates(data: Data) -> None:
-    for name, part in _families(data.groups):
+    for name, part in _families(data.rows.groups):
         rates = _base_rates(data, part)
         heading = {"selection_rate": f"share {data.outcome} [95 %]"}
         print_rates(f"{name}: labels", rates, heading)
         if len(part) < 2:
             continue
-        widest = gap(None, data.label.target, part, positive_label=1)
+        widest = gap(None, data.rows.y, part, positive_label=1)
         if not {widest.highest, widest.lowest} & small_cells(rates, "selection_rate"):
             say(
                 f"Base rates of '{widest.highest}' and '{widest.lowest}' differ by "
@@ -118,7 +120,7 @@ def _show_base_rates(data: Data) -> None:
 def _to_dict(asked: Audit, data: Data, found: Judged | None) -> dict[str, Any]:
     families = [
         {"over": name, "groups": _cells(_base_rates(data, part))}
-        for name, part in _families(data.groups)
+        for name, part in _families(data.rows.groups)
     ]
     report = None
     if found is not None:
@@ -171,10 +173,11 @@ def _show(found: Judged, outcome: str, asked: Audit) -> None:
         )
 
 
-def _read_prediction(frame: pd.DataFrame, name: str, label: Label) -> NDArray[np.int64]:
+def _read_prediction(frame: pd.DataFrame, name: str, labels: LabelCoding) -> NDArray[np.int64]:
     require_columns(frame, (name,), what="prediction column")
     words = as_words(frame[name])
-    known: dict[Any, int] = {str(label.positive): 1, str(label.negative): 0}
+    negative, positive = (str(label) for label in labels.labels)
+    known: dict[Any, int] = {positive: 1, negative: 0}
     strange = [w for w in pd.unique(words) if w not in known]
     if strange:
         raise InvalidDataError(

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._commands.asked import People, Place
-from fairtrain._commands.calibrating import TableCalibrator, read_score
-from fairtrain._commands.columns import Label
 from fairtrain._commands.data import Data, read_data
-from fairtrain._commands.methods.base import split_seed
-from fairtrain._commands.output import note, print_json
+from fairtrain._commands.methods import as_passed
+from fairtrain._commands.options import People, Place
+from fairtrain._commands.output import note, print_json, print_table, say
+from fairtrain._commands.progress import working
 from fairtrain._commands.runs import (
     check_place,
     new_run,
@@ -27,13 +25,11 @@ from fairtrain._commands.runs import (
     write_json,
     write_model,
 )
+from fairtrain._commands.scores import TableCalibrator, read_score
 from fairtrain._commands.sinks import without_formulas
-from fairtrain._commands.terminal import print_table, say
 from fairtrain._commands.training import notes_of
-from fairtrain._commands.watching import working
 from fairtrain.calibration import CalibrationAudit, GroupFairnessCalibrator, calibration_audit
-from fairtrain.data.splits import RowSplit, split_rows
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.data.rows import Rows
 from fairtrain.plotting.files import save_figure
 
 __all__ = ["Calibrate", "calibrate"]
@@ -72,23 +68,28 @@ def calibrate(asked: Calibrate) -> int:
     check_place(asked.place.out, force=asked.place.force)
     rationale = read_rationale(asked.place.rationale)
     data = read_data(asked.data, asked.people)
-    score = read_score(data.frame, asked.score)
-    split = _split(data, asked)
+    read_score(data.rows.X, asked.score)  # raises before a folder is made
+    data = data.divided(
+        certification=asked.certification, seed=asked.seed, training_does="fit the map"
+    )
+    training, certification = data.rows.part("training"), data.rows.part("certification")
     with new_run(asked.place.out, force=asked.place.force) as folder:
         with notes_of() as notes:
-            model = _fit(asked, data, split)
-            at = split.certification
-            calibrated = model.transform(data.frame.iloc[at])
+            model = _fit(asked, data, training)
+            scores = {
+                "before": read_score(certification.X, asked.score),
+                "after": model.transform(certification.X),
+            }
             before, after = (
-                _audited(what, scores, data, at, asked.seed)
-                for what, scores in (("before", score[at]), ("after", calibrated))
+                _audited(when, score, certification, data, asked.seed)
+                for when, score in scores.items()
             )
         numbers: dict[str, Any] = {
             "title": f"Calibration of {asked.score}",
             "data": data.name,
             "outcome": data.outcome,
             "rationale": rationale,
-            "rows": {"training": len(split.training), "certification": len(at)},
+            "rows": {"training": len(training), "certification": len(certification)},
             "before": before.to_dict(min_cell=MIN_CELL),
             "after": after.to_dict(min_cell=MIN_CELL),
             "notes": list(notes),
@@ -103,52 +104,27 @@ def calibrate(asked: Calibrate) -> int:
     return 0
 
 
-def _split(data: Data, asked: Calibrate) -> RowSplit:
-    if not 0 < asked.certification < 1:
-        raise InvalidParameterError(
-            f"--certification must lie between 0 and 1, got {asked.certification:g}."
-        )
-    found = split_rows(
-        data.groups.codes,
-        data.label.target,
-        validation_fraction=0.0,
-        certification_fraction=asked.certification,
-        random_state=np.random.RandomState(split_seed(asked.seed)),
-    )
-    for name, rows in (("fit the map", found.training), ("certify", found.certification)):
-        if len(np.unique(data.label.target[rows])) < 2:
-            raise InvalidDataError(
-                f"the {len(rows)} rows that {name} have one label only; more rows are needed."
-            )
-    return found
-
-
-def _fit(asked: Calibrate, data: Data, split: RowSplit) -> TableCalibrator:
+def _fit(asked: Calibrate, data: Data, training: Rows) -> TableCalibrator:
     calibrator = GroupFairnessCalibrator(
         asked.method,
         missing=data.sensitive.missing,
-        positive_label=data.label.positive,
+        positive_label=data.favourable,
         random_state=asked.seed,
     )
     model = TableCalibrator(asked.score, data.sensitive, calibrator)
-    with working(f"fitting a {asked.method} map for each of {len(data.groups)} groups"):
-        return model.fit(data.frame.iloc[split.training], _labels(data.label, split.training))
-
-
-def _labels(label: Label, rows: NDArray[np.int64]) -> NDArray[Any]:
-    return np.asarray(label.values[rows])
+    with working(f"fitting a {asked.method} map for each of {len(training.groups)} groups"):
+        return model.fit(*as_passed(training)[:2])
 
 
 def _audited(
-    what: str, scores: NDArray[Any], data: Data, rows: NDArray[np.int64], seed: int
+    when: str, scores: NDArray[Any], rows: Rows, data: Data, seed: int
 ) -> CalibrationAudit:
-    with working(f"auditing scores {what} calibration on {len(rows):,} untouched rows"):
+    with working(f"auditing scores {when} calibration on {len(rows):,} untouched rows"):
         return calibration_audit(
             scores,
-            _labels(data.label, rows),
-            data.who.iloc[rows].reset_index(drop=True),
+            *as_passed(rows)[1:],
             missing=data.sensitive.missing,
-            positive_label=data.label.positive,
+            positive_label=data.favourable,
             random_state=seed,
         )
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from fairtrain._commands.tables import require_columns
 from fairtrain._text import listed, one_line
 from fairtrain.data.groups import Groups
+from fairtrain.data.labels import LabelCoding
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["Label", "SensitiveColumns", "as_words", "check_groups", "parse_bins", "read_label"]
+__all__ = ["SensitiveColumns", "as_words", "check_groups", "parse_bins", "read_label"]
 
 Bins = tuple[tuple[str, tuple[float, ...]], ...]
 
@@ -24,27 +25,9 @@ MOST_LEVELS = 20
 """A numeric sensitive column with more distinct values counts as continuous."""
 
 
-@dataclass(frozen=True, eq=False)
-class Label:
-    """The label column.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n,)
-        Labels as in the data.
-    target : ndarray of shape (n,), int
-        1 where the label is the favourable one.
-    positive, negative : label
-        Which is which.
-    """
-
-    values: NDArray[Any]
-    target: NDArray[np.int64]
-    positive: Any
-    negative: Any
-
-
-def read_label(frame: pd.DataFrame, name: str, positive: str | None) -> Label:
+def read_label(
+    frame: pd.DataFrame, name: str, positive: str | None
+) -> tuple[NDArray[np.float64], LabelCoding]:
     """Read the label column and find the favourable outcome in it.
 
     Parameters
@@ -55,6 +38,13 @@ def read_label(frame: pd.DataFrame, name: str, positive: str | None) -> Label:
         The label column.
     positive : str or None
         The favourable value as it was typed; may be left out for 0/1, -1/1 and truth values.
+
+    Returns
+    -------
+    target : ndarray of shape (n,)
+        1 where the label is the favourable one.
+    labels : LabelCoding
+        Which is which.
 
     Raises
     ------
@@ -78,7 +68,8 @@ def read_label(frame: pd.DataFrame, name: str, positive: str | None) -> Label:
         )
     chosen = _find(labels, positive, shown)
     other = labels[1] if chosen == labels[0] else labels[0]
-    return Label(values, (values == chosen).astype(np.int64), chosen, other)
+    coding = LabelCoding(np.array([other, chosen], dtype=values.dtype), named=True)
+    return (values == chosen).astype(np.float64), coding
 
 
 def _integers_if_whole(column: pd.Series) -> pd.Series:

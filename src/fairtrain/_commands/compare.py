@@ -10,11 +10,9 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fairtrain._commands.folder import new_file
-from fairtrain._commands.output import note, print_json
-from fairtrain._commands.runs import read_config, read_summary
+from fairtrain._commands.output import note, number_span, print_json, print_table
+from fairtrain._commands.runs import new_file, read_config, read_summary
 from fairtrain._commands.sinks import without_formulas
-from fairtrain._commands.terminal import number_span, print_table
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.report import Judged, RunSummary

@@ -1,28 +1,25 @@
-"""A table with its outcome and its groups, as every command that trains reads it."""
+"""A table of people with its outcome and its groups, as every command reads and divides it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from fairtrain._commands.asked import Features, People
-from fairtrain._commands.columns import (
-    Label,
-    SensitiveColumns,
-    check_groups,
-    parse_bins,
-    read_label,
-)
-from fairtrain._commands.features import numeric_columns
-from fairtrain._commands.tables import file_hash, read_table, require_columns
+from fairtrain._commands.columns import SensitiveColumns, check_groups, parse_bins, read_label
+from fairtrain._commands.options import People
+from fairtrain._commands.tables import file_hash, read_table
 from fairtrain._text import flatten
 from fairtrain.data.groups import Groups
-from fairtrain.exceptions import InvalidDataError
+from fairtrain.data.rows import Rows
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["Data", "choose_features", "data_of", "read_data", "sensitive_of"]
+__all__ = ["Data", "data_of", "read_data", "sensitive_of", "sensitive_values", "split_seed"]
+
+_DOING = {"training": "train", "steering": "steer", "certification": "certify"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +28,10 @@ class Data:
 
     Attributes
     ----------
-    frame : DataFrame
-        All columns.
-    label : Label
-        The outcome.
+    rows : Rows
+        All columns of the table as ``X``, outcome, groups, and what its labels mean.
     sensitive : SensitiveColumns
         How the groups are read.
-    who : DataFrame
-        The sensitive columns as words.
-    groups : Groups
-        The groups that they make.
     outcome : str
         The favourable outcome in words.
     name : str
@@ -49,14 +40,66 @@ class Data:
         SHA-256 of the file.
     """
 
-    frame: pd.DataFrame
-    label: Label
+    rows: Rows
     sensitive: SensitiveColumns
-    who: pd.DataFrame
-    groups: Groups
     outcome: str
     name: str
     digest: str
+
+    @property
+    def favourable(self) -> Any:
+        """The favourable label, a plain value: it goes into models and their reports."""
+        assert self.rows.labels is not None
+        return self.rows.labels.labels.tolist()[1]
+
+    def divided(
+        self,
+        *,
+        validation: float | None = None,
+        certification: float,
+        seed: int,
+        training_does: str = "train",
+    ) -> Data:
+        """Split by group and label, as every method does under the same seed and shares.
+
+        Parameters
+        ----------
+        validation, certification : float
+            Shares of the rows that steer (if any do) and that certify.
+        seed : int
+            Same seed, same rows.
+        training_does : str, default="train"
+            What the other rows do, in messages.
+
+        Raises
+        ------
+        InvalidDataError, InvalidParameterError
+            If a share is out of range, or a part would have one label only.
+        """
+        for name, share in (("validation", validation), ("certification", certification)):
+            if share is not None and not 0 < share < 1:
+                raise InvalidParameterError(f"--{name} must lie between 0 and 1, got {share:g}.")
+        if (validation or 0.0) + certification >= 1:
+            raise InvalidParameterError(
+                f"--validation {validation:g} and --certification {certification:g} "
+                "leave no row to train on; their sum must stay below 1."
+            )
+        if not 0 <= seed < 2**32:
+            raise InvalidParameterError(f"--seed must lie in 0 .. 4294967295, got {seed}.")
+        found = self.rows.divided(
+            validation_fraction=validation,
+            certification_fraction=certification,
+            random_state=np.random.RandomState(split_seed(seed)),
+        )
+        assert found.y is not None
+        for role in found.roles:
+            at = getattr(found.split, role)
+            if len(np.unique(found.y[at])) < 2:
+                does = {**_DOING, "training": training_does}[role]
+                raise InvalidDataError(
+                    f"the {len(at)} rows that {does} have one label only; more rows are needed."
+                )
+        return replace(self, rows=found)
 
 
 def sensitive_of(people: People) -> SensitiveColumns:
@@ -78,39 +121,29 @@ def read_data(path: Path, people: People) -> Data:
 def data_of(frame: pd.DataFrame, people: People, *, name: str, digest: str) -> Data:
     """Read outcome and groups of a table."""
     sensitive = sensitive_of(people)
-    label = read_label(frame, people.label, people.positive)
-    who = sensitive.read(frame)
-    groups = Groups.from_sensitive(who, missing=sensitive.missing)
+    target, labels = read_label(frame, people.label, people.positive)
+    groups = Groups.from_sensitive(sensitive.read(frame), missing=sensitive.missing)
     check_groups(groups)
     return Data(
-        frame=frame,
-        label=label,
+        rows=Rows(frame, target, groups, labels=labels),
         sensitive=sensitive,
-        who=who,
-        groups=groups,
-        outcome=people.positive_name or f"{people.label} = {label.positive}",
+        outcome=people.positive_name or f"{people.label} = {labels.favourable}",
         name=f"{name}: {len(frame):,} rows",
         digest=digest,
     )
 
 
-def choose_features(
-    data: Data, asked: Features, *, without: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Numeric and categorical columns among those that nobody took out.
+def sensitive_values(groups: Groups) -> pd.DataFrame:
+    """The sensitive columns as words, None where missing: what estimators are given."""
+    values = {}
+    for k, (name, levels) in enumerate(zip(groups.columns, groups.scheme.levels, strict=True)):
+        values[name] = np.array(levels, dtype=object)[groups.level_codes[groups.codes, k]]
+    return pd.DataFrame(values)
 
-    Raises
-    ------
-    InvalidDataError
-        If a named column is absent, or none is left.
+
+def split_seed(seed: int) -> int:
+    """Seed of the split that every method makes of the same rows under ``--seed``.
+
+    It is the number that the trainers of networks draw first from their ``random_state``.
     """
-    known = tuple(data.frame.columns)
-    dropped = flatten(asked.drop, known)
-    codes = flatten(asked.categorical, known)
-    require_columns(data.frame, (*dropped, *codes), what="column")
-    out = {*without, *data.sensitive.columns, *dropped}
-    names = [name for name in known if name not in out]
-    numbers = numeric_columns(data.frame, [name for name in names if name not in codes])
-    if not names and not asked.use_sensitive:
-        raise InvalidDataError("no feature column is left.")
-    return numbers, tuple(name for name in names if name not in set(numbers))
+    return int(np.random.RandomState(seed).randint(0, 2**31 - 1))

@@ -6,9 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from fairtrain._commands.asked import Ask, Features, How, People, Shares
-from fairtrain._commands.data import Data, data_of
+from fairtrain._commands.data import data_of
 from fairtrain._commands.methods import METHODS, Method, read_method
+from fairtrain._commands.options import Ask, Features, How, People, Shares
+from fairtrain._commands.output import print_frontier, print_groups, print_models, say
 from fairtrain._commands.runs import (
     check_place,
     new_run,
@@ -17,8 +18,6 @@ from fairtrain._commands.runs import (
     write_summary,
 )
 from fairtrain._commands.sweep import choose, swept
-from fairtrain._commands.terminal import print_frontier, print_groups, print_models, say
-from fairtrain._commands.train import made_with
 from fairtrain._commands.training import (
     Prepared,
     fit,
@@ -28,7 +27,6 @@ from fairtrain._commands.training import (
     prepare,
     settings_for,
 )
-from fairtrain._commands.words import constraint_in_words
 from fairtrain.datasets import load_loanapp
 from fairtrain.exceptions import MissingDependencyError
 from fairtrain.plotting.files import save_figure
@@ -67,7 +65,7 @@ def demo(out: Path, *, seed: int = 0) -> int:
             models, saved, skipped = _train_all(prepared)
             frontier, chosen, said = _frontier(prepared)
         charts = () if frontier is None else (FrontierChart.from_frontier(frontier, chosen),)
-        summary = _summary(data, prepared, models, (*skipped, *notes), said, charts, seed)
+        summary = _summary(prepared, models, (*skipped, *notes), said, charts, seed)
         write_model(folder, prepared.pipeline(saved), {"data_sha256": digest})
         write_config(folder, {"demo": summary.settings, "made_with": summary.made_with})
         write_summary(folder, summary)
@@ -129,7 +127,6 @@ def _frontier(prepared: Prepared) -> tuple[Any, Any, tuple[str, ...]]:
 
 
 def _summary(
-    data: Data,
     prepared: Prepared,
     models: tuple[Judged, ...],
     notes: tuple[str, ...],
@@ -148,17 +145,13 @@ def _summary(
     }
     return RunSummary(
         title="Mortgage decisions, Boston 1990",
-        data=data.name.replace(" rows", " applications"),
-        outcome=data.outcome,
-        constraint=constraint_in_words(prepared.constraint, data.sensitive.columns),
         models=models,
-        **prepared.counts,
+        **{**prepared.facts, "data": prepared.data.name.replace(" rows", " applications")},
         settings=settings,
         notes=notes,
         rationale=_REASON,
         choice=said,
         frontiers=charts,
-        made_with=made_with(prepared),
     )
 
 

@@ -15,10 +15,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fairtrain._commands.columns import SensitiveColumns, as_words
-from fairtrain._text import listed, one_line
+from fairtrain._commands.options import Features
+from fairtrain._commands.tables import require_columns
+from fairtrain._text import flatten, listed, one_line
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["TableFeatures", "numeric_columns"]
+__all__ = ["TableFeatures", "choose_features"]
 
 MISSING, RARE = "(missing)", "(rare)"
 
@@ -143,7 +145,7 @@ def _as_number(column: pd.Series, name: str) -> NDArray[np.float64]:
     return np.where(np.isinf(numbers), np.nan, numbers)
 
 
-def numeric_columns(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
+def _numeric_columns(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
     """Those of the columns that hold numbers or truth values.
 
     Raises
@@ -165,3 +167,25 @@ def numeric_columns(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...
         if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
             found.append(name)
     return tuple(found)
+
+
+def choose_features(
+    frame: pd.DataFrame, asked: Features, *, without: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Numeric and categorical columns among those that nobody took out.
+
+    Raises
+    ------
+    InvalidDataError
+        If a named column is absent, or none is left.
+    """
+    known = tuple(frame.columns)
+    dropped = flatten(asked.drop, known)
+    codes = flatten(asked.categorical, known)
+    require_columns(frame, (*dropped, *codes), what="column")
+    out = {*without, *dropped}
+    names = [name for name in known if name not in out]
+    numbers = _numeric_columns(frame, [name for name in names if name not in codes])
+    if not names and not asked.use_sensitive:
+        raise InvalidDataError("no feature column is left.")
+    return numbers, tuple(name for name in names if name not in set(numbers))

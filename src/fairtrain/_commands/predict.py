@@ -9,13 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from fairtrain._commands.calibrating import TableCalibrator
 from fairtrain._commands.chunks import ChunkedTable, read_chunks
 from fairtrain._commands.columns import MOST_LEVELS, SensitiveColumns
 from fairtrain._commands.features import TableFeatures
-from fairtrain._commands.folder import new_file
 from fairtrain._commands.progress import progress
-from fairtrain._commands.runs import load_model
+from fairtrain._commands.runs import load_model, new_file
+from fairtrain._commands.scores import TableCalibrator
 from fairtrain._commands.sinks import CsvSink, Sink, open_sink
 from fairtrain._commands.tables import require_columns
 from fairtrain._text import listed, one_line

@@ -1,4 +1,4 @@
-"""Run folders: model, numbers, settings and report, written whole and read again."""
+"""Run folders and files: written whole or not at all, and read again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fairtrain._commands.folder import check_new, new_folder
+from fairtrain import _atomic
 from fairtrain._commands.options import to_toml
 from fairtrain._text import one_line
 from fairtrain._versions import versions
@@ -18,20 +18,31 @@ from fairtrain.persistence import load, save
 from fairtrain.report import RunSummary, render_card, render_report
 
 __all__ = [
+    "RUN_FILES",
     "check_place",
     "load_model",
+    "new_file",
     "new_run",
     "options_of",
     "read_config",
     "read_numbers",
     "read_rationale",
     "read_summary",
+    "settings_shown",
     "versions",
     "write_config",
     "write_json",
     "write_model",
     "write_summary",
 ]
+
+RUN_FILES = (
+    "model", "metrics.json", "config.toml", "report.html", "model_card.md", "fresh.html",
+    "frontier.csv", "frontier.json", "frontier.png",
+    "calibration.csv", "reliability.png",
+    "model.joblib",  # of earlier versions
+)  # fmt: skip
+"""What a run folder may hold."""
 
 _NOT_SETTINGS = ("force", "json", "require_met", "resume")
 
@@ -42,16 +53,68 @@ def options_of(*groups: Any) -> dict[str, Any]:
     return {k: v for k, v in merged.items() if k not in _NOT_SETTINGS}
 
 
+def settings_shown(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for the page of a run: without its place and what has a place of its own there."""
+    return {k: v for k, v in settings.items() if k not in ("out", "rationale")}
+
+
+def check_place(path: Path, *, force: bool) -> None:
+    """Raise if a run must not be written there.
+
+    Raises
+    ------
+    InvalidParameterError
+        If something exists, unless ``force`` is set and it is a run folder or empty: no other
+        folder is ever replaced.
+    """
+    name = f"'{one_line(path)}'"
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InvalidParameterError(f"--out {name} exists and is not a folder.")
+    if not path.exists():
+        return
+    if not force:
+        raise InvalidParameterError(
+            f"--out {name} exists; choose another folder, or replace it with --force."
+        )
+    strangers = sorted({entry.name for entry in path.iterdir()} - set(RUN_FILES))
+    inside = path / "model"
+    if inside.exists() and any(inside.iterdir()) and not (inside / "manifest.json").is_file():
+        strangers.append("model")  # somebody's own folder of that name
+    if strangers:
+        raise InvalidParameterError(
+            f"--out {name} is not a run of fairtrain (it holds '{one_line(strangers[0])}') and is "
+            "not replaced; choose another folder."
+        )
+
+
 @contextmanager
-def new_run(out: Path, *, force: bool) -> Iterator[Path]:
-    """Fill a run folder that appears when it is complete, or not at all."""
-    with new_folder(out, force=force) as folder:
-        yield folder
+def new_run(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Fill a temporary folder beside ``path`` and rename it when all is written.
+
+    Whatever goes wrong, Ctrl-C included, the temporary folder is removed.
+
+    Parameters
+    ----------
+    path : Path
+        Where the folder shall be.
+    force : bool, default=False
+        Replace a run folder that is there already.
+    """
+    with _atomic.new_folder(path, lambda: check_place(path, force=force)) as work:
+        yield work
 
 
-def check_place(out: Path, *, force: bool) -> None:
-    """Raise before any work where the run could not be written."""
-    check_new(out, force=force)
+@contextmanager
+def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Write a temporary file beside ``path`` and rename it when it is complete."""
+    path = path.absolute()
+    if path.is_dir() or (path.exists() and not force):
+        hint = "is a folder" if path.is_dir() else "exists; replace it with --force"
+        raise InvalidParameterError(f"--out '{one_line(path)}' {hint}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = 0o666 & ~_atomic.umask()
+    with _atomic.new_file(path, mode=mode, suffix=path.suffix) as work:
+        yield work
 
 
 def write_model(folder: Path, model: Any, metadata: Mapping[str, Any]) -> None:

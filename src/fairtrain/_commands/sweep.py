@@ -10,23 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from fairtrain._commands.asked import Ask, Features, How, People, Place, Shares, Show
 from fairtrain._commands.data import read_data, sensitive_of
-from fairtrain._commands.methods import METHODS, Method, Settings, read_method
-from fairtrain._commands.output import finish
+from fairtrain._commands.methods import METHODS, Method, Settings, as_passed, read_method
+from fairtrain._commands.options import Ask, Features, How, People, Place, Shares, Show
+from fairtrain._commands.output import finish, print_frontier, show_run
 from fairtrain._commands.progress import progress
-from fairtrain._commands.resuming import Kept
+from fairtrain._commands.resume import Kept
 from fairtrain._commands.runs import (
     check_place,
     new_run,
     options_of,
     read_rationale,
+    settings_shown,
     write_config,
     write_model,
     write_summary,
 )
-from fairtrain._commands.terminal import print_frontier
-from fairtrain._commands.train import NOT_SHOWN, made_with, shown
 from fairtrain._commands.training import (
     Prepared,
     fit,
@@ -36,7 +35,6 @@ from fairtrain._commands.training import (
     prepare,
     settings_for,
 )
-from fairtrain._commands.words import constraint_in_words
 from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
 from fairtrain.plotting.files import save_figure
 from fairtrain.report import FrontierChart, RunSummary
@@ -104,18 +102,13 @@ def sweep(asked: Sweep) -> int:
         point = judge(_title(chosen), chosen.model, prepared, decided)[0]
         summary = RunSummary(
             title=f"Trade-off of {asked.people.label}, {method.name}",
-            data=data.name,
-            outcome=data.outcome,
-            constraint=constraint_in_words(constraint, sensitive.columns),
             models=(judged, point),
-            **prepared.counts,
-            # Where the run is kept is no property of it.
-            settings={k: v for k, v in asked.settings.items() if k not in NOT_SHOWN},
+            **prepared.facts,
+            settings=settings_shown(asked.settings),
             notes=tuple(dict.fromkeys([*notes, *frontier.notes])),
             rationale=rationale,
             choice=tuple(said),
             frontiers=(FrontierChart.from_frontier(frontier, chosen),),
-            made_with=made_with(prepared),
         )
         write_model(folder, prepared.pipeline(chosen.model), {"data_sha256": data.digest})
         write_config(folder, {"sweep": asked.settings, "made_with": summary.made_with})
@@ -125,7 +118,7 @@ def sweep(asked: Sweep) -> int:
         save_figure(folder / "frontier.png", lambda ax: frontier.plot(ax, chosen=chosen))
     if not asked.show.json:
         print_frontier(frontier, chosen)
-    shown(summary, asked.show, asked.place.out)
+    show_run(summary, asked.show, asked.place.out)
     return finish(asked.show, point.report.verdict)
 
 
@@ -142,18 +135,18 @@ def swept(
     With a cache a value's seeds are trained together, and every finished value is kept, so that a
     stopped sweep goes on with the next one; without one everything is trained together.
     """
-    X, y, who = prepared.rows.take(prepared.rows.split.training)
+    X, y, who = as_passed(prepared.rows.part("training"))
     share = 0.0 if method.moves == "eta" else prepared.shares.validation
     # The command keeps the rows that judge; what is handed over trains, or steers the training.
     inner = replace(
-        settings, validation=share, certification=0.0, positive=prepared.data.label.positive
+        settings, validation=share, certification=0.0, positive=prepared.data.favourable
     )
     common: dict[str, Any] = {
         "sensitive_features": who,
         "param": method.moves,
         "metric": prepared.constraint,
         "bound": prepared.constraint.bound,
-        "validation_data": prepared.rows.take(prepared.rows.split.steering),
+        "validation_data": as_passed(prepared.rows.part("steering")),
         "n_seeds": seeds,
         "random_state": settings.seed,
         "missing": settings.missing,
@@ -216,7 +209,7 @@ def _title(chosen: Chosen) -> str:
 
 
 def _with_baseline(frontier: ParetoFrontier, model: Any, prepared: Prepared) -> ParetoFrontier:
-    held = frontier.scorer.read(*prepared.rows.take(prepared.rows.split.steering))
+    held = frontier.scorer.read(*as_passed(prepared.rows.part("steering")))
     return replace(frontier, baseline=frontier.scorer(model, held))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,21 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from fairtrain._commands.asked import Ask, Features, Shares
 from fairtrain._commands.columns import SensitiveColumns
-from fairtrain._commands.data import Data, choose_features
-from fairtrain._commands.deciding import decisions
-from fairtrain._commands.features import TableFeatures
-from fairtrain._commands.methods import Method, Rows, Settings
-from fairtrain._commands.splitting import group_counts, row_counts, split
-from fairtrain._commands.watching import epochs_shown, working
+from fairtrain._commands.data import Data
+from fairtrain._commands.features import TableFeatures, choose_features
+from fairtrain._commands.methods import Method, Settings
+from fairtrain._commands.options import Ask, Features, Shares
+from fairtrain._commands.progress import epochs_shown, working
 from fairtrain._text import flatten, one_line
+from fairtrain._versions import versions
 from fairtrain.constraints import Constraint, as_constraints
-from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.report.judged import Judged, judged
 
-__all__ = ["Prepared", "fit", "judge", "make_constraint", "notes_of", "prepare", "settings_for"]
+__all__ = [
+    "Prepared",
+    "decisions",
+    "fit",
+    "judge",
+    "make_constraint",
+    "notes_of",
+    "prepare",
+    "settings_for",
+]
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +47,7 @@ class Prepared:
     Attributes
     ----------
     data : Data
-        The table.
+        The table, divided.
     constraint : Constraint
         What is asked.
     shares : Shares
@@ -44,9 +55,7 @@ class Prepared:
     features : TableFeatures
         Fitted on the rows that train.
     rows : Rows
-        Features, labels, groups and split.
-    shown : Groups
-        The groups that the constraint compares.
+        The same people with features that a model reads.
     """
 
     data: Data
@@ -54,14 +63,30 @@ class Prepared:
     shares: Shares
     features: TableFeatures
     rows: Rows
-    shown: Groups
 
     @property
-    def counts(self) -> dict[str, Any]:
-        """Rows of every part, and of every group in it: fields of a ``RunSummary``."""
+    def facts(self) -> dict[str, Any]:
+        """What a ``RunSummary`` says of the rows: counts of every part and group, a digest."""
+        split, shown = self.rows.split, self.rows.groups.over(self.constraint.over)
+        parts = {role: getattr(split, role) for role in ("training", "steering", "certification")}
+        counts = {"all": shown.counts, **{r: shown.take(at).counts for r, at in parts.items()}}
+        digest = self.data.digest
+        certified = np.ascontiguousarray(parts["certification"], dtype="<i8").tobytes()
         return {
-            "row_counts": row_counts(self.rows.split),
-            "group_counts": group_counts(self.shown, self.rows.split),
+            "data": self.data.name,
+            "outcome": self.data.outcome,
+            "constraint": _in_words(self.constraint, self.data.sensitive.columns),
+            "row_counts": {role: len(at) for role, at in parts.items()},
+            "group_counts": {
+                name: {part: int(rows[g]) for part, rows in counts.items()}
+                for g, name in enumerate(shown.names)
+            },
+            "made_with": {
+                **versions(),
+                "data_sha256": digest,
+                # Runs that were judged on the very same rows can be compared.
+                "certified_on": hashlib.sha256(digest.encode() + certified).hexdigest(),
+            },
         }
 
     def pipeline(self, model: Any) -> Pipeline:
@@ -95,14 +120,17 @@ def prepare(
     data: Data, features: Features, constraint: Constraint, shares: Shares, *, label: str
 ) -> Prepared:
     """Split the rows, and learn features from those that train."""
-    found = split(data.groups, data.label, shares)
-    numeric, categorical = choose_features(data, features, without=(label,))
+    data = data.divided(
+        validation=shares.validation, certification=shares.certification, seed=shares.seed
+    )
+    numeric, categorical = choose_features(
+        data.rows.X, features, without=(label, *data.sensitive.columns)
+    )
     table = TableFeatures(
         numeric, categorical, sensitive=data.sensitive if features.use_sensitive else None
-    ).fit(data.frame.iloc[found.training])
-    rows = Rows(table.transform(data.frame), data.label, data.who, found)
-    shown = data.groups.over(constraint.over)
-    return Prepared(data, constraint, shares, table, rows, shown)
+    ).fit(data.rows.part("training").X)
+    rows = replace(data.rows, X=table.transform(data.rows.X))
+    return Prepared(data, constraint, shares, table, rows)
 
 
 def settings_for(
@@ -136,7 +164,7 @@ def settings_for(
 def fit(method: Method, prepared: Prepared, settings: Settings, *, fair: bool, title: str) -> Any:
     """Train, and show how far it is."""
     train = method.fit_fair if fair else method.fit_plain
-    settings = replace(settings, positive=prepared.data.label.positive)
+    settings = replace(settings, positive=prepared.data.favourable)
     if "epochs" not in method.options:
         with working(f"training the {title}"):
             return train(prepared.rows, settings)
@@ -145,9 +173,38 @@ def fit(method: Method, prepared: Prepared, settings: Settings, *, fair: bool, t
     return model.set_params(callbacks=())
 
 
+def decisions(model: Any, X: Any, favourable: Any) -> tuple[Floats, Floats | None]:
+    """Decide about rows.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted classifier.
+    X : ndarray of shape (n, d)
+        Features.
+    favourable : label
+        The favourable outcome.
+
+    Returns
+    -------
+    decision : ndarray of shape (n,)
+        1 for the favourable decision, or its probability where decisions are drawn.
+    score : ndarray of shape (n,) or None
+        Probability of the favourable label; None where the model knows that of its decisions only.
+    """
+    column = np.asarray(model.classes_).tolist().index(favourable)
+    shares = getattr(model, "decision_proba", None)
+    if shares is None:
+        decision = (np.asarray(model.predict(X)) == favourable).astype(np.float64)
+    else:
+        decision = np.asarray(shares(X))[:, column]
+    score = np.asarray(model.predict_proba(X), dtype=np.float64)[:, column]
+    return decision, None if np.array_equal(score, decision) else score
+
+
 def judge(
-    title: str, model: Any, prepared: Prepared, against: NDArray[np.float64] | None = None
-) -> tuple[Judged, NDArray[np.float64]]:
+    title: str, model: Any, prepared: Prepared, against: Floats | None = None
+) -> tuple[Judged, Floats]:
     """Judge a model on the certification rows; its decisions come too.
 
     Parameters
@@ -161,15 +218,16 @@ def judge(
     against : ndarray, optional
         The baseline's decisions.
     """
-    data, at = prepared.data, prepared.rows.split.certification
-    decision, score = decisions(model, prepared.rows.X[at], data.label.positive)
+    rows = prepared.rows.part("certification")
+    assert rows.y is not None
+    decision, score = decisions(model, rows.X, prepared.data.favourable)
     found = judged(
         title,
         (prepared.constraint,),
-        data.label.target[at],
+        rows.y,
         decision,
-        data.groups.take(at),
-        outcome=data.outcome,
+        rows.groups,
+        outcome=prepared.data.outcome,
         score=score,
         over=prepared.constraint.over,
         against=against,
@@ -189,3 +247,13 @@ def notes_of() -> Iterator[list[str]]:
 
 def _sentences(caught: Sequence[warnings.WarningMessage]) -> list[str]:
     return list(dict.fromkeys(one_line(str(w.message).partition("\n")[0]) for w in caught))
+
+
+def _in_words(constraint: Constraint, columns: tuple[str, ...]) -> str:
+    """Say what is asked, of which groups."""
+    over = constraint.over or columns
+    over = (over,) if isinstance(over, str) else tuple(over)
+    name, who = constraint.notion.replace("_", " "), " x ".join(over)
+    if constraint.kind == "ratio":
+        return f"{name}: the lowest rate at least {constraint.bound:g} times the highest, by {who}"
+    return f"{name}: any two groups by {who} at most {constraint.bound:g} apart"

@@ -1,20 +1,20 @@
-"""Ways to train, one a file; a new one is a file and a line here."""
+"""Ways to train, a file for each kind of model; a new one is a ``Method`` and a line here."""
 
 from __future__ import annotations
 
-from fairtrain._commands.methods import (
-    adversarial,
-    boosting,
-    lagrangian,
-    reductions,
-    regularized,
-)
-from fairtrain._commands.methods.base import Method, Rows, Settings, read_method
+from fairtrain._commands.methods import boosting, networks, reductions
+from fairtrain._commands.methods.base import Method, Settings, as_passed, read_method
 
-__all__ = ["METHODS", "Method", "Rows", "Settings", "read_method"]
+__all__ = ["METHODS", "Method", "Settings", "as_passed", "read_method"]
 
 METHODS: dict[str, Method] = {
-    each.METHOD.name: each.METHOD
-    for each in (reductions, boosting, lagrangian, regularized, adversarial)
+    method.name: method
+    for method in (
+        reductions.METHOD,
+        boosting.METHOD,
+        networks.LAGRANGIAN,
+        networks.REGULARIZED,
+        networks.ADVERSARIAL,
+    )
 }
 """By the name that ``--method`` takes."""

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._commands.asked import How
-from fairtrain._commands.columns import Label
+from fairtrain._commands.data import sensitive_values
+from fairtrain._commands.options import How
 from fairtrain._imports import require
 from fairtrain.constraints import Constraint
-from fairtrain.data.splits import RowSplit
+from fairtrain.data.labels import LabelCoding
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["InWords", "Method", "Rows", "Settings", "check_over", "read_method", "split_seed"]
+__all__ = ["InWords", "Method", "Settings", "as_passed", "check_over", "read_method"]
 
 
 @dataclass(frozen=True)
@@ -53,32 +53,6 @@ class Settings:
     columns: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     callbacks: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows ready for training.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n, d)
-        Features.
-    label : Label
-        Labels.
-    who : DataFrame
-        Sensitive columns as words.
-    split : RowSplit
-        Which rows do what.
-    """
-
-    X: NDArray[np.float64]
-    label: Label
-    who: pd.DataFrame
-    split: RowSplit
-
-    def take(self, at: NDArray[np.int64]) -> tuple[Any, Any, Any]:
-        """Features, labels and sensitive columns of some rows."""
-        return self.X[at], self.label.values[at], self.who.iloc[at].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -125,24 +99,37 @@ class Method:
     def fit_fair(self, rows: Rows, settings: Settings) -> Any:
         """Fit on all rows; the estimator splits them as ``rows.split`` says."""
         model = self.fair(settings).set_params(random_state=self.random_state(settings.seed))
-        model.fit(rows.X, rows.label.values, sensitive_features=rows.who)
-        return model.set_params(random_state=settings.seed)
+        return _fit(model, rows).set_params(random_state=settings.seed)
 
     def fit_plain(self, rows: Rows, settings: Settings) -> Any:
         """Fit the ordinary model on the rows that train."""
         model = self.plain(settings)
         if self.plain_splits:
-            return model.fit(rows.X, rows.label.values, sensitive_features=rows.who)
-        training = rows.split.training
-        return InWords(model.fit(rows.X[training], rows.label.target[training]), rows.label)
+            return _fit(model, rows)
+        training = rows.part("training")
+        assert training.y is not None
+        assert training.labels is not None
+        return InWords(model.fit(training.X, training.y.astype(np.int64)), training.labels)
+
+
+def as_passed(rows: Rows) -> tuple[Any, Any, Any]:
+    """Features, labels in the words of the data, and sensitive columns: what ``fit`` takes."""
+    assert rows.labels is not None
+    assert rows.y is not None
+    return rows.X, rows.labels.decode(rows.y), sensitive_values(rows.groups)
+
+
+def _fit(model: Any, rows: Rows) -> Any:
+    X, y, who = as_passed(rows)
+    return model.fit(X, y, sensitive_features=who)
 
 
 class InWords:
     """A classifier that was fitted on 0 and 1, answering in the labels of the data."""
 
-    def __init__(self, model: Any, label: Label) -> None:
+    def __init__(self, model: Any, labels: LabelCoding) -> None:
         self.model = model
-        self.classes_ = np.array([label.negative, label.positive])
+        self.classes_ = labels.labels
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Labels, shape (n,)."""
@@ -151,14 +138,6 @@ class InWords:
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Probabilities, shape (n, 2), in the order of ``classes_``."""
         return np.asarray(self.model.predict_proba(X), dtype=np.float64)
-
-
-def split_seed(seed: int) -> int:
-    """Seed of the split that every method makes of the same rows under ``--seed``.
-
-    It is the number that the trainers of networks draw first from their ``random_state``.
-    """
-    return int(np.random.RandomState(seed).randint(0, 2**31 - 1))
 
 
 def read_method(how: How, methods: Mapping[str, Method]) -> tuple[Method, dict[str, Any]]:

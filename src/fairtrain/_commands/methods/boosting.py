@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fairtrain._commands.methods.base import Method, Settings, split_seed
+from fairtrain._commands.data import split_seed
+from fairtrain._commands.methods.base import Method, Settings
 from fairtrain._imports import require
 from fairtrain.exceptions import InvalidParameterError
 

@@ -7,22 +7,20 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fairtrain._commands.asked import Ask, People, Show
-from fairtrain._commands.data import Data, read_data
-from fairtrain._commands.deciding import decisions
+from fairtrain._commands.data import Data, read_data, sensitive_values
 from fairtrain._commands.features import TableFeatures
-from fairtrain._commands.folder import new_file
-from fairtrain._commands.output import finish, note, print_json
+from fairtrain._commands.options import Ask, People, Show
+from fairtrain._commands.output import finish, note, print_json, print_models, say
 from fairtrain._commands.runs import (
     load_model,
+    new_file,
     read_config,
     read_rationale,
     read_summary,
     versions,
     write_json,
 )
-from fairtrain._commands.terminal import print_models, say
-from fairtrain._commands.training import make_constraint
+from fairtrain._commands.training import decisions, make_constraint
 from fairtrain._text import one_line
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
@@ -83,14 +81,16 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     if not isinstance(steps.get("features"), TableFeatures):
         raise InvalidDataError(f"'{one_line(run)}' holds no model that reads a table.")
     fair = steps["model"]
-    decision, score = decisions(fair, steps["features"].transform(data.frame), data.label.positive)
-    groups = Groups(fair.scheme_, fair.scheme_.encode(data.who))
+    rows = data.rows
+    assert rows.y is not None
+    decision, score = decisions(fair, steps["features"].transform(rows.X), data.favourable)
+    groups = Groups(fair.scheme_, fair.scheme_.encode(sensitive_values(rows.groups)))
     same = data.digest == summary.made_with.get("data_sha256")
     role: RowsRole = "training" if same else "certification"
     found = judged(
         f"{summary.models[-1].title}, {path.name}",
         (constraint,),
-        data.label.target,
+        rows.y,
         decision,
         groups,
         outcome=data.outcome,
