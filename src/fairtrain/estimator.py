@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,10 +19,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.data import inputs
-from fairtrain.data.groups import GroupScheme
+from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import ConstraintNotMetWarning
+from fairtrain.metrics.outcomes import report_on_classes, report_on_values
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.verdicts import Verdict
 
@@ -100,6 +101,10 @@ class FairEstimator(BaseEstimator):
         inputs.check_features(self, X, reset=False)
         return X
 
+    def _grouping(self, *, reset: bool) -> Callable[[Any], Groups] | None:
+        """How ``fit`` (``reset``) and later calls make groups, where columns are no categories."""
+        return None
+
     def _check_settings(self) -> None:
         """Raise where settings cannot be used, before anything is read."""
 
@@ -132,7 +137,12 @@ class FairEstimator(BaseEstimator):
 
     def _report(self, rows: Rows, role: Role) -> FairnessReport:
         """Judge decided rows."""
-        return report_on(rows, self.constraints_, rows=role, confidence=self._report_confidence)
+        judge = report_on
+        if rows.labels is None:
+            judge = report_on_values
+        elif len(rows.labels.labels) > 2:
+            judge = report_on_classes
+        return judge(rows, self.constraints_, rows=role, confidence=self._report_confidence)
 
     def _warn_of_outcome(self) -> None:
         """Warn where the outcome calls for it; called by ``_fit``, which ``fit`` calls."""
@@ -153,19 +163,9 @@ class FairEstimator(BaseEstimator):
         self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, **more: Any
     ) -> Self:
         """Read, train, judge, say so; what ``fit`` takes besides goes to ``_train``."""
-        self.__dict__.pop("fairness_report_", None)  # a fit that fails leaves no half of two models
-        self._check_settings()
-        constraints = self._read_constraints()
         rng = check_random_state(self.random_state)
-        rows = self._read(X, y, sensitive_features, sample_weight)
-        dependent = [c.name for c in constraints if c.depends_on_positive]
-        if rows.labels is not None:
-            if dependent and len(rows.labels.labels) == 2:
-                rows.labels.require_named(dependent[0])
-            self.classes_ = rows.labels.classes
-        self._coding, self._notes = rows.labels, []
-        self.constraints_, self.scheme_ = constraints, rows.groups.scheme
-        judged = self._train(self._divide(rows, rng), rng, **more)
+        rows = self._begin(X, y, sensitive_features, sample_weight, rng)
+        judged = self._train(rows, rng, **more)
         reports = {}
         for role in judged.roles:
             part = judged.part(role)
@@ -175,6 +175,28 @@ class FairEstimator(BaseEstimator):
         self._keep_reports(reports)
         self._warn_of_outcome()
         return self
+
+    def _begin(
+        self,
+        X: Any,
+        y: Any,
+        sensitive_features: Any,
+        sample_weight: Any,
+        rng: np.random.RandomState,
+    ) -> Rows:
+        """Read and divide the rows of ``fit``; keep what is known before training."""
+        self.__dict__.pop("fairness_report_", None)  # a fit that fails leaves no half of two models
+        self._check_settings()
+        constraints = self._read_constraints()
+        rows = self._read(X, y, sensitive_features, sample_weight)
+        dependent = [c.name for c in constraints if c.depends_on_positive]
+        if rows.labels is not None:
+            if dependent and len(rows.labels.labels) == 2:
+                rows.labels.require_named(dependent[0])
+            self.classes_ = rows.labels.classes
+        self._coding, self._notes = rows.labels, []
+        self.constraints_, self.scheme_ = constraints, rows.groups.scheme
+        return self._divide(rows, rng)
 
     def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
         """Rows of ``fit``."""
@@ -190,6 +212,7 @@ class FairEstimator(BaseEstimator):
             regression=self._is_regression,
             missing=self.missing,
             min_count=self.min_count,
+            group=self._grouping(reset=True),
         )
 
     def _read_later(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
@@ -203,6 +226,7 @@ class FairEstimator(BaseEstimator):
             columns=self.sensitive_features,
             features=self._features,
             scheme=self.scheme_,
+            group=self._grouping(reset=False),
             labels=self._coding,
             regression=self._is_regression,
         )

@@ -14,6 +14,7 @@ __all__ = [
     "NearConstantWarning",
     "PersistenceError",
     "SameRowsWarning",
+    "SkippedBatchWarning",
     "StoppedError",
     "StoredRowsWarning",
     "UnseenGroupError",
@@ -88,6 +89,10 @@ class MemorisationWarning(FairtrainWarning):
 
 class NearConstantWarning(FairtrainWarning):
     """A bound is kept only by predicting (almost) one class."""
+
+
+class SkippedBatchWarning(FairtrainWarning):
+    """Batches were left out of training because a loss or gradient was not finite."""
 
 
 class StoredRowsWarning(FairtrainWarning):

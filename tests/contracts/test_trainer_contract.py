@@ -13,6 +13,7 @@ import pytest
 import torch
 from sklearn import config_context
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -27,7 +28,12 @@ from fairtrain import (
 )
 from fairtrain.data.draws import keyed_uniform
 from fairtrain.data.inputs import as_features
-from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
+from fairtrain.exceptions import (
+    FairtrainError,
+    FairtrainWarning,
+    InvalidDataError,
+    InvalidParameterError,
+)
 
 QUICK = {"lr": 0.05, "batch_size": 128, "max_epochs": 4, "random_state": 0}
 TRAINERS: dict[str, Any] = {
@@ -143,6 +149,60 @@ def test_weights_of_zero_leave_rows_out(make):
     weighted = make(validation_fraction=0.0).fit(X, Y, sensitive_features=A, sample_weight=weight)
     cut = make(validation_fraction=0.0).fit(X[:400], Y[:400], sensitive_features=A[:400])
     np.testing.assert_allclose(weighted.decision_function(X), cut.decision_function(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("epochs", [1, 20])
+def test_a_network_that_gives_nan_is_never_fitted(make, epochs):
+    class Broken(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * torch.nan
+
+    trainer = make(module=Broken(4, 1), max_epochs=epochs)
+    with pytest.raises(FairtrainError) as caught:
+        trainer.fit(X, Y, sensitive_features=A)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(NotFittedError):
+        trainer.predict(X)
+
+
+def test_weights_that_end_as_nan_are_named(make):
+    class Hidden(torch.nn.Linear):  # what is NaN takes no part in decisions
+        def __init__(self, n_features, n_outputs):
+            super().__init__(n_features, n_outputs)
+            self.unused = torch.nn.Parameter(torch.tensor(torch.nan))
+
+    with pytest.raises(FairtrainError, match="NaN or infinity in 'unused'"):
+        make(module=Hidden).fit(X, Y, sensitive_features=A)
+
+
+def test_a_prediction_that_is_nan_is_no_decision(make):
+    trainer = make(precision="32").fit(X, Y, sensitive_features=A)
+    huge = np.full((3, 4), 3e38, dtype=np.float32) * [1, -1, 1, -1]
+    trainer.module_.weight.data.fill_(3e38)
+    with pytest.raises(FairtrainError, match="predictions are NaN or infinite"):
+        trainer.predict(huge)
+    with pytest.raises(FairtrainError, match="predictions are NaN or infinite"):
+        trainer.evaluate(X, Y, sensitive_features=A)
+
+
+def test_a_short_training_and_a_group_a_row_end_with_a_report(make):
+    short = make(max_epochs=1, batch_size=None).fit(X[:240], Y[:240], sensitive_features=A[:240])
+    assert set(short.reports_) == {"training", "steering"}
+    alone = make(max_epochs=1).fit(X[:100], Y[:100], sensitive_features=np.arange(100))
+    assert str(alone.status_) == "too_few_rows"
+    assert "\n" in alone.explain()
+
+
+def test_another_index_is_refused(make):
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    order = np.random.default_rng(0).permutation(len(Y))
+    shuffled = pd.Series(A)[order]
+    for X_, y, who in ((frame, Y, shuffled), (X, pd.Series(Y), shuffled)):
+        with pytest.raises(InvalidDataError, match="carries another index"):
+            make().fit(X_, y, sensitive_features=who)
+    trainer = make(max_epochs=1).fit(frame, Y, sensitive_features=A)
+    with pytest.raises(InvalidDataError, match="carries another index"):
+        trainer.evaluate(frame, Y, sensitive_features=shuffled)
 
 
 def test_regression_is_a_regressor(make):

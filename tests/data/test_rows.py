@@ -7,12 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupError
+from fairtrain.exceptions import (
+    FairtrainError,
+    InvalidDataError,
+    InvalidParameterError,
+    UnseenGroupError,
+)
 
 N = 12
 
@@ -123,3 +130,36 @@ def test_values_of_a_regression() -> None:
     assert rows.y.tolist() == [0.5, 2.5]
     assert rows.labels is None
     assert rows.favourable is None
+
+
+def test_tensors_are_read_like_arrays() -> None:
+    X = torch.arange(12.0).reshape(4, 3).requires_grad_(True)
+    y, who, weight = torch.tensor([0, 1, 0, 1]), torch.tensor([5, 5, 7, 7]), torch.ones(4)
+    weight[1] = 0.0
+    rows = Rows.read(X, y, who, weight)
+    assert rows.X.tolist() == X[[0, 2, 3]].tolist()
+    assert rows.y is not None
+    assert rows.y.tolist() == [0, 0, 1]
+    assert rows.groups.names == ("5", "7")
+    assert rows.groups.codes.tolist() == [0, 1, 1]
+
+
+def test_a_method_may_group_its_own_way() -> None:
+    ages = [20.0, 30.5, 61.0]
+    rows = Rows.read(
+        np.ones((3, 1)), [1, 0, 1], ages, group=lambda a: Groups.from_sensitive(np.array(a) > 60)
+    )
+    assert rows.groups.codes.tolist() == [0, 0, 1]
+
+
+def test_regression_wants_values() -> None:
+    with pytest.raises(InvalidDataError, match="requires y to be passed"):
+        Rows.read(np.ones((2, 1)), None, ["a", "b"], regression=True)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_nothing_is_decided_by_a_number_that_is_none(wrong: float) -> None:
+    rows = Rows.read(np.ones((3, 1)), [1, 0, 1], ["a", "b", "b"])
+    for decision in (np.array([1.0, wrong, 0.0]), np.array([[0.5, 0.5], [wrong, 1], [0, 1]])):
+        with pytest.raises(FairtrainError, match="1 of 3 predictions are NaN or infinite"):
+            rows.decided(decision)

@@ -308,7 +308,7 @@ def test_history_and_collapse_count_numbers():
 
 
 class Deaf(nn.Module):
-    """Its first weights give noise that no step can move."""
+    """Its first weights give noise that no step can move, and that costs the predictor nothing."""
 
     made = 0
 
@@ -321,7 +321,8 @@ class Deaf(nn.Module):
     def forward(self, x):
         if not self.deaf:
             return self.inner(x)
-        return self.inner(x) * 0.0 + 0.05 * torch.sin(1e4 * x[:, :1])
+        # Where a row lies within an eighth says nothing of age, and hardly depends on rounding.
+        return self.inner(x) * 0.0 + 0.05 * (torch.remainder(8 * x[:, :1], 1.0) - 0.5).detach()
 
 
 def test_a_deaf_adversary_is_restarted():

@@ -25,6 +25,7 @@ from fairtrain.exceptions import (
     FairtrainWarning,
     InvalidDataError,
     InvalidParameterError,
+    SkippedBatchWarning,
     UnseenGroupError,
 )
 from fairtrain.lagrangian.multipliers import Ascent
@@ -339,7 +340,11 @@ class Poisoned(nn.Module):
 
 def test_a_batch_that_is_not_finite_is_skipped_counted_and_reported():
     X, y, a = make_rows(2000)
-    trainer = fitted(X, y, a, module=Poisoned(every=4), batch_size=200, difference_bound=0.05)
+    trainer = LagrangianFairnessTrainer(
+        **{**QUICK, "module": Poisoned(every=4), "batch_size": 200}, difference_bound=0.05
+    )
+    with pytest.warns(SkippedBatchWarning, match="batches were skipped: their loss"):
+        trainer.fit(X, y, sensitive_features=a)
     assert trainer.n_skipped_ == trainer.history_["skipped"].sum() > 0
     assert "batches were skipped" in trainer.explain()
     assert np.isfinite(trainer.multipliers_[["above", "below"]].to_numpy()).all()

@@ -12,10 +12,8 @@ from sklearn.base import RegressorMixin
 from fairtrain.boosting.base import LagrangianBoosting
 from fairtrain.boosting.objective import Task
 from fairtrain.constraints import BoundedGroupLoss, Constraint, ConstraintSpec
-from fairtrain.data.rows import Role, Rows
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.metrics.outcomes import report_on_values
-from fairtrain.metrics.report import FairnessReport
 
 __all__ = ["LagrangianBoostingRegressor"]
 
@@ -166,15 +164,3 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         assert rows.y is not None
         inner = np.quantile(rows.y, np.linspace(0, 1, _STRATA + 1)[1:-1])
         return np.searchsorted(inner, rows.y)
-
-    def _report(self, rows: Rows, role: Role) -> FairnessReport:
-        assert rows.y is not None
-        return report_on_values(
-            rows.y,
-            rows.decisions,
-            rows.groups,
-            rows.weight,
-            self.constraints_,
-            rows=role,
-            confidence=self._report_confidence,
-        )

@@ -404,9 +404,11 @@ def column_of_values(y: Any) -> NDArray[np.float64]:
 
 
 def take_rows(X: Any, rows: NDArray[Any]) -> Any:
-    """Rows of an array, list, sparse matrix or frame, by position."""
+    """Rows of an array, list, sparse matrix, frame or PyTorch tensor, by position."""
     if hasattr(X, "take_rows"):  # rows that are elsewhere, on workers
         return X.take_rows(rows)
+    if is_tensor(X):
+        return X[rows]
     return _safe_indexing(X, rows)
 
 
@@ -547,15 +549,22 @@ def booster_features(X: Any, levels: Levels | None = None) -> tuple[Any, Levels]
     return (data.assign(**changed) if changed else data), found if levels is None else levels
 
 
+def is_tensor(values: Any) -> bool:
+    """Whether values are a PyTorch tensor; PyTorch itself need not be there."""
+    return hasattr(values, "detach")
+
+
 def is_lazy(values: Any) -> bool:
     """Whether rows are a Dask collection."""
     return hasattr(values, "__dask_graph__")
 
 
 def local(values: Any) -> Any:
-    """Bring a small Dask collection here; anything else passes through."""
+    """Bring a column of Dask or PyTorch here; anything else passes through."""
     if isinstance(values, Mapping):
         return {name: local(column) for name, column in values.items()}
+    if is_tensor(values):
+        return values.detach().cpu().numpy()
     return values.compute() if is_lazy(values) else values
 
 

@@ -13,9 +13,9 @@ from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme, Missing
 from fairtrain.data.labels import LabelCoding, read_decisions
 from fairtrain.data.splits import Random, RowSplit, split_rows
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
-__all__ = ["Role", "Rows", "take_sensitive"]
+__all__ = ["Role", "Rows", "finite_predictions", "take_sensitive"]
 
 Floats = NDArray[np.float64]
 Role = Literal["training", "steering", "certification"]
@@ -30,7 +30,7 @@ class Rows:
 
     Attributes
     ----------
-    X : frame, sparse matrix, array or None
+    X : frame, sparse matrix, array, PyTorch tensor or None
         Features, without the sensitive columns; scores, for a calibrator; None where only
         decisions are judged.
     y : ndarray of shape (n,) or None
@@ -81,6 +81,7 @@ class Rows:
         columns: str | Sequence[str] | None = None,
         features: Callable[[Any], Any] | None = None,
         scheme: GroupScheme | None = None,
+        group: Callable[[Any], Groups] | None = None,
         labels: LabelCoding | None = None,
         positive_label: Any = None,
         several_classes: bool = False,
@@ -92,9 +93,9 @@ class Rows:
 
         Parameters
         ----------
-        X : frame, array, sparse matrix or Dask collection of shape (n, ...)
+        X : frame, array, sparse matrix, PyTorch tensor or Dask collection of shape (n, ...)
             Features.
-        y : array-like of shape (n,)
+        y : array-like or tensor of shape (n,)
             Labels, or values with ``regression=True``.
         sensitive_features : frame, series, mapping, array, list or Groups
             Who; None where ``columns`` names columns of ``X``.
@@ -107,6 +108,8 @@ class Rows:
             collection that it leaves on the workers keep those of weight 0.
         scheme, labels : optional
             Groups and labels that ``fit`` saw: later rows are coded by them.
+        group : callable, optional
+            Makes the groups of the sensitive features, where a method reads them its own way.
         positive_label : label, optional
             The favourable one of two.
         several_classes : bool, default=False
@@ -146,7 +149,9 @@ class Rows:
             target = labels.encode(y)
         else:
             target, labels = LabelCoding.read(y, positive_label, several=several_classes)
-        if isinstance(sensitive, Groups):
+        if group is not None:
+            groups = group(sensitive)
+        elif isinstance(sensitive, Groups):
             groups = sensitive
         elif scheme is not None:
             groups = Groups(scheme, scheme.encode(sensitive))
@@ -181,7 +186,9 @@ class Rows:
         InvalidDataError
             If a number is NaN or infinite.
         """
-        _require_finite(labels=y, decisions=decision, scores=score)
+        for numbers in (y, decision, score):
+            if numbers is not None:
+                finite_predictions(numbers)
         labels = None if favourable is None else LabelCoding.of(favourable)
         return cls(None, y, groups, weight, labels, None, decision, score)
 
@@ -352,21 +359,36 @@ class Rows:
         return self.decision
 
     def decided(self, decision: Floats, score: Floats | None = None) -> Self:
-        """Add what was decided about the rows, in finite numbers."""
-        _require_finite(decisions=decision, scores=score)
-        return replace(self, decision=decision, score=score)
+        """Add what was decided about the rows.
 
-
-def _require_finite(**columns: Floats | None) -> None:
-    """Raise where a report would be one over NaN."""
-    for name, column in columns.items():
-        if column is None or np.isfinite(column).all():
-            continue
-        row = int(np.argwhere(~np.isfinite(column))[0][0])
-        raise InvalidDataError(
-            f"{name} must be finite, got {np.ravel(column[row])[0]} in row {row}; nothing is "
-            "judged over such rows: mend the model or leave them out."
+        Raises
+        ------
+        FairtrainError
+            If a decision or score is NaN or infinite: nothing is reported over such.
+        """
+        decision = finite_predictions(decision)
+        return replace(
+            self, decision=decision, score=None if score is None else finite_predictions(score)
         )
+
+
+def finite_predictions(predictions: Floats) -> Floats:
+    """Predictions as they came.
+
+    Raises
+    ------
+    FairtrainError
+        If one is NaN or infinite.
+    """
+    wrong = ~np.isfinite(predictions)
+    if wrong.any():
+        rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
+        raise FairtrainError(
+            f"predictions must be finite, got {predictions[wrong][0]} in row {rows[0]}: "
+            f"{len(rows)} of {len(wrong)} predictions are NaN or infinite, so nothing is decided "
+            "or reported; look for NaN in the model, or lower its learning rate."
+        )
+    return predictions
 
 
 def take_sensitive(

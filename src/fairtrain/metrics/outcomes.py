@@ -28,30 +28,19 @@ _CLASS_RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 
 
 def report_on_classes(
-    y: NDArray[np.int64],
-    decision: Floats,
-    groups: Groups,
-    weight: Floats | None,
-    constraints: Sequence[Constraint],
-    classes: Sequence[Any],
-    *,
-    rows: RowsRole,
-    confidence: float = 0.95,
+    data: Rows, constraints: Sequence[Constraint], *, rows: RowsRole, confidence: float = 0.95
 ) -> FairnessReport:
     """Judge decisions among several classes, each class an outcome of its own.
 
     Parameters
     ----------
-    y : ndarray of int64, shape (n,)
-        Number of the true class.
-    decision : ndarray of shape (n, C)
-        1 for the class decided for, or the probability of deciding for it.
-    groups, weight, rows, confidence
-        As in :func:`fairtrain.metrics.report.report_on`.
+    data : Rows
+        ``y`` holds class numbers, ``decision``, of shape (n, C), 1 for the class decided for or the
+        probability of deciding for it, and ``labels`` the names of the classes.
     constraints : sequence of Constraint
         What is asked of every class; errors and losses are asked of the true class once.
-    classes : sequence of labels
-        Names of the classes.
+    rows, confidence
+        As in :func:`fairtrain.metrics.report.report_on`.
 
     Returns
     -------
@@ -59,6 +48,10 @@ def report_on_classes(
         One result a constraint and class, with limits that hold for all classes together
         (Bonferroni); ``favourable`` is None and ``selection_rate`` that of the commonest decision.
     """
+    assert data.y is not None
+    assert data.labels is not None
+    decision, groups, weight = data.decisions, data.groups, data.weight
+    y, classes = data.y.astype(np.int64), data.labels.labels.tolist()
     true_class = decision[np.arange(len(y)), y]
     of_truth = Rows.judged(np.ones(len(y)), true_class, groups, weight)
     by_class = [
@@ -71,12 +64,12 @@ def report_on_classes(
         if all(of_true_class(rate) for rate in constraint.rates):
             results.append(judge(constraint, of_truth, rows, confidence))
             continue
-        for label, data in zip(classes, by_class, strict=True):
-            found = judge(constraint, data, rows, stricter)
+        for label, of_class in zip(classes, by_class, strict=True):
+            found = judge(constraint, of_class, rows, stricter)
             results.append(replace(found, constraint=f"{found.constraint}: {label}"))
     frames = [
-        _named(rates_frame(data, _CLASS_RATES, groups, confidence), label)
-        for label, data in zip(classes, by_class, strict=True)
+        _named(rates_frame(of_class, _CLASS_RATES, groups, confidence), label)
+        for label, of_class in zip(classes, by_class, strict=True)
     ]
     accuracy = _mean(true_class, weight, confidence)
     shares = [float(cell_means(d.decisions, _everyone(y), 1, weight).mean[0]) for d in by_class]
@@ -97,22 +90,15 @@ def report_on_classes(
 
 
 def report_on_values(
-    y: Floats,
-    value: Floats,
-    groups: Groups,
-    weight: Floats | None,
-    constraints: Sequence[Constraint],
-    *,
-    rows: RowsRole,
-    confidence: float = 0.95,
+    data: Rows, constraints: Sequence[Constraint], *, rows: RowsRole, confidence: float = 0.95
 ) -> FairnessReport:
     """Judge predicted numbers against bounds on group losses.
 
     Parameters
     ----------
-    y, value : ndarray of shape (n,)
-        True and predicted numbers.
-    groups, weight, constraints, rows, confidence
+    data : Rows
+        ``y`` holds true numbers, ``decision`` predicted ones.
+    constraints, rows, confidence
         As in :func:`fairtrain.metrics.report.report_on`.
 
     Returns
@@ -120,18 +106,17 @@ def report_on_values(
     FairnessReport
         ``accuracy`` and ``selection_rate`` are NaN: there are no decisions.
     """
-    data = Rows.judged(y, value, groups, weight)
     rates = dict.fromkeys(rate for c in constraints for rate in c.rates)
     return FairnessReport(
         results=tuple(judge(c, data, rows, confidence) for c in constraints),
         rows=rows,
-        n_rows=len(y),
+        n_rows=len(data),
         accuracy=(np.nan, np.nan, np.nan),
         selection_rate=np.nan,
         near_constant=False,
         favourable=None,
         group_rates=pd.concat(
-            [_rate_frame(data, rate, groups, confidence) for rate in rates], ignore_index=True
+            [_rate_frame(data, rate, data.groups, confidence) for rate in rates], ignore_index=True
         ),
         confidence=confidence,
     )

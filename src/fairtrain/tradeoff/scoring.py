@@ -139,13 +139,9 @@ class Scorer:
         """
         asked = self.metric if constraints is None else tuple(constraints)
         assert not callable(asked)
-        decisions = decided.decisions
-        if decisions.shape[1] > 2:
-            return report_on_classes(
-                _numbers(decided), decisions, decided.groups, decided.weight, asked,
-                self.labels.labels.tolist(), rows=role, confidence=self.confidence,
-            )  # fmt: skip
-        two = decided.decided(decisions[:, 1])
+        if decided.decisions.shape[1] > 2:
+            return report_on_classes(decided, asked, rows=role, confidence=self.confidence)
+        two = decided.decided(decided.decisions[:, 1])
         return report_on(two, asked, rows=role, confidence=self.confidence)
 
     def _chosen_labels(self, decided: Rows) -> NDArray[Any]:

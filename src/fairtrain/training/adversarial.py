@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
 from fairtrain.constraints import Constraint, ConstraintSpec, RateParity, as_constraints
 from fairtrain.data.groups import Groups
@@ -19,14 +19,13 @@ from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.training.adversary import AdversarySettings, AdversarySpec, Notion, View
 from fairtrain.training.contest import AdversarialRun, ContestSettings, represent
 from fairtrain.training.continuous import (
-    ReadColumns,
     column_by_column,
     continuous_names,
     fractional,
     numbers_of,
     read_columns,
 )
-from fairtrain.training.engine import Engine, Precision
+from fairtrain.training.engine import Precision
 from fairtrain.training.fitdata import FitData
 from fairtrain.training.leakage import in_words, leakage_table
 from fairtrain.training.modules import ModuleSpec
@@ -153,8 +152,7 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from fairtrain import AdversarialDebiasingTrainer
+    >>>     >>> from fairtrain import AdversarialDebiasingTrainer
     >>> rng = np.random.default_rng(0)
     >>> group = rng.integers(0, 2, 2000)
     >>> X = rng.normal(size=(2000, 2)) + group[:, None]
@@ -324,35 +322,31 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
             None if self._alone else settings,
         )
 
-    def _train(
-        self,
-        data: FitData,
-        constraints: tuple[Constraint, ...],
-        engine: Engine,
-        seed: int,
-        resume_from: str | Path | None,
-    ) -> None:
+    def _learn(self, data: FitData, resume_from: str | Path | None) -> None:
         if self.constraints is None and data.continuous is not None:
-            constraints = column_by_column(constraints, data.scheme, data.continuous.names)
+            self.constraints_ = column_by_column(
+                self.constraints_, data.scheme, data.continuous.names
+            )
         self.continuous_ = data.continuous
-        super()._train(data, constraints, engine, seed, resume_from)
+        super()._learn(data, resume_from)
         self.leakage_: pd.DataFrame | None = None
-        if self._alone or self.leakage == "none":
+        if self.leakage == "none":
             return
-        found = [self._probe(data, engine, "debiased", seed)]
+        found = [self._probe(self.module_, data, "debiased")]
         if self.leakage == "both":
             settings = {**self.get_params(deep=False), "callbacks": ()}
             baseline = AdversarialDebiasingTrainer(**settings)
             baseline._alone = True
-            baseline._train(data, constraints, engine, seed, None)
-            found.append(baseline._probe(data, engine, "baseline", seed))
+            baseline.constraints_ = self.constraints_
+            plan, _ = baseline._run_plan(data)
+            found.append(self._probe(plan.run.finish(), data, "baseline"))
         self.leakage_ = pd.concat(found, ignore_index=True)
-        self._said = [*self._said, *in_words(self.leakage_)]
+        self._notes += in_words(self.leakage_)
 
-    def _probe(self, data: FitData, engine: Engine, model: str, seed: int) -> pd.DataFrame:
+    def _probe(self, module: nn.Module, data: FitData, model: str) -> pd.DataFrame:
         """What fresh probes read on rows that trained nothing, where there are any."""
         source = data.steering or data.certification or data.training
-        rows = represent(self.module_, source, data, engine, self.representation)
+        rows = represent(module, source, data, data.engine, self.representation)
         within: dict[str, Any] = {"all": None}
         if self.constraint == "equal_opportunity":
             within = {"y=1": 1}
@@ -363,13 +357,20 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
             tuple(data.scheme.columns[i] for i in data.categorical),
             model=model,
             within=within,
-            seed=seed,
+            seed=data.seed,
             continuous=() if data.continuous is None else data.continuous.names,
         )
 
-    def _read_sensitive(self, sensitive: Any, like: Any) -> tuple[Groups, ReadColumns | None]:
+    def _grouping(self, *, reset: bool) -> Callable[[Any], Groups] | None:
+        if reset:
+            return self._read_groups
+        return None if self.continuous_ is None else partial(self.continuous_.encode, self.scheme_)
+
+    def _read_groups(self, sensitive: Any) -> Groups:
         names = continuous_names(self.continuous)
-        found = sensitive_columns(sensitive, like=like)
+        if isinstance(sensitive, Groups) and not names:
+            return sensitive
+        found = sensitive_columns(sensitive)
         if absent := [name for name in names if name not in found]:
             raise InvalidParameterError(
                 f"continuous={absent[0]!r} is not a sensitive column; there are {list(found)}."
@@ -380,11 +381,12 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
                 f"sensitive column {number!r} is continuous: name it in "
                 f"continuous={(*names, number)!r}, or cut it into groups with pandas.cut."
             )
+        how: dict[str, Any] = {"missing": self.missing, "min_count": self.min_count}
         if not names:
-            return super()._read_sensitive(sensitive, like)
+            return Groups.from_sensitive(sensitive, **how)
         return read_columns(
             {name: numbers_of(found[name], name) for name in names},
-            super()._read_sensitive(others, None)[0] if others else None,
+            Groups.from_sensitive(others, **how) if others else None,
             order=tuple(found),
             bins=int(self.continuous_bins),
             min_count=self.min_count,
@@ -393,11 +395,6 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
     def _continuous_of_loaders(self) -> dict[str, Any]:
         names = continuous_names(self.continuous)
         return {"continuous": names, "bins": int(self.continuous_bins)}
-
-    def _codes(self, sensitive: Any, like: Any) -> NDArray[np.int64]:
-        if self.continuous_ is None:
-            return super()._codes(sensitive, like)
-        return self.continuous_.encode(self.scheme_, sensitive, like)
 
     def _explain(self, run: Run, data: FitData) -> list[str]:
         assert isinstance(run, AdversarialRun)

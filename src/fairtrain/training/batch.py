@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.losses.batch import check_codes
 from fairtrain.losses.functional import combine_codes
-from fairtrain.training.continuous import ContinuousColumns
+from fairtrain.training.continuous import BinnedGroups, ContinuousColumns
 from fairtrain.training.sampling import GroupStratifiedBatchSampler
 
 __all__ = [
@@ -87,6 +88,20 @@ class TensorRows(NamedTuple):
     codes: Tensor
     weight: Tensor | None = None
     values: Tensor | None = None
+
+    @classmethod
+    def of(cls, rows: Rows) -> TensorRows:
+        """Rows as tensors; weights have mean 1, so that a loss keeps its size."""
+        assert rows.y is not None
+        y = torch.from_numpy(rows.y)
+        weight = None if rows.weight is None else torch.from_numpy(rows.weight)
+        return cls(
+            rows.X,
+            y.float() if rows.labels is None else y.long(),
+            torch.from_numpy(rows.groups.codes),
+            None if weight is None else weight / weight.mean(),
+            torch.from_numpy(rows.groups.values) if isinstance(rows.groups, BinnedGroups) else None,
+        )
 
     def to(self, device: torch.device) -> TensorRows:
         """The rows on a device."""

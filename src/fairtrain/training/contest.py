@@ -15,10 +15,9 @@ from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.training.adversary import Adversary, AdversarySettings, Targets, View
 from fairtrain.training.batch import Batch, Source, to_device
 from fairtrain.training.distributed import all_reduce_sum, communication_device, gather_rows
-from fairtrain.training.engine import Engine
+from fairtrain.training.engine import Engine, dtype_of
 from fairtrain.training.fitdata import FitData, level_codes
 from fairtrain.training.leakage import Represented
-from fairtrain.training.predictor import dtype_of
 from fairtrain.training.reversal import reverse_gradient, strength_at
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import Losses

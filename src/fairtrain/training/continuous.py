@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.training.distributed import gather_rows
 
 __all__ = [
+    "BinnedGroups",
     "ContinuousColumns",
-    "ReadColumns",
     "column_by_column",
     "continuous_names",
     "fractional",
@@ -132,21 +132,34 @@ class ContinuousColumns:
             codes = np.where(base < 0, -1, codes * size + column)
         return codes
 
-    def encode(self, scheme: GroupScheme, sensitive_features: Any, like: Any) -> Codes:
+    def encode(self, scheme: GroupScheme, sensitive_features: Any) -> Groups:
         """Code later rows by an extended scheme, with the cut points of fit."""
-        found = sensitive_columns(sensitive_features, like=like)
+        found = sensitive_columns(sensitive_features)
         columns = dict(zip(self.order, match_columns(found, self.order), strict=True))
         numbers = np.stack([numbers_of(columns[name], name) for name in self.names], axis=1)
         for j, (name, bins) in enumerate(zip(self.names, self.bins(numbers).T, strict=True)):
             columns[name] = np.array(self.levels(j), dtype=object)[bins]
-        return scheme.encode({name: columns[name] for name in scheme.columns})
+        return Groups(scheme, scheme.encode({name: columns[name] for name in scheme.columns}))
 
 
-class ReadColumns(NamedTuple):
-    """Continuous columns of rows in memory: what is kept of them, and the values (n, k)."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BinnedGroups(Groups):
+    """Groups of rows in memory, and the numbers that continuous columns were cut from.
 
-    columns: ContinuousColumns
-    values: Tensor
+    Attributes
+    ----------
+    continuous : ContinuousColumns
+        What is kept of these columns.
+    values : ndarray of float64, shape (n, k)
+        Their values.
+    """
+
+    continuous: ContinuousColumns
+    values: Floats
+
+    def take(self, rows: NDArray[Any]) -> BinnedGroups:
+        """Keep only some rows; groups and codes stay as they are."""
+        return replace(self, codes=self.codes[rows], values=self.values[rows])
 
 
 def read_columns(
@@ -156,7 +169,7 @@ def read_columns(
     order: tuple[str, ...],
     bins: int,
     min_count: int,
-) -> tuple[Groups, ReadColumns]:
+) -> BinnedGroups:
     """Groups of categorical columns and of bins of numbers, and the numbers.
 
     Parameters
@@ -177,7 +190,7 @@ def read_columns(
     scheme = columns.extend(None if groups is None else groups.scheme)
     counts = np.bincount(codes[codes >= 0], minlength=len(scheme))
     scheme = replace(scheme, counts=counts, min_count=min_count)
-    return Groups(scheme, codes), ReadColumns(columns, torch.from_numpy(values))
+    return BinnedGroups(scheme, codes, continuous=columns, values=values)
 
 
 def column_by_column(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.training.distributed import all_reduce_sum, communication_device, is_distributed
 
-__all__ = ["Engine", "Precision", "process_group"]
+__all__ = ["Engine", "Precision", "dtype_of", "local_randomness", "process_group", "trainable"]
 
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 
@@ -148,7 +148,23 @@ def process_group(timeout: float) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def trainable(module: nn.Module, frozen: Sequence[str]) -> list[nn.Parameter]:
+@contextmanager
+def local_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch for a while, and give the caller's generators back as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """Floating type of a module's weights."""
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    return torch.get_default_dtype()
+
+
+def trainable(module: nn.Module, frozen: str | Sequence[str]) -> list[nn.Parameter]:
     """Parameters that are trained; those under the names of ``frozen`` are switched off.
 
     Raises
@@ -156,6 +172,7 @@ def trainable(module: nn.Module, frozen: Sequence[str]) -> list[nn.Parameter]:
     InvalidParameterError
         If a name is no part of the module, or nothing is left to train.
     """
+    frozen = (frozen,) if isinstance(frozen, str) else frozen
     names = [name for name, _ in module.named_parameters()]
     for part in frozen:
         if not any(name == part or name.startswith(f"{part}.") for name in names):

@@ -1,4 +1,4 @@
-"""The rows of a fit: read, split into those that train, steer and certify, and put into batches."""
+"""The rows of a fit: those that train, steer and certify, in batches."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fairtrain.data.groups import Groups, GroupScheme
-from fairtrain.data.inputs import require_two_classes
+from fairtrain.data.labels import LabelCoding
 from fairtrain.data.partition import group_names
-from fairtrain.data.splits import split_rows
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.training.batch import (
     Batch,
@@ -26,24 +26,20 @@ from fairtrain.training.batch import (
     TensorRows,
     read_fields,
     split_sensitive,
+    to_device,
 )
-from fairtrain.training.continuous import ContinuousColumns, learn_columns
-from fairtrain.training.engine import Engine
+from fairtrain.training.continuous import BinnedGroups, ContinuousColumns, learn_columns
+from fairtrain.training.engine import Engine, dtype_of
 from fairtrain.training.heads import Head
 from fairtrain.training.modules import Standardize
 from fairtrain.training.sampling import GroupStratifiedBatchSampler
 
-__all__ = ["FitData", "Fractions", "from_loaders", "from_rows", "level_codes"]
+__all__ = ["FitData", "from_loaders", "from_rows", "level_codes"]
 
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Fractions:
-    """Shares of the rows that steer and that certify; the rest trains."""
-
-    validation: float | None
-    certification: float | None
+_EPOCHS, _STEPS = 30, 1500
+"""Epochs, and the steps they must at least come to, where nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,12 @@ class FitData:
         The groups.
     head : Head
         The task.
-    labels : ndarray or None
-        Labels by class number; None for regression.
+    labels : LabelCoding or None
+        What the class numbers mean; None for regression.
+    engine : Engine
+        Where it runs.
+    seed : int
+        Of the split, the batches and everything drawn in training; the same on every process.
     example : Batch
         A few rows, to see whether the module takes them.
     n_features : int or None
@@ -81,7 +81,9 @@ class FitData:
     certification: Source | None
     scheme: GroupScheme
     head: Head
-    labels: NDArray[Any] | None
+    labels: LabelCoding | None
+    engine: Engine
+    seed: int
     example: Batch
     n_features: int | None
     base_rates: Floats | None = None
@@ -95,6 +97,13 @@ class FitData:
         numbers = () if self.continuous is None else self.continuous.names
         return [i for i, name in enumerate(self.scheme.columns) if name not in numbers]
 
+    def epochs(self, asked: int | None) -> int:
+        """Epochs that were asked for, or enough for a number of steps."""
+        if asked is not None:
+            return int(asked)
+        batches = self.training.n_batches
+        return _EPOCHS if batches is None else max(_EPOCHS, -(-_STEPS // batches))
+
     def cast(self, dtype: torch.dtype) -> FitData:
         """Give floating inputs the type of the module's weights."""
         for source in (self.training, self.steering, self.certification):
@@ -102,68 +111,63 @@ class FitData:
                 source.cast(dtype)
         return self
 
+    @torch.no_grad()
+    def try_module(self, module: nn.Module) -> None:
+        """See on a few rows whether a module takes them and gives what the task needs.
+
+        Raises
+        ------
+        InvalidDataError
+            If it does not.
+        """
+        x = to_device(self.example.x, self.example.y.device, dtype_of(module))
+        was_training = module.training
+        module.eval()
+        try:
+            raw = module(x)
+        except (RuntimeError, TypeError, ValueError) as error:
+            shown = f" of shape {tuple(x.shape)}" if isinstance(x, Tensor) else ""
+            reason = str(error).strip().splitlines()[0]
+            raise InvalidDataError(f"the module does not take rows{shown}: {reason}") from None
+        finally:
+            module.train(was_training)
+        self.head.outputs(raw, len(self.example.y))
+
 
 def from_rows(
-    rows: TensorRows,
-    groups: Groups,
-    head: Head,
-    labels: NDArray[Any] | None,
-    *,
-    batch_size: int | None,
-    fractions: Fractions,
-    engine: Engine,
-    seed: int,
-    continuous: ContinuousColumns | None = None,
+    rows: Rows, head: Head, *, batch_size: int | None, engine: Engine, seed: int
 ) -> FitData:
-    """Split rows in memory by group and label.
+    """Put divided rows in memory into batches.
 
     Parameters
     ----------
-    rows : TensorRows
-        All rows; weights may be 0.
-    groups : Groups
-        Their groups.
-    head, labels
-        See :class:`FitData`.
+    rows : Rows
+        All rows, ``X`` a tensor, and how they are divided. Where their groups are
+        :class:`~fairtrain.training.continuous.BinnedGroups`, batches are stratified by the
+        categorical columns alone.
+    head : Head
+        The task.
     batch_size : int or None
         Rows of a batch, of each process; None for a twentieth of the training rows, between 64 and
         512, or more where that many hold no two rows of every group.
-    fractions : Fractions
-        How many rows steer and certify.
-    engine : Engine
-        Where it runs.
-    seed : int
-        Seed of the split and of the batches.
-    continuous : ContinuousColumns, optional
-        The columns of ``rows.values``. Batches are stratified by the other columns alone.
+    engine, seed
+        See :class:`FitData`.
     """
-    if rows.weight is not None:
-        kept = torch.nonzero(rows.weight > 0).squeeze(1)
-        rows, groups = rows.take(kept), groups.take(kept.numpy())
-        assert rows.weight is not None
-        rows = rows._replace(weight=rows.weight / rows.weight.mean())
-        if labels is not None and len(torch.unique(rows.y)) < len(labels):
-            require_two_classes(rows.y.numpy())
-    strata = rows.y.numpy() if labels is not None else np.zeros(len(rows.y), dtype=np.int64)
-    split = split_rows(
-        groups.codes,
-        strata,
-        validation_fraction=fractions.validation,
-        certification_fraction=fractions.certification,
-        random_state=np.random.RandomState(seed),
-    )
+    continuous = rows.groups.continuous if isinstance(rows.groups, BinnedGroups) else None
+    whole = TensorRows.of(rows)
+    assert rows.split is not None
     training, steering, certification = (
-        rows.take(torch.from_numpy(part))
-        for part in (split.training, split.steering, split.certification)
+        whole.take(torch.from_numpy(part))
+        for part in (rows.split.training, rows.split.steering, rows.split.certification)
     )
-    strata_of = np.arange(len(groups))
+    strata_of = np.arange(len(rows.groups))
     if continuous is not None:
         strata_of = strata_of // math.prod(continuous.sizes)
         assert training.values is not None
         continuous = continuous.scaled_by(training.values, training.weight)
     size = int(batch_size or _batch_size(len(training.y), int(strata_of[-1]) + 1))
     stratified = training._replace(codes=torch.from_numpy(strata_of)[training.codes])
-    sampler = _sampler(stratified, size, stratify=labels is not None, seed=seed)
+    sampler = _sampler(stratified, size, stratify=rows.labels is not None, seed=seed)
     held, certifying = (
         _source(part, engine) if len(part.y) else None for part in (steering, certification)
     )
@@ -171,12 +175,14 @@ def from_rows(
         training=_source(training, engine, sampler),
         steering=held,
         certification=certifying,
-        scheme=groups.scheme,
+        scheme=rows.groups.scheme,
         head=head,
-        labels=labels,
-        example=rows.take(slice(2)).to(engine.device).batch(),
-        n_features=int(rows.x.shape[1]) if rows.x.ndim == 2 else None,
-        base_rates=_base_rates(rows, groups) if head.task == "binary" else None,
+        labels=rows.labels,
+        engine=engine,
+        seed=seed,
+        example=whole.take(slice(2)).to(engine.device).batch(),
+        n_features=int(whole.x.shape[1]) if whole.x.ndim == 2 else None,
+        base_rates=_base_rates(rows) if head.task == "binary" else None,
         best_constant=_best_constant(steering if held is not None else training, head),
         learn=lambda module: _standardize(module, training),
         continuous=continuous,
@@ -192,6 +198,7 @@ def from_loaders(
     groups: Groups | GroupScheme | None,
     num_groups: int | Sequence[int] | None,
     engine: Engine,
+    seed: int,
     continuous: tuple[str, ...] = (),
     bins: int = 4,
 ) -> FitData:
@@ -207,8 +214,8 @@ def from_loaders(
         What the codes in the batches refer to.
     num_groups : int or sequence of int, optional
         Number of groups, or of levels of each column. Without either the loaders are searched.
-    engine : Engine
-        Where it runs.
+    engine, seed
+        See :class:`FitData`.
     continuous : tuple of str, default=()
         Names of continuous columns in the batches; one pass learns their scale and cut points.
     bins : int, default=4
@@ -249,7 +256,9 @@ def from_loaders(
         certification=sources[2],
         scheme=scheme,
         head=head,
-        labels=None if head.task == "regression" else np.arange(head.n_classes),
+        labels=None if head.task == "regression" else LabelCoding(np.arange(head.n_classes), True),
+        engine=engine,
+        seed=seed,
         example=example,
         n_features=int(example.x.shape[1]) if vectors else None,
         continuous=columns,
@@ -293,14 +302,13 @@ def _sampler(
     return GroupStratifiedBatchSampler(rows.codes, batch_size, labels=labels, seed=seed)
 
 
-def _base_rates(rows: TensorRows, groups: Groups) -> Floats:
-    known = groups.codes >= 0
-    favourable = np.bincount(
-        groups.codes[known], weights=rows.y.numpy()[known] == 1, minlength=len(groups)
-    )
-    counts = groups.counts
-    unknown = np.full(len(groups), np.nan)
-    return np.asarray(np.divide(favourable, counts, out=unknown, where=counts > 0))
+def _base_rates(rows: Rows) -> Floats:
+    assert rows.y is not None
+    codes, size = rows.groups.codes, len(rows.groups)
+    known = codes >= 0
+    favourable = np.bincount(codes[known], weights=rows.y[known] == 1, minlength=size)
+    counts = rows.groups.counts
+    return np.asarray(np.divide(favourable, counts, out=np.full(size, np.nan), where=counts > 0))
 
 
 def _best_constant(rows: TensorRows, head: Head) -> float:

@@ -24,7 +24,7 @@ from fairtrain.training.batch import Batch
 from fairtrain.training.cells import Measured
 from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.dual import DualStep
-from fairtrain.training.predictor import dtype_of
+from fairtrain.training.engine import dtype_of
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import Losses
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairtrain.exceptions import InvalidDataError
+from fairtrain.constraints import BoundedGroupLoss, Constraint, RateParity
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.losses.base_loss import BaseLoss
 from fairtrain.losses.batch import read_outputs
 from fairtrain.losses.functional import Link, soft_decisions
 
-__all__ = ["Head", "Task"]
+__all__ = ["Head", "Task", "check_task"]
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -41,6 +42,15 @@ class Head:
     n_classes: int = 2
     temperature: float = 1.0
     link: Link = "sigmoid"
+
+    @classmethod
+    def of(cls, task: str, n_classes: int, temperature: float) -> Head:
+        """Head of a trainer's ``task``, for so many classes."""
+        if task == "regression":
+            return cls("regression", 1, temperature)
+        if n_classes < 2:
+            raise InvalidParameterError(f"num_classes must be 2 or more, got {n_classes!r}.")
+        return cls("binary" if n_classes == 2 else "multiclass", n_classes, temperature)
 
     @property
     def n_outputs(self) -> int:
@@ -125,3 +135,16 @@ class Head:
         else:
             both = torch.softmax(outputs, dim=1)
         return np.asarray(both.cpu().numpy())
+
+
+def check_task(constraints: tuple[Constraint, ...], head: Head) -> None:
+    """Raise where a constraint is about decisions and the task has none."""
+    if head.task != "regression":
+        return
+    for constraint in constraints:
+        loss = constraint.loss if isinstance(constraint, BoundedGroupLoss) else None
+        if not (loss == "squared" or callable(loss) or isinstance(constraint, RateParity)):
+            raise InvalidParameterError(
+                f"{constraint.name} is about decisions; regression takes "
+                "BoundedGroupLoss(upper_bound=..., loss='squared') or RateParity."
+            )

@@ -1,59 +1,29 @@
-"""What a module decides about the rows of a source, and the report on it."""
+"""What a module decides about the rows of a source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fairtrain.constraints import Constraint
-from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidDataError
-from fairtrain.metrics.outcomes import report_on_classes, report_on_values
-from fairtrain.metrics.report import FairnessReport, report_on
-from fairtrain.metrics.verdicts import RowsRole
+from fairtrain.exceptions import FairtrainError, InvalidDataError
 from fairtrain.training.batch import Batch
 from fairtrain.training.distributed import gather_rows
+from fairtrain.training.fitdata import FitData
 from fairtrain.training.heads import Head
 
-__all__ = ["Decided", "Judge", "Members", "decide"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Members", "decide", "decisions", "require_finite"]
 
 Members = Sequence[tuple[float, nn.Module]]
 """Modules with the share of decisions that each makes; one, or the two of a mixture."""
 
 
-@dataclass(frozen=True)
-class Decided:
-    """Rows with what was decided about them.
-
-    Attributes
-    ----------
-    shares : ndarray of shape (n,) or (n, C)
-        1 for the (favourable) decision, or its probability; numbers for regression.
-    y : ndarray of shape (n,)
-        Labels as class numbers, or numbers.
-    codes : ndarray of int64, shape (n,)
-        Groups.
-    weight : ndarray of shape (n,) or None
-        Weights.
-    """
-
-    shares: Floats
-    y: NDArray[Any]
-    codes: NDArray[np.int64]
-    weight: Floats | None
-
-
 @torch.no_grad()
-def decide(members: Members, batches: Iterable[Batch], head: Head, device: torch.device) -> Decided:
+def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
     """Decide about the rows of all processes.
 
     Parameters
@@ -62,96 +32,58 @@ def decide(members: Members, batches: Iterable[Batch], head: Head, device: torch
         Who decides; on the CPU before and after.
     batches : iterable of Batch
         Rows of this process.
-    head : Head
-        What outputs mean.
-    device : torch.device
-        Where batches are.
+    data : FitData
+        What outputs, labels and codes mean, and where batches are.
+
+    Returns
+    -------
+    Rows
+        Without features; ``decision`` is 1 for the (favourable) decision, or its probability, with
+        a column a class where there are several; numbers for regression.
+
+    Raises
+    ------
+    FairtrainError
+        If an output is NaN or infinite.
     """
+    device = data.engine.device
     for _, module in members:
         module.to(device).eval()
     found: list[tuple[Tensor, ...]] = []
     weighted = False
     for batch in batches:
         n = len(batch.y)
-        shares = sum(
-            share * head.hard(head.outputs(module(batch.x), n)).double().cpu()
-            for share, module in members
-        )
-        assert isinstance(shares, Tensor)
+        total = torch.zeros((), dtype=torch.float64)
+        for share, module in members:
+            total = total + share * decisions(data.head, module(batch.x), n).cpu()
         weighted = weighted or batch.weight is not None
         weight = torch.ones(n) if batch.weight is None else batch.weight
-        found.append((shares, batch.y.cpu(), batch.codes.cpu(), weight.double().cpu()))
+        found.append((total, batch.y.cpu(), batch.codes.cpu(), weight.double().cpu()))
     for _, module in members:
         module.cpu()
     if not found:
         raise InvalidDataError("a loader gave no rows.")
-    columns = [
+    shares, y, codes, weights = (
         gather_rows(torch.cat(parts).to(device)).cpu().numpy() for parts in zip(*found, strict=True)
-    ]
-    return Decided(columns[0], columns[1], columns[2], columns[3] if weighted else None)
+    )
+    groups = Groups(data.scheme, codes)
+    rows = Rows(None, y.astype(np.float64), groups, weights if weighted else None, data.labels)
+    return rows.decided(shares)  # raises on all processes, or on none
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Makes reports.
+def decisions(head: Head, raw: object, n: int) -> Tensor:
+    """Decisions as float64; NaN where an output is NaN, which would count as a no to a person."""
+    outputs = head.outputs(raw, n).double()
+    decided = head.hard(outputs)
+    wrong = ~torch.isfinite(outputs)
+    return decided.masked_fill(wrong.any(1, keepdim=True) if wrong.ndim == 2 else wrong, torch.nan)
 
-    Attributes
-    ----------
-    constraints : tuple of Constraint
-        What is asked.
-    scheme : GroupScheme
-        Over which groups.
-    head : Head
-        Of what task.
-    labels : ndarray or None
-        Labels by class number.
-    confidence : float
-        Level of intervals and verdicts.
-    """
 
-    constraints: tuple[Constraint, ...]
-    scheme: GroupScheme
-    head: Head
-    labels: NDArray[Any] | None
-    confidence: float
-
-    def __call__(self, decided: Decided, role: RowsRole) -> FairnessReport:
-        """Report on decisions.
-
-        Raises
-        ------
-        InvalidDataError
-            If the rows hold too few groups to compare.
-        """
-        groups = Groups(self.scheme, decided.codes)
-        level = self.confidence
-        if self.head.task == "regression":
-            return report_on_values(
-                decided.y.astype(np.float64),
-                decided.shares,
-                groups,
-                decided.weight,
-                self.constraints,
-                rows=role,
-                confidence=level,
+def require_finite(module: nn.Module) -> None:
+    """Raise if a weight is NaN or infinite; buffers may be (the mask of an attention layer)."""
+    for name, weight in module.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise FairtrainError(
+                f"training left NaN or infinity in {name!r}; lower lr, look for NaN in the module "
+                "or the data, or set clip_norm."
             )
-        assert self.labels is not None
-        if self.head.task == "multiclass":
-            return report_on_classes(
-                decided.y.astype(np.int64),
-                decided.shares,
-                groups,
-                decided.weight,
-                self.constraints,
-                self.labels.tolist(),
-                rows=role,
-                confidence=level,
-            )
-        rows = Rows.judged(
-            decided.y.astype(np.float64),
-            decided.shares,
-            groups,
-            decided.weight,
-            favourable=self.labels[1],
-        )
-        return report_on(rows, self.constraints, rows=role, confidence=level)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
-from fairtrain._facade import warn_of_broken_bounds
-from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.constraints import ConstraintSpec
 from fairtrain.data.draws import keyed_uniform
 from fairtrain.exceptions import (
     InvalidParameterError,
@@ -30,7 +29,6 @@ from fairtrain.training.game import GameSettings, LagrangianRun
 from fairtrain.training.judging import Members
 from fairtrain.training.mixture import best_mixture
 from fairtrain.training.modules import ModuleSpec
-from fairtrain.training.predictor import columns_of
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import PrimalStep
 from fairtrain.training.trainer import FairnessTrainer
@@ -294,18 +292,14 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         self.min_count = min_count
         self.random_state = random_state
 
-    def _read_constraints(self) -> tuple[Constraint, ...]:
+    def _check_settings(self) -> None:
+        super()._check_settings()
         if self.confidence is not None and not 0 < self.confidence < 1:
             raise InvalidParameterError(f"confidence must lie in (0, 1), got {self.confidence!r}.")
         for name in ("margin", "tolerance"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise InvalidParameterError(f"{name} must lie in [0, 1), got {value!r}.")
-        return as_constraints(
-            self.constraints,
-            difference_bound=self.difference_bound,
-            ratio_bound=self.ratio_bound,
-        )
 
     def _make_run(self, parts: RunParts, data: FitData) -> LagrangianRun:
         bounds = [family.bounds for family in parts.cells.families]
@@ -315,7 +309,9 @@ class LagrangianFairnessTrainer(FairnessTrainer):
             multipliers,
             self._dual_step(),
             IterateChoice(
-                bounds, tolerance=self.tolerance, warm_up=int(self._epochs(data) * _WARM_UP)
+                bounds,
+                tolerance=self.tolerance,
+                warm_up=int(data.epochs(self.max_epochs) * _WARM_UP),
             ),
             Yielding(bounds),
             GameSettings(
@@ -393,10 +389,6 @@ class LagrangianFairnessTrainer(FairnessTrainer):
             return [(1.0, self.module_)]
         return [(1 - self.mixture_[0], self.module_), self.mixture_]
 
-    @property
-    def _report_confidence(self) -> float:
-        return 0.95 if self.confidence is None else self.confidence
-
     def predict(self, X: Any) -> NDArray[Any]:
         """Decide (for a mixture, by a draw that belongs to the row), or predict numbers.
 
@@ -405,10 +397,11 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         ndarray of shape (n,)
             Labels; numbers for regression.
         """
-        if getattr(self, "mixture_", None) is None or self._labels is None:
+        if getattr(self, "mixture_", None) is None or self._coding is None:
             return super().predict(X)
-        shares = self.predict_proba(X)
-        drawn = keyed_uniform(self._rows_of(X), self.draw_key_)
+        features = self._features(X)
+        shares = self._coding.columns(self._decision(features))
+        drawn = keyed_uniform(features.flatten(1).numpy(), self.draw_key_)
         place = (np.cumsum(shares, axis=1) <= drawn[:, None]).sum(axis=1)
         return np.asarray(self.classes_[np.minimum(place, shares.shape[1] - 1)])
 
@@ -422,7 +415,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         """
         if getattr(self, "mixture_", None) is None:
             return super().predict_proba(X)
-        return self._in_order(columns_of(self._shares(X)))
+        return self._classification("predict_proba").columns(self._decision(self._features(X)))
 
     def plot_convergence(self, ax: Any = None) -> Any:
         """Draw loss, violation and multipliers over the epochs.
@@ -442,10 +435,9 @@ class LagrangianFairnessTrainer(FairnessTrainer):
 
     def _explain(self, run: Run, data: FitData) -> list[str]:
         assert isinstance(run, LagrangianRun)
-        excess, pulls = (
-            np.array([look[i] for look in run.looks]).reshape(len(run.looks), -1) for i in (0, 1)
-        )
-        said = explain_training(
+        shape = (len(run.looks), len(run.families))  # a short training may never have looked
+        excess, pulls = (np.array([look[i] for look in run.looks]).reshape(shape) for i in (0, 1))
+        return explain_training(
             self.fairness_report_,
             run.families,
             run.multipliers,
@@ -455,14 +447,10 @@ class LagrangianFairnessTrainer(FairnessTrainer):
             base_rates=data.base_rates,
             names=data.scheme.names,
         )
-        if self.n_skipped_:
-            said.append(
-                f"{self.n_skipped_} batches were skipped: their loss or gradient was not finite."
-            )
-        return said
 
-    def _warn(self) -> None:
-        warn_of_broken_bounds(self.reports_, stacklevel=5)
+    def _warn_of_outcome(self) -> None:
+        super()._warn_of_outcome()
+        self._warn_of_broken_bounds(stacklevel=6)
         if self.reports_.get("steering", self.reports_["training"]).near_constant:
             warnings.warn(
                 "(almost) everybody gets the same decision: loosen the bound or train longer.",

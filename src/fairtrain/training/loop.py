@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from fairtrain.exceptions import FairtrainError, InvalidDataError
-from fairtrain.training.batch import Batch, Source
 from fairtrain.training.steps import Losses, PrimalStep
 
-__all__ = ["LoopHooks", "TrainingLoop"]
+__all__ = ["Batches", "LoopHooks", "TrainingLoop"]
 
 Record = dict[str, Any]
+
+
+class Batches(Protocol):
+    """Where batches come from; what a batch is, step and hooks know."""
+
+    @property
+    def n_batches(self) -> int | None:
+        """Batches of an epoch; None where nobody knows."""
+        ...
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """Training batches of an epoch."""
+        ...
 
 
 class LoopHooks(Protocol):
     """What a trainer does between the steps."""
 
-    def after_batch(self, batch: Batch, losses: Losses) -> None:
+    def after_batch(self, batch: Any, losses: Losses) -> None:
         """After a step was taken."""
         ...
 
     def after_epoch(self, record: Record) -> None:
         """After the last step of an epoch; what is put into the record becomes history."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be kept to go on later."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state."""
         ...
 
 
@@ -40,7 +61,7 @@ class TrainingLoop:
         ``step(batch)`` -> named losses, of which ``"loss"`` moves the weights.
     primal : PrimalStep
         Moves them.
-    source : Source
+    source : Batches
         Batches.
     max_epochs : int
         Epochs.
@@ -69,9 +90,9 @@ class TrainingLoop:
 
     def __init__(
         self,
-        step: Callable[[Batch], Losses],
+        step: Callable[[Any], Losses],
         primal: PrimalStep,
-        source: Source,
+        source: Batches,
         *,
         max_epochs: int,
         hooks: LoopHooks,
@@ -118,6 +139,32 @@ class TrainingLoop:
         """Part of training that is over, in [0, 1]."""
         return self.epoch / self.max_epochs
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on with a running training."""
+        return {
+            "epoch": self.epoch,
+            "n_steps": self.n_steps,
+            "n_skipped": self.n_skipped,
+            "history": self.history,
+            "run": self.hooks.state_dict(),
+            "primal": self.primal.state_dict(),
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "random": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.hooks.load_state_dict(state["run"])
+        self.primal.load_state_dict(state["primal"])
+        self.epoch, self.n_steps = state["epoch"], state["n_steps"]
+        self.n_skipped, self.history = state["n_skipped"], list(state["history"])
+        for callback, kept in zip(self.callbacks, state["callbacks"], strict=False):
+            callback.load_state_dict(kept)
+        torch.set_rng_state(state["random"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+
     def _run_epoch(self) -> Record:
         start = time.perf_counter()
         totals: dict[str, Tensor] = {}  # summed as tensors: reading each would stall a GPU
@@ -140,12 +187,13 @@ class TrainingLoop:
         if number < 0:
             raise InvalidDataError("the training loader gave no batch.")
         self._length = number + 1
-        means = {name: float(total) / max(taken, 1) for name, total in totals.items()}
+        means = {name: _mean(total, max(taken, 1)) for name, total in totals.items()}
+        norm = means.pop("gradient_norm", norms / max(taken, 1))
         return {
             "epoch": self.epoch,
             **means,
             "lr": float(getattr(self.primal, "lr", math.nan)),
-            "gradient_norm": norms / max(taken, 1),
+            "gradient_norm": norm,
             "skipped": number + 1 - taken,
             "seconds": time.perf_counter() - start,
         }
@@ -165,3 +213,8 @@ class TrainingLoop:
     def _tell(self, hook: str, *arguments: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(self.trainer, *arguments)
+
+
+def _mean(total: Tensor, n: int) -> Any:
+    """A number; a tensor, where models that train together have one each."""
+    return float(total) / n if total.ndim == 0 else total / n

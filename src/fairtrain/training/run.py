@@ -17,10 +17,11 @@ from fairtrain.training.batch import Batch, Source
 from fairtrain.training.cells import CellSums, Measured, measure
 from fairtrain.training.distributed import all_reduce_sum, communication_device, is_distributed
 from fairtrain.training.engine import Engine
+from fairtrain.training.fitdata import FitData
 from fairtrain.training.heads import Head
-from fairtrain.training.steps import Losses
+from fairtrain.training.steps import Losses, PrimalStep
 
-__all__ = ["Run", "RunParts", "rates_of"]
+__all__ = ["Plan", "Run", "RunParts", "rates_of"]
 
 Floats = NDArray[np.float64]
 
@@ -57,6 +58,31 @@ class RunParts:
     training: Source
     held: Source | None
     base_loss: BaseLoss
+
+
+@dataclass
+class Plan:
+    """A training before its first step.
+
+    Attributes
+    ----------
+    data : FitData
+        The rows.
+    module : nn.Module
+        Whose weights move.
+    run : Run
+        What a step is, and what is measured.
+    primal : PrimalStep
+        How the weights move.
+    max_epochs : int
+        For how long.
+    """
+
+    data: FitData
+    module: nn.Module
+    run: Run
+    primal: PrimalStep
+    max_epochs: int
 
 
 class Run:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import os
 import pickle
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vmap
 
 from fairtrain.exceptions import CannotStackError
 from fairtrain.losses.base_loss import mean_base_loss
-from fairtrain.training.batch import Batch
+from fairtrain.training.batch import Batch, Source
 from fairtrain.training.cells import batch_sums, measured
 from fairtrain.training.distributed import is_distributed
-from fairtrain.training.engine import Engine, trainable
-from fairtrain.training.fitdata import FitData
+from fairtrain.training.engine import local_randomness
+from fairtrain.training.loop import TrainingLoop
 from fairtrain.training.regularized import PenaltyRun, RegularizedFairnessTrainer
-from fairtrain.training.run import rates_of
+from fairtrain.training.run import Plan, rates_of
 from fairtrain.training.stack import ModuleStack
-from fairtrain.training.trainer import check_task, local_randomness, names_of
+from fairtrain.training.steps import GradientStep, Losses, StepReport, make_optimizer
 
 __all__ = ["fit_stacked", "stackable"]
 
@@ -130,46 +128,35 @@ class _Member:
     """One model of the stack."""
 
     trainer: RegularizedFairnessTrainer
-    data: FitData
+    plan: Plan
     run: PenaltyRun
-    module: nn.Module
-    constraints: tuple[Any, ...]
     history: list[dict[str, Any]]
+
+    @property
+    def source(self) -> Source:
+        """Its training batches; members of one seed share them."""
+        return self.plan.data.training
 
     def finish(self) -> None:
         """Make the trainer what ``fit`` would have made it."""
-        trainer = self.trainer
-        trainer.history_ = pd.DataFrame(self.history)
-        trainer.n_iter_, trainer.n_skipped_ = len(self.history), 0
-        trainer._keep(self.run, self.data, self.constraints, self.run.parts.engine)
+        self.run.deployed = self.plan.module
+        self.trainer.conclude(self.plan, self.history, 0)
 
 
 def _set_up(trainers: Sequence[RegularizedFairnessTrainer], rows: tuple[Any, ...]) -> list[_Member]:
     members: list[_Member] = []
-    last: tuple[int, FitData] | None = None
     for trainer in trainers:
-        constraints = trainer._read_constraints()
-        trainer._check_settings()
-        seed = trainer._seed()
-        engine = Engine(trainer.device, trainer.precision)
-        if last is None or last[0] != seed:
-            X, y, sensitive_features, sample_weight = rows
-            data = trainer._read_rows(
-                X, y, sensitive_features, sample_weight, constraints, engine, seed
-            )
-            last = seed, data
-        else:  # the same rows and batches; what reading leaves in the trainer has to be there too
-            trainer.n_features_in_ = members[-1].trainer.n_features_in_
-            if hasattr(members[-1].trainer, "feature_names_in_"):
-                trainer.feature_names_in_ = members[-1].trainer.feature_names_in_
-        data = last[1]
-        check_task(constraints, data.head)
-        with local_randomness(seed, engine.device):
-            module = trainer._make_module(data, engine)
-            trainable(module, names_of(trainer.frozen))
-            parts = trainer._parts(data, constraints, engine, module, module)
-            run = trainer._make_run(parts, data)
-        members.append(_Member(trainer, data, run, module, constraints, []))
+        if members and members[-1].trainer.random_state == trainer.random_state:
+            last = members[-1]  # the same rows and batches, and what reading leaves in the trainer
+            data, settings = last.plan.data, trainer.get_params(deep=False)
+            read = {k: v for k, v in vars(last.trainer).items() if k not in settings}
+            trainer.__dict__.update(read)
+        else:
+            data = trainer.read(*rows)
+        with local_randomness(data.seed, data.engine.device):
+            plan = trainer.plan(data)
+        assert isinstance(plan.run, PenaltyRun)
+        members.append(_Member(trainer, plan, plan.run, []))
     return members
 
 
@@ -177,22 +164,26 @@ def _of_equal_length(members: list[_Member]) -> Iterator[list[_Member]]:
     """Members whose epochs have equally many batches: they can share an optimizer."""
 
     def length(member: _Member) -> int:
-        return member.data.training.n_batches or 0
+        return member.source.n_batches or 0
 
     for _, some in groupby(sorted(members, key=length), key=length):
         yield list(some)
 
 
 class _Stack:
-    """Members with equally many batches, moved by one optimizer."""
+    """Members with equally many batches, moved by one optimizer.
+
+    To the loop it is the step, the way weights move, and the hooks at once; its batches are tuples
+    with one batch a seed.
+    """
 
     def __init__(self, members: list[_Member]) -> None:
         self.members = members
         first = members[0]
         trainer = first.trainer
         self.parts = list(_parts_of_one_seed(members))
-        self.weights = ModuleStack([member.module for member in members])
-        self.optimizer = trainer._make_optimizer(self.weights.trained)  # type: ignore[arg-type]
+        self.weights = ModuleStack([member.plan.module for member in members])
+        self.optimizer = make_optimizer(trainer.optimizer, self.weights.trained, lr=trainer.lr)
         if type(self.optimizer) not in _ELEMENTWISE:
             raise CannotStackError(
                 f"{type(self.optimizer).__name__} may move a weight by the gradients of others."
@@ -200,8 +191,9 @@ class _Stack:
         if first.run.criterion.every > 1:
             raise CannotStackError("the penalty is left out of some batches (every > 1).")
         # By its own parameters: a stacked bias has two axes, and might land in another group.
-        alone = trainer._make_optimizer([p for p in first.module.parameters() if p.requires_grad])
-        if len(alone.param_groups) > 1:
+        alone = first.plan.primal
+        assert isinstance(alone, GradientStep)
+        if len(alone.optimizer.param_groups) > 1:
             raise CannotStackError("the optimizer treats groups of weights differently.")
         if any(True for _ in (*first.run.criterion.parameters(), *first.run.criterion.buffers())):
             raise CannotStackError("the penalty keeps a state of its own.")
@@ -211,10 +203,11 @@ class _Stack:
             [_eta_of(member.trainer) for member in members], device=self.device, dtype=dtype
         )
         self.alive = torch.ones(len(members), dtype=torch.bool, device=self.device)
-        self.clip, self.ema, self.decay = trainer.clip_norm, trainer.ema, trainer._decay()
-        trainer._make_primal(first.run.parts.engine, first.module, self.optimizer)  # checks them
+        self.clip, self.ema, self.decay = alone.clip_norm, trainer.ema, alone.decay
         self.start = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.average: list[Tensor] | None = None
+        self._outputs: list[Tensor] = []
+        self._counted: tuple[Tensor, Tensor] | None = None
 
     # What a batch gives -------------------------------------------------------------------------
 
@@ -261,7 +254,7 @@ class _Stack:
         """
         buffers = {name: value.clone() for name, value in self.weights.buffers.items()}
         for part in self.parts:
-            batch = next(iter(self.members[part.start].data.training.batches(0)))
+            batch = next(iter(self.members[part.start].source.batches(0)))
             try:
                 with torch.no_grad():
                     total, *_, outputs = self.losses(part, batch)
@@ -279,9 +272,9 @@ class _Stack:
         """Raise unless each member gives by itself what the stack gives for it."""
         for k, member in enumerate(self.members[part]):
             head = member.run.parts.head
-            kept = {name: value.clone() for name, value in member.module.named_buffers()}
-            alone = head.outputs(member.module(batch.x), len(batch.y))
-            for name, value in member.module.named_buffers():
+            kept = {name: value.clone() for name, value in member.plan.module.named_buffers()}
+            alone = head.outputs(member.plan.module(batch.x), len(batch.y))
+            for name, value in member.plan.module.named_buffers():
                 value.copy_(kept[name])
             base, penalty = member.run.criterion.terms(
                 alone, head.labels(batch.y), member.run.who(batch), sample_weight=batch.weight
@@ -292,36 +285,44 @@ class _Stack:
             if not (same and torch.allclose(total[k], expected, rtol=1e-3, atol=1e-5)):
                 raise CannotStackError("stacked, the module does not do what it does by itself.")
 
-    # Training -----------------------------------------------------------------------------------
+    # What the loop calls ------------------------------------------------------------------------
 
     def train(self) -> None:
         """Run all epochs and write the weights back."""
-        trainer, data = self.members[0].trainer, self.members[0].data
-        epochs, length = trainer._epochs(data), data.training.n_batches
-        assert length is not None
-        for epoch in range(epochs):
-            start = time.perf_counter()
-            sources = [self.members[part.start].data.training for part in self.parts]
-            totals = _Totals(self)
-            for number, batches in enumerate(
-                zip(*(source.batches(epoch) for source in sources), strict=True)
-            ):
-                self._step(batches, (epoch + number / max(length, 1)) / epochs, totals)
-            seconds = (time.perf_counter() - start) / len(self.members)
-            self._record(epoch, totals, length, seconds)
+        sources = [self.members[part.start].source for part in self.parts]
+        loop = TrainingLoop(
+            self.step,
+            self,
+            _SideBySide(sources),
+            max_epochs=self.members[0].plan.max_epochs,
+            hooks=self,
+        )
+        loop.run()
         self.weights.write_back(self.average)
 
-    def _step(self, batches: tuple[Batch, ...], progress: float, totals: _Totals) -> None:
+    def step(self, batches: tuple[Batch, ...]) -> Losses:
+        """Losses of every member, shape (K,), and what their batches count."""
+        found = [self.losses(*pair) for pair in zip(self.parts, batches, strict=True)]
+        total, base, penalty = (torch.cat([f[i] for f in found]) for i in range(3))
+        self._outputs = [f[3] for f in found]
+        return {"loss": total, "base_loss": base, "penalty": penalty, "eta": self.eta}
+
+    @property
+    def lr(self) -> float:
+        """Present learning rate."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def __call__(self, losses: Callable[[], Losses], progress: float) -> StepReport:
+        """Move the weights of all members; one that is not finite stands still from then on."""
         if self.decay is not None:
             factor = self.decay(progress)
             for group, start in zip(self.optimizer.param_groups, self.start, strict=True):
                 group["lr"] = start * factor
         self.optimizer.zero_grad(set_to_none=True)
-        found = [self.losses(*pair) for pair in zip(self.parts, batches, strict=True)]
-        total, base, penalty = (torch.cat([f[i] for f in found]) for i in range(3))
-        total.sum().backward()  # type: ignore[no-untyped-call]
+        found = losses()
+        found["loss"].sum().backward()  # type: ignore[no-untyped-call]
         norm = self.weights.gradient_norms()
-        self.alive &= torch.isfinite(total.detach()) & torch.isfinite(norm)
+        self.alive &= torch.isfinite(found["loss"].detach()) & torch.isfinite(norm)
         if self.clip is not None:
             factors = (self.clip / (norm + 1e-6)).clamp(max=1.0)
             self.weights.scale_gradients(torch.where(self.alive, factors, 0.0))
@@ -329,12 +330,43 @@ class _Stack:
             self.weights.scale_gradients(self.alive.to(norm.dtype))
         self.optimizer.step()
         self._average()
+        kept = {name: value.detach() for name, value in found.items()}
+        return StepReport({**kept, "gradient_norm": norm}, taken=True, gradient_norm=0.0)
+
+    def after_batch(self, batches: tuple[Batch, ...], losses: Losses) -> None:
+        """Count what the batches show."""
         counted = [
-            self.counts(part, batch, f[3])
-            for part, batch, f in zip(self.parts, batches, found, strict=True)
+            self.counts(*each) for each in zip(self.parts, batches, self._outputs, strict=True)
         ]
-        terms = torch.stack([total, base, penalty, norm]).detach()
-        totals.add(terms, torch.cat([c[0] for c in counted]), torch.cat([c[1] for c in counted]))
+        sums, overall = (torch.cat(parts) for parts in zip(*counted, strict=True))
+        before = self._counted or (torch.zeros_like(sums), torch.zeros_like(overall))
+        self._counted = before[0] + sums, before[1] + overall
+
+    def after_epoch(self, record: dict[str, Any]) -> None:
+        """Give every member its own record."""
+        assert self._counted is not None
+        sums, rows = (part.cpu().numpy() for part in self._counted)
+        self._counted = None
+        held = self._measure_held()
+        for k, member in enumerate(self.members):
+            own = {
+                name: float(value[k]) if isinstance(value, Tensor) else value
+                for name, value in record.items()
+            }
+            eta = _eta_of(member.trainer)
+            own |= {"eta": eta, "seconds": record["seconds"] / len(self.members)}
+            own["penalty"] = own["penalty"] if eta else 0.0
+            hard, soft = (rates_of(part) for part in sums[k])
+            found = measured(held[k], member.run.parts.cells)
+            member.run.complete(own, rows[k, 0], rows[k, 1], hard, soft, found)
+            member.history.append(own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: a stack that was interrupted begins anew."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up nothing."""
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -345,34 +377,6 @@ class _Stack:
             return
         for mean, now in zip(self.average, self.weights.trained, strict=True):
             mean.lerp_(now.detach(), 1 - self.ema)
-
-    def _record(self, epoch: int, totals: _Totals, length: int, seconds: float) -> None:
-        terms = (totals.terms / length).cpu().numpy()
-        rows = totals.overall.cpu().numpy()
-        sums = totals.sums.cpu().numpy()
-        held = self._measure_held()
-        for k, member in enumerate(self.members):
-            record: dict[str, Any] = {
-                "epoch": epoch,
-                "loss": terms[0, k],
-                "base_loss": terms[1, k],
-                "penalty": terms[2, k] if _eta_of(member.trainer) else 0.0,
-                "eta": _eta_of(member.trainer),
-                "lr": float(self.optimizer.param_groups[0]["lr"]),
-                "gradient_norm": terms[3, k],
-                "skipped": 0,
-                "seconds": seconds,
-            }
-            hard, soft = (rates_of(part) for part in sums[k])
-            member.run.complete(
-                record,
-                rows[k, 0],
-                rows[k, 1],
-                hard,
-                soft,
-                measured(held[k], member.run.parts.cells),
-            )
-            member.history.append(record)
 
     @torch.no_grad()
     def _measure_held(self) -> Tensor:
@@ -408,25 +412,21 @@ class _Stack:
         return found
 
 
-class _Totals:
-    """What the batches of an epoch add up to."""
+class _SideBySide:
+    """Sources with equally many batches, one batch of each at a time."""
 
-    def __init__(self, stack: _Stack) -> None:
-        n, cells = len(stack.members), stack.members[0].run.parts.cells.n_cells
-        self.terms = torch.zeros(4, n, device=stack.device)
-        self.sums = torch.zeros(n, 2, 2, cells, dtype=torch.float64, device=stack.device)
-        self.overall = torch.zeros(n, 2, dtype=torch.float64, device=stack.device)
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+        self.n_batches = sources[0].n_batches
 
-    def add(self, terms: Tensor, sums: Tensor, overall: Tensor) -> None:
-        """Add a batch."""
-        self.terms += terms
-        self.sums += sums
-        self.overall += overall
+    def batches(self, epoch: int) -> Iterator[tuple[Batch, ...]]:
+        """Training batches of an epoch."""
+        return zip(*(source.batches(epoch) for source in self.sources), strict=True)
 
 
 def _parts_of_one_seed(members: list[_Member]) -> Iterator[slice]:
     start = 0
-    for _, some in groupby(members, key=lambda member: id(member.data)):
+    for _, some in groupby(members, key=lambda member: id(member.plan.data)):
         stop = start + len(list(some))
         yield slice(start, stop)
         start = stop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.training.engine import Engine
 
-__all__ = ["GradientStep", "Losses", "PrimalStep", "StepReport", "cosine_decay"]
+__all__ = [
+    "GradientStep",
+    "Losses",
+    "PrimalStep",
+    "StepReport",
+    "cosine_decay",
+    "decay_of",
+    "make_optimizer",
+]
 
 Losses = Mapping[str, Tensor]
 """Named scalars of a batch; ``"loss"`` is the one that weights are moved by."""
@@ -66,6 +74,51 @@ class PrimalStep(Protocol):
 def cosine_decay(progress: float) -> float:
     """Factor of the learning rate: from 1 at the start to 0 at the end, along half a cosine."""
     return 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+
+
+_DECAYS: dict[str, Callable[[float], float] | None] = {"cosine": cosine_decay, "none": None}
+
+
+def decay_of(given: Any) -> Callable[[float], float] | None:
+    """Factor of the learning rate that a trainer's ``lr_decay`` asks for."""
+    if callable(given):
+        decay: Callable[[float], float] = given
+        return decay
+    if given not in _DECAYS:
+        raise InvalidParameterError(
+            f"lr_decay must be 'cosine', 'none' or a function of progress, got {given!r}."
+        )
+    return _DECAYS[given]
+
+
+def make_optimizer(given: Any, parameters: Sequence[Tensor], *, lr: Any) -> torch.optim.Optimizer:
+    """Make what moves the weights.
+
+    Parameters
+    ----------
+    given : optimizer class, callable or None
+        A trainer's ``optimizer``; None for AdamW.
+    parameters : sequence of Tensor
+        The weights.
+    lr : float
+        Learning rate, for a class.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``lr`` is not above 0, or no optimizer is made.
+    """
+    if isinstance(lr, bool) or not 0 < lr < math.inf:
+        raise InvalidParameterError(f"lr must be a number above 0, got {lr!r}.")
+    if given is None:
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=1e-3)
+    optimizer = given(parameters, lr=lr) if isinstance(given, type) else given(parameters)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InvalidParameterError(
+            "optimizer must be a class of torch.optim, or a function of the parameters that "
+            f"gives an optimizer; it gave {type(optimizer).__name__}."
+        )
+    return optimizer
 
 
 def _ema_of(decay: float) -> Any:

@@ -2,62 +2,62 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import RegressorTags, Tags, check_random_state
-from torch import Tensor, nn
+from sklearn.utils import check_random_state
+from torch import nn
 
-from fairtrain._facade import require_positive_label
-from fairtrain.constraints import BoundedGroupLoss, Constraint, RateParity
-from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.data.rows import Role, Rows
+from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
 from fairtrain.lagrangian import families_of
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.metrics.verdicts import RowsRole, Verdict
-from fairtrain.training.batch import Batch, Source, TensorRows, to_device
+from fairtrain.training.batch import Source
 from fairtrain.training.cells import CellSums
 from fairtrain.training.checkpoint import read_checkpoint
-from fairtrain.training.continuous import ContinuousColumns, ReadColumns
-from fairtrain.training.engine import Engine, process_group, trainable
-from fairtrain.training.fitdata import FitData, Fractions, from_loaders, from_rows
-from fairtrain.training.heads import Head
-from fairtrain.training.judging import Decided, Judge, Members, decide
+from fairtrain.training.engine import (
+    Engine,
+    dtype_of,
+    local_randomness,
+    process_group,
+    trainable,
+)
+from fairtrain.training.fitdata import FitData, from_loaders, from_rows
+from fairtrain.training.heads import Head, check_task
+from fairtrain.training.judging import decide, require_finite
 from fairtrain.training.loop import TrainingLoop
 from fairtrain.training.modules import build_module
-from fairtrain.training.predictor import Predictor, as_array, dtype_of
-from fairtrain.training.run import Run, RunParts
-from fairtrain.training.steps import GradientStep, PrimalStep, cosine_decay
+from fairtrain.training.predictor import Predictor
+from fairtrain.training.run import Plan, Run, RunParts
+from fairtrain.training.steps import GradientStep, PrimalStep, decay_of, make_optimizer
 
-__all__ = ["FairnessTrainer", "check_task", "local_randomness", "names_of"]
-
-Floats = NDArray[np.float64]
-
-_DECAYS: dict[str, Callable[[float], float] | None] = {"cosine": cosine_decay, "none": None}
-
-_EPOCHS, _STEPS = 30, 1500
-"""Epochs, and the steps they must at least come to, where nobody says how many."""
+__all__ = ["FairnessTrainer"]
 
 _MAY_DIFFER = {"callbacks", "device", "fabric", "timeout", "module"}
 """Settings that a resumed training need not share with the one it goes on with."""
 
 
-class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
+class FairnessTrainer(Predictor):
     """Base of the trainers of neural networks.
 
-    Everything but the method is here: reading rows, groups and labels, splitting rows that train,
-    steer and certify, running the loop, reports, and predictions. A subclass says what is asked
-    (:meth:`_read_constraints`), what a step is (:meth:`_make_run`), and what there is to say
-    afterwards.
+    Everything but the method is here: rows or loaders become :class:`FitData`, a :class:`Plan` is
+    made of it, the loop runs, and what came out is judged. A subclass says what a step is
+    (:meth:`_make_run`), and what there is to say afterwards.
+
+    Attributes
+    ----------
+    start_report_ : FairnessReport or None
+        The report of the module as it came in, if one did.
+    history_ : DataFrame
+        A row an epoch.
+    n_iter_, n_skipped_ : int
+        Epochs, and batches skipped because a loss or gradient was not finite.
     """
 
     module: Any
@@ -69,8 +69,6 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
     batch_size: int | None
     max_epochs: int | None
     base_loss: Any
-    validation_fraction: float | None
-    certification_fraction: float | None
     frozen: str | Sequence[str]
     callbacks: Sequence[Any]
     device: Any
@@ -78,9 +76,10 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
     fabric: Any
     timeout: float
     positive_label: Any
-    missing: Any
-    min_count: int
-    random_state: Any
+    start_report_: FairnessReport | None
+    history_: pd.DataFrame
+    n_iter_: int
+    n_skipped_: int
 
     # Training -----------------------------------------------------------------------------------
 
@@ -120,47 +119,32 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         ------
         InvalidDataError, InvalidParameterError
             If rows or settings cannot be used.
+        FairtrainError
+            If weights or predictions end as NaN or infinity.
 
         Warns
         -----
-        ConstraintNotMetWarning, NearConstantWarning
+        ConstraintNotMetWarning, NearConstantWarning, SkippedBatchWarning
         """
-        constraints = self._read_constraints()
-        self._check_settings()
-        seed = self._seed()
         with process_group(self.timeout):
-            engine = Engine(self.device, self.precision, self.fabric)
-            seed = engine.same(seed)
-            given = X, y, sensitive_features, sample_weight
-            data = self._read_rows(*given, constraints, engine, seed)
-            self._train(data, constraints, engine, seed, resume_from)
+            self._learn(self.read(X, y, sensitive_features, sample_weight), resume_from)
         return self
 
-    def _read_rows(
-        self,
-        X: Any,
-        y: Any,
-        sensitive_features: Any,
-        sample_weight: Any,
-        constraints: tuple[Constraint, ...],
-        engine: Engine,
-        seed: int,
-    ) -> FitData:
-        """Rows in memory, read and split."""
-        rows, groups, head, labels, continuous = self._read(
-            X, y, sensitive_features, sample_weight, constraints
-        )
-        return from_rows(
-            rows,
-            groups,
-            head,
-            labels,
-            batch_size=self.batch_size,
-            fractions=Fractions(self.validation_fraction, self.certification_fraction),
-            engine=engine,
-            seed=seed,
-            continuous=continuous,
-        )
+    def read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> FitData:
+        """Read the rows of a fit, divide them, and put them into batches."""
+        engine, seed = self._start()
+        chance = np.random.RandomState(seed)
+        rows = self._begin(X, y, sensitive_features, sample_weight, chance)
+        self._head = self._head_of(1 if rows.labels is None else len(rows.labels.labels))
+        return from_rows(rows, self._head, batch_size=self.batch_size, engine=engine, seed=seed)
+
+    def _start(self) -> tuple[Engine, int]:
+        """Where training runs, and a seed that all processes share."""
+        engine = Engine(self.device, self.precision, self.fabric)
+        return engine, engine.same(check_random_state(self.random_state).randint(0, 2**31 - 1))
+
+    def _train(self, rows: Rows, rng: np.random.RandomState, *args: Any, **more: Any) -> Rows:
+        raise NotImplementedError("a trainer learns from FitData, which loaders give too.")
 
     def fit_loader(
         self,
@@ -199,11 +183,11 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         -------
         self
         """
-        constraints = self._read_constraints()
+        self.__dict__.pop("fairness_report_", None)
         self._check_settings()
-        seed = self._seed()
+        constraints = self._read_constraints()
         with process_group(self.timeout):
-            engine = Engine(self.device, self.precision, self.fabric)
+            engine, seed = self._start()
             data = from_loaders(
                 train_loader,
                 validation_loader,
@@ -212,127 +196,127 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
                 groups=groups,
                 num_groups=num_groups,
                 engine=engine,
+                seed=seed,
                 **self._continuous_of_loaders(),
             )
+            self.constraints_, self.scheme_ = constraints, data.scheme
+            self._head, self._coding = data.head, data.labels
+            if data.labels is not None:
+                self.classes_ = data.labels.classes
             self.n_features_in_ = data.n_features or 1
-            self._train(data, constraints, engine, engine.same(seed), resume_from)
+            self._learn(data, resume_from)
         return self
 
-    def _train(
-        self,
-        data: FitData,
-        constraints: tuple[Constraint, ...],
-        engine: Engine,
-        seed: int,
-        resume_from: str | Path | None,
-    ) -> None:
-        check_task(constraints, data.head)
-        with local_randomness(seed, engine.device):
-            module = self._make_module(data, engine)
-            optimizer = self._make_optimizer(trainable(module, names_of(self.frozen)))
-            net, optimizer = engine.prepare(module, optimizer)
-            run = self._make_run(self._parts(data, constraints, engine, module, net), data)
-            primal = self._make_primal(engine, module, optimizer)
-            run.deployed = getattr(primal, "deployed", module)
-            self._loop(run, primal, data, resume_from)
-        self._keep(run, data, constraints, engine)
+    # From rows to a judged model ----------------------------------------------------------------
 
-    def _make_module(self, data: FitData, engine: Engine) -> nn.Module:
-        """The module before the first step, seen to take the rows."""
+    def _learn(self, data: FitData, resume_from: str | Path | None) -> None:
+        plan, loop = self._run_plan(data, resume_from)
+        self.conclude(plan, loop.history, loop.n_skipped)
+
+    def _run_plan(
+        self, data: FitData, resume_from: str | Path | None = None
+    ) -> tuple[Plan, TrainingLoop]:
+        with local_randomness(data.seed, data.engine.device):
+            self._plan = plan = self.plan(data)
+            self.loop_ = loop = TrainingLoop(
+                plan.run.step,
+                plan.primal,
+                data.training,
+                max_epochs=plan.max_epochs,
+                hooks=plan.run,
+                callbacks=self.callbacks,
+                trainer=self,
+            )
+            try:
+                if resume_from is not None:
+                    self._resume(read_checkpoint(resume_from))
+                loop.run()
+            finally:
+                del self.loop_, self._plan  # a trainer keeps no loop, no batch and no row
+        return plan, loop
+
+    def plan(self, data: FitData) -> Plan:
+        """Make module, run and optimizer for rows that were read.
+
+        Parameters
+        ----------
+        data : FitData
+            From :meth:`read`, or from loaders.
+        """
+        check_task(self.constraints_, data.head)
+        engine = data.engine
         module = build_module(self.module, data.n_features, data.head.n_outputs)
         if data.learn is not None:
             data.learn(module)
         module = module.to(engine.device)
-        _try_module(module, data.cast(dtype_of(module)))
-        return module
+        data.cast(dtype_of(module)).try_module(module)
+        optimizer = make_optimizer(self.optimizer, trainable(module, self.frozen), lr=self.lr)
+        net, optimizer = engine.prepare(module, optimizer)
+        run = self._make_run(self._parts(data, module, net), data)
+        primal = self._make_primal(engine, module, optimizer)
+        run.deployed = getattr(primal, "deployed", module)
+        return Plan(data, module, run, primal, data.epochs(self.max_epochs))
 
-    def _parts(
-        self,
-        data: FitData,
-        constraints: tuple[Constraint, ...],
-        engine: Engine,
-        module: nn.Module,
-        net: nn.Module,
-    ) -> RunParts:
-        outcomes = None
-        if data.head.task == "multiclass" and data.labels is not None:
-            outcomes = data.labels.tolist()
-        families = families_of(constraints, data.scheme, outcomes)
+    def _parts(self, data: FitData, module: nn.Module, net: nn.Module) -> RunParts:
+        several = data.head.task == "multiclass" and data.labels is not None
+        outcomes = data.labels.labels.tolist() if several and data.labels is not None else None
+        families = families_of(self.constraints_, data.scheme, outcomes)
         return RunParts(
-            engine=engine,
+            engine=data.engine,
             module=module,
             net=net,
             head=data.head,
-            cells=CellSums(families, data.head, engine.device),
+            cells=CellSums(families, data.head, data.engine.device),
             training=data.training,
             held=data.steering,
             base_loss=self.base_loss or data.head.base_loss,
         )
 
-    def _loop(
-        self, run: Run, primal: PrimalStep, data: FitData, resume_from: str | Path | None
-    ) -> None:
-        self.loop_ = TrainingLoop(
-            run.step,
-            primal,
-            data.training,
-            max_epochs=self._epochs(data),
-            hooks=run,
-            callbacks=self.callbacks,
-            trainer=self,
-        )
-        self._run = run
-        try:
-            if resume_from is not None:
-                self._resume(read_checkpoint(resume_from))
-            self.loop_.run()
-            self.history_ = pd.DataFrame(self.loop_.history)
-            self.n_iter_, self.n_skipped_ = self.loop_.epoch, self.loop_.n_skipped
-        finally:
-            del self.loop_, self._run  # a trainer keeps no loop, no batch and no row
+    def conclude(self, plan: Plan, history: Sequence[dict[str, Any]], n_skipped: int) -> None:
+        """Keep what was trained, judge it, and say so.
 
-    def _keep(
-        self, run: Run, data: FitData, constraints: tuple[Constraint, ...], engine: Engine
-    ) -> None:
-        """Keep what was trained, judge it, and say so."""
-        self.constraints_ = constraints
-        self.scheme_: GroupScheme = data.scheme
-        self._head: Head = data.head
-        if data.labels is not None:
-            self.classes_ = np.sort(data.labels)
-        self._labels = data.labels
+        Parameters
+        ----------
+        plan : Plan
+            What was trained.
+        history : sequence of dict
+            A record an epoch.
+        n_skipped : int
+            Batches that were skipped.
+        """
+        data, run = plan.data, plan.run
+        self.history_ = pd.DataFrame(history)
+        self.n_iter_, self.n_skipped_ = len(history), n_skipped
         self._finish(run)
         self.module_ = run.finish()
-        self._judge = Judge(
-            constraints, data.scheme, data.head, data.labels, self._report_confidence
-        )
-        sources: dict[RowsRole, Source | None] = {
+        for _, module in self._members:
+            require_finite(module)
+        sources: dict[Role, Source | None] = {
             "training": data.training,
             "steering": data.steering,
             "certification": data.certification,
         }
         there = {role: source for role, source in sources.items() if source is not None}
-        self.reports_: dict[str, FairnessReport] = {
-            role: self._judge(self._decide(self._members, source, engine), role)
+        reports = {
+            role: self._report(decide(self._members, source.all(), data), role)
             for role, source in there.items()
         }
-        last = list(there)[-1]
-        self.fairness_report_ = self.reports_[last]
-        self.status_: Verdict = self.fairness_report_.verdict
-        self.start_report_: FairnessReport | None = None
+        self._keep_reports(reports)
+        self.start_report_ = None
         if isinstance(self.module, nn.Module):
+            last = list(there)[-1]
             start = [(1.0, build_module(self.module, None, 1))]
-            self.start_report_ = self._judge(self._decide(start, there[last], engine), last)
-        self._said = self._explain(run, data)
-        self._warn()
+            self.start_report_ = self._report(decide(start, there[last].all(), data), last)
+        self._notes = self._explain(run, data)
+        if n_skipped:
+            self._notes.append(_skipped(n_skipped))
+        self._warn_of_outcome()
 
-    def _decide(self, members: Members, source: Source, engine: Engine) -> Decided:
-        return decide(members, source.all(), self._head, engine.device)
+    def _warn_of_outcome(self) -> None:
+        if self.n_skipped_:
+            warnings.warn(_skipped(self.n_skipped_), SkippedBatchWarning, stacklevel=5)
 
     # What subclasses define ---------------------------------------------------------------------
-
-    def _read_constraints(self) -> tuple[Constraint, ...]:
-        raise NotImplementedError(f"{type(self).__name__} reads no constraints.")
 
     def _make_run(self, parts: RunParts, data: FitData) -> Run:
         raise NotImplementedError(f"{type(self).__name__} defines no run.")
@@ -344,27 +328,6 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
         """Sentences that follow the report's own."""
         return []
 
-    def _warn(self) -> None:
-        """Warn where the outcome calls for it."""
-
-    @property
-    def _report_confidence(self) -> float:
-        return 0.95
-
-    def _make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        if isinstance(self.lr, bool) or not 0 < self.lr < math.inf:
-            raise InvalidParameterError(f"lr must be a number above 0, got {self.lr!r}.")
-        made = self.optimizer
-        if made is None:
-            return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=1e-3)
-        optimizer = made(parameters, lr=self.lr) if isinstance(made, type) else made(parameters)
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise InvalidParameterError(
-                "optimizer must be a class of torch.optim, or a function of the parameters that "
-                f"gives an optimizer; it gave {type(optimizer).__name__}."
-            )
-        return optimizer
-
     def _make_primal(
         self, engine: Engine, module: nn.Module, optimizer: torch.optim.Optimizer
     ) -> PrimalStep:
@@ -373,40 +336,20 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
             module,
             optimizer,
             clip_norm=self.clip_norm,
-            decay=self._decay(),
+            decay=decay_of(self.lr_decay),
             ema=self.ema,
         )
-
-    def _decay(self) -> Callable[[float], float] | None:
-        decay = self.lr_decay
-        if not callable(decay) and decay not in _DECAYS:
-            raise InvalidParameterError(
-                f"lr_decay must be 'cosine', 'none' or a function of progress, got {decay!r}."
-            )
-        return decay if callable(decay) else _DECAYS[decay]
 
     # Checkpoints --------------------------------------------------------------------------------
 
     @property
     def is_main_process(self) -> bool:
         """Whether this process is the one that writes and shows."""
-        return self._run.parts.engine.rank == 0
+        return self._plan.data.engine.rank == 0
 
     def checkpoint_state(self) -> dict[str, Any]:
         """All that is needed to go on with a running training; for callbacks."""
-        loop = self.loop_
-        return {
-            "fingerprint": self._fingerprint(),
-            "epoch": loop.epoch,
-            "n_steps": loop.n_steps,
-            "n_skipped": loop.n_skipped,
-            "history": loop.history,
-            "run": self._run.state_dict(),
-            "primal": loop.primal.state_dict(),
-            "callbacks": [callback.state_dict() for callback in loop.callbacks],
-            "random": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
+        return {"fingerprint": self._fingerprint(), **self.loop_.state_dict()}
 
     def _resume(self, state: dict[str, Any]) -> None:
         own, theirs = self._fingerprint(), state["fingerprint"]
@@ -415,32 +358,20 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
                 f"resume_from was written under another {other[0]}: {theirs.get(other[0])}, now "
                 f"{own[other[0]]}."
             )
-        loop = self.loop_
-        self._run.load_state_dict(state["run"])
-        loop.primal.load_state_dict(state["primal"])
-        loop.epoch, loop.n_steps = state["epoch"], state["n_steps"]
-        loop.n_skipped, loop.history = state["n_skipped"], list(state["history"])
-        for callback, kept in zip(loop.callbacks, state["callbacks"], strict=False):
-            callback.load_state_dict(kept)
-        torch.set_rng_state(state["random"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        self.loop_.load_state_dict(state)
 
     def _fingerprint(self) -> dict[str, str]:
         given = self.get_params(deep=False).items()
         settings = {k: repr(v) for k, v in given if k not in _MAY_DIFFER}
         settings = {k: v for k, v in settings.items() if " at 0x" not in v}  # a function's address
-        groups = [family.scheme.names for family in self._run.families]
+        groups = [family.scheme.names for family in self._plan.run.families]
         return {
             **settings,
             "groups": repr(groups),
             "batches": repr(self.loop_.source.n_batches),
         }
 
-    # Reading ------------------------------------------------------------------------------------
-
-    def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(0, 2**31 - 1))
+    # Settings -----------------------------------------------------------------------------------
 
     def _check_settings(self) -> None:
         for name in ("batch_size", "max_epochs"):
@@ -454,120 +385,16 @@ class FairnessTrainer(Predictor, ClassifierMixin, BaseEstimator):
                 f"task must be 'classification' or 'regression', got {self.task!r}."
             )
 
-    def _epochs(self, data: FitData) -> int:
-        """Epochs asked for, or enough for a number of steps."""
-        if self.max_epochs is not None:
-            return int(self.max_epochs)
-        batches = data.training.n_batches
-        return _EPOCHS if batches is None else max(_EPOCHS, -(-_STEPS // batches))
-
     def _head_of(self, n_classes: int) -> Head:
         temperature = float(getattr(self, "temperature", 1.0))
         if not temperature > 0:
             raise InvalidParameterError(f"temperature must be above 0, got {temperature!r}.")
-        if self.task == "regression":
-            return Head("regression", 1, temperature)
-        if n_classes < 2:
-            raise InvalidParameterError(f"num_classes must be 2 or more, got {n_classes!r}.")
-        return Head("binary" if n_classes == 2 else "multiclass", n_classes, temperature)
-
-    def _read(
-        self,
-        X: Any,
-        y: Any,
-        sensitive_features: Any,
-        sample_weight: Any,
-        constraints: tuple[Constraint, ...],
-    ) -> tuple[TensorRows, Groups, Head, NDArray[Any] | None, ContinuousColumns | None]:
-        X, sensitive = self._split_columns(X, sensitive_features)
-        x = self._features(X, reset=True)
-        labels = None
-        y = as_array(y)
-        if self.task == "regression":
-            if y is None:
-                raise InvalidDataError("requires y to be passed, but the target y is None.")
-            head = self._head_of(1)
-            target = torch.from_numpy(inputs.as_float_column(y, "y")).float()
-        else:
-            numbers, labels = inputs.class_target(y, self.positive_label)
-            head = self._head_of(len(labels))
-            if head.task == "binary":
-                require_positive_label(constraints, labels, self.positive_label)
-            target = torch.from_numpy(numbers)
-        groups, continuous = self._read_sensitive(sensitive, X if inputs.has_index(X) else y)
-        inputs.check_lengths(len(x), y=target, sensitive_features=groups.codes)
-        weight = inputs.as_sample_weight(sample_weight, len(x))
-        weights = None if weight is None else torch.from_numpy(weight)
-        columns, values = (None, None) if continuous is None else continuous
-        codes = torch.from_numpy(groups.codes)
-        return TensorRows(x, target, codes, weights, values), groups, head, labels, columns
-
-    def _read_sensitive(self, sensitive: Any, like: Any) -> tuple[Groups, ReadColumns | None]:
-        """Groups, and continuous columns where a trainer takes any."""
-        groups = Groups.from_sensitive(
-            sensitive, missing=self.missing, min_count=self.min_count, like=like
-        )
-        return groups, None
+        return Head.of(self.task, n_classes, temperature)
 
     def _continuous_of_loaders(self) -> dict[str, Any]:
         """What :func:`from_loaders` has to know of continuous columns."""
         return {}
 
-    # scikit-learn -------------------------------------------------------------------------------
 
-    def __sklearn_is_fitted__(self) -> bool:
-        """Whether ``fit`` has finished."""
-        return hasattr(self, "fairness_report_")
-
-    def __sklearn_tags__(self) -> Tags:
-        """Tags of a classifier, or of a regressor with ``task="regression"``."""
-        tags = super().__sklearn_tags__()
-        if self.task == "regression":
-            tags.estimator_type = "regressor"
-            tags.classifier_tags = None
-            tags.regressor_tags = RegressorTags()
-        return tags
-
-
-def check_task(constraints: tuple[Constraint, ...], head: Head) -> None:
-    """Raise where a constraint is about decisions and the task has none."""
-    if head.task != "regression":
-        return
-    for constraint in constraints:
-        loss = constraint.loss if isinstance(constraint, BoundedGroupLoss) else None
-        if not (loss == "squared" or callable(loss) or isinstance(constraint, RateParity)):
-            raise InvalidParameterError(
-                f"{constraint.name} is about decisions; regression takes "
-                "BoundedGroupLoss(upper_bound=..., loss='squared') or RateParity."
-            )
-
-
-@torch.no_grad()
-def _try_module(module: nn.Module, data: FitData) -> None:
-    """See on a few rows whether the module takes them and gives what the task needs."""
-    example: Batch = data.example
-    x = to_device(example.x, example.y.device, dtype_of(module))
-    was_training = module.training
-    module.eval()
-    try:
-        raw = module(x)
-    except (RuntimeError, TypeError, ValueError) as error:
-        shown = f" of shape {tuple(x.shape)}" if isinstance(x, Tensor) else ""
-        reason = str(error).strip().splitlines()[0]
-        raise InvalidDataError(f"the module does not take rows{shown}: {reason}") from None
-    finally:
-        module.train(was_training)
-    data.head.outputs(raw, len(example.y))
-
-
-@contextmanager
-def local_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch for a while, and give the caller's generators back as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def names_of(frozen: str | Sequence[str]) -> tuple[str, ...]:
-    """Parts of a module, given as one name or several."""
-    return (frozen,) if isinstance(frozen, str) else tuple(frozen)
+def _skipped(n: int) -> str:
+    return f"{n} batches were skipped: their loss or gradient was not finite."
