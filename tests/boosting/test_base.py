@@ -106,5 +106,5 @@ def test_a_model_that_predicts_nan_is_no_model() -> None:
 
 def test_complex_values_are_refused() -> None:
     X, y, group = make_rows(100)
-    with pytest.raises(InvalidDataError, match="y must hold real numbers"):
+    with pytest.raises(InvalidDataError, match="y must be real, got complex"):
         regressor().fit(X, y + 1j, sensitive_features=group)

@@ -13,8 +13,10 @@ from sklearn.linear_model import LogisticRegression
 from fairtrain import (
     CalibratedFairClassifier,
     GroupFairnessCalibrator,
+    GroupThresholds,
     Multicalibrator,
     calibration_audit,
+    threshold_effects,
 )
 from fairtrain.calibration import distill
 from fairtrain.calibration.intake import read_scored
@@ -44,6 +46,11 @@ ENTRIES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     "classifier": (
         CalibratedFairClassifier(LogisticRegression()).fit,
         ["X", "y", "sensitive_features", "sample_weight"],
+    ),
+    "thresholds": (GroupThresholds().fit, ["scores", "y", "sensitive_features"]),
+    "effects": (
+        lambda scores, **rows: threshold_effects(scores, scores.to_numpy(), **rows),
+        ["scores", "y", "sensitive_features"],
     ),
     "distill": (
         lambda **rows: distill(GroupFairnessCalibrator(), **rows),

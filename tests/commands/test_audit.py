@@ -97,6 +97,13 @@ def test_missing_file_and_options(table: Path, capsys: pytest.CaptureFixture[str
     assert not Path("never").exists()
 
 
+def test_what_cannot_be_audited(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    itself = ["--label", "approve", "--positive", "yes", "--sensitive", "race,approve"]
+    assert "is the label" in fails(capsys, "audit", str(table), *itself)
+    scored = [*BASE, "--score", "income", "--threshold", "nan"]
+    assert "--threshold must be a number" in fails(capsys, "audit", str(table), *scored)
+
+
 def test_audit_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = applicants()
     frame["said"] = np.where(frame["race"] == "white", "yes", "no")

@@ -13,8 +13,10 @@ from fairtrain.constraints import (
     EqualOpportunity,
 )
 from fairtrain.constraints.bounds import RateBounds
+from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.lagrangian.multipliers import Ascent, Multipliers, NuPI
+from fairtrain.lagrangian import families_of
+from fairtrain.lagrangian.multipliers import Ascent, Multipliers, NuPI, multiplier_frame
 
 FREE = DemographicParity(difference_bound=0.1)
 RATIO = DemographicParity(ratio_bound=0.8)
@@ -105,7 +107,7 @@ def test_the_projection_is_the_nearest_balanced_point(values, constraint, seed):
 
 
 @pytest.mark.parametrize("constraint", ALL, ids=lambda c: f"{c.kind}-{c.name}")
-def test_the_pull_is_the_derivative_of_the_lagrangian(constraint):
+def test_the_prices_are_the_derivative_of_the_lagrangian(constraint):
     rng = np.random.default_rng(1)
     rates, shares = rng.uniform(0.2, 0.6, 4), rng.dirichlet(np.ones(4))
     b = bounds(constraint, 4)
@@ -120,10 +122,10 @@ def test_the_pull_is_the_derivative_of_the_lagrangian(constraint):
         (lagrangian(rates + step * e) - lagrangian(rates - step * e)) / (2 * step)
         for e in np.eye(4)
     ]
-    np.testing.assert_allclose(b.pull(multipliers, shares), numeric, atol=1e-8)
+    np.testing.assert_allclose(b.prices(multipliers, shares), numeric, atol=1e-8)
 
 
-def test_the_augmented_pull_is_the_derivative_of_the_squared_excess():
+def test_the_augmented_prices_are_the_derivative_of_the_squared_excess():
     rng = np.random.default_rng(2)
     m = one(FREE, 4)
     m.values = m.bounds[0].project(rng.uniform(0, 0.1, (2, 4)))
@@ -141,7 +143,7 @@ def test_the_augmented_pull_is_the_derivative_of_the_squared_excess():
     step = 1e-3
     numeric = [(augmented(rates + step * e) - augmented(rates - step * e)) / (2 * step)
                for e in np.eye(4)]  # fmt: skip
-    np.testing.assert_allclose(m.pull(m.shifted(rates, rho)), numeric, atol=2e-3)
+    np.testing.assert_allclose(m.prices(m.shifted(rates, rho)), numeric, atol=2e-3)
 
 
 def test_plain_ascent_follows_coopers_trajectory():
@@ -209,7 +211,7 @@ def test_a_weight_scales_the_reaction_and_zero_leaves_a_group_out():
     m = Multipliers([b], Ascent(1.0))
     m.update(rates)
     assert m.values[:, 0].tolist() == [0.0, 0.0]
-    assert m.pull()[2] > 0 > m.pull()[1]
+    assert m.prices()[2] > 0 > m.prices()[1]
 
 
 def test_the_cap_scales_a_whole_bound():
@@ -265,3 +267,65 @@ def test_other_groups_cannot_take_up_a_state():
 def test_bad_settings_say_what_is_wrong(make, message):
     with pytest.raises(InvalidParameterError, match=message):
         make()
+
+
+def test_every_bound_learns_the_shares_of_its_own_groups():
+    m = Multipliers([bounds(OVERALL, 2), bounds(OVERALL, 3)], Ascent(1.0))
+    np.testing.assert_allclose(m.shares, [1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3])
+    m.set_shares(np.array([30.0, 10.0, 0.0, 0.0, 0.0]))  # the second has no rows: as before
+    np.testing.assert_allclose(m.shares, [3 / 4, 1 / 4, 1 / 3, 1 / 3, 1 / 3])
+    m.set_shares(np.array([1.0, 0.0, 0.2, 0.2, 0.6]))
+    rates = np.array([0.9, 0.1, 0.2, 0.4, 0.8])
+    centres = np.array([0.9, 0.9, 0.6, 0.6, 0.6])
+    np.testing.assert_allclose(m.violations(rates)[0], rates - centres - 0.1)
+    np.testing.assert_allclose(m.violations(rates)[1], centres - rates - 0.1)
+    m.values = np.arange(10.0).reshape(2, 5)
+    signed = m.values[0] - m.values[1]
+    np.testing.assert_allclose(m.prices(), signed - m.shares * np.repeat([-10, -15], [2, 3]))
+
+
+def test_a_bound_is_at_its_cap_by_the_sum_of_one_side():
+    m = Multipliers([bounds(FREE, 4), bounds(FREE, 4)], Ascent(1.0), cap=0.5)
+    m.values = np.zeros((2, 8))
+    m.values[:, :4] = [[0.25, 0.25, 0, 0], [0, 0, 0.25, 0.25]]
+    m.values[:, 4:] = [[0.4, 0, 0, 0], [0, 0, 0.2, 0.2]]
+    assert m.at_cap.tolist() == [True, False]
+    assert m.sums.tolist() == pytest.approx([1.0, 0.8])
+
+
+def test_one_group_can_break_an_upper_bound_but_no_parity():
+    alone = np.array([0.5, np.nan, np.nan])
+    assert bounds(UPPER).excess(alone) == pytest.approx(0.2)
+    assert bounds(UPPER).achieved(alone) == pytest.approx(0.5)
+    for constraint in (FREE, RATIO, OVERALL, OVERALL_RATIO):
+        assert np.isnan(bounds(constraint).excess(alone))
+        assert np.isnan(bounds(constraint).achieved(alone))
+    assert np.isnan(bounds(UPPER).excess(np.full(3, np.nan)))
+
+
+def test_the_excess_around_the_overall_rate_is_the_worse_of_both_sides():
+    assert bounds(OVERALL).excess(np.array([0.2, 0.5, 0.5])) == pytest.approx(0.1)  # below
+    assert bounds(OVERALL).excess(np.array([0.2, 0.2, 0.5])) == pytest.approx(0.1)  # above
+
+
+def test_the_first_step_of_pi_control_is_plain_ascent_and_the_next_adds_the_change():
+    rule = NuPI(lr=0.5, proportional=2.0, nu=0.25)
+    zero = np.zeros((2, 1))
+    first, second = np.array([[0.4], [0.0]]), np.array([[0.8], [0.2]])
+    np.testing.assert_allclose(rule(zero, first), [[0.2], [0.0]])
+    np.testing.assert_allclose(rule(zero, second), [[0.4 + 2.0 * 0.75 * 0.8], [0.1]])
+    after = 0.25 * 0.75 * 0.8 + 0.75 * 0.4
+    np.testing.assert_allclose(
+        rule(zero, first), [[0.2 + 2.0 * (after - 0.75 * 0.8)], [0.0]]
+    )  # a violation of 0 says nothing
+
+
+def test_the_table_names_every_multiplier():
+    families = families_of([FREE], Groups.from_sensitive(["a", "b"]).scheme)
+    m = one(FREE, 2)
+    m.update(np.array([0.9, 0.1]))
+    table = multiplier_frame(families, m)
+    assert table["group"].tolist() == ["a", "b"]
+    assert set(table["constraint"]) == {"demographic_parity"}
+    assert table["above"].tolist() == m.values[0].tolist()
+    assert table["below"].tolist() == m.values[1].tolist()

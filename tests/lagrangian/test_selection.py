@@ -65,3 +65,42 @@ def test_a_state_goes_on():
     assert not again.offer(Candidate(4, 0.7, (0.0,)))
     assert again.offer(Candidate(5, 0.9, (0.0,)))
     assert again.best.performance == pytest.approx(0.9)
+
+
+def test_bounds_of_one_priority_are_judged_by_the_one_exceeded_most():
+    both = (LOOSE, LOOSE)
+    evenly, badly = Candidate(0, 0.9, (0.05, 0.05)), Candidate(1, 0.9, (0.00, 0.06))
+    assert best([evenly, badly], both) == 0
+    assert best([badly, evenly], both) == 0
+
+
+def test_among_equally_violating_ones_the_better_performance_decides():
+    assert best([Candidate(0, 0.8, (0.1,)), Candidate(1, 0.9, (0.1 + 4e-13,))]) == 1
+    assert best([Candidate(0, 0.9, (0.1,)), Candidate(1, 0.9, (0.1,))]) == 0  # first come
+
+
+def test_feasible_and_constant_beats_infeasible_whatever_the_performance():
+    constant = Candidate(0, 0.5, (-0.02,), near_constant=True)
+    assert best([constant, Candidate(1, 0.9, (0.001,))]) == 0
+    assert best([Candidate(1, 0.9, (0.001,)), constant]) == 0
+
+
+def test_the_warm_up_ends_with_its_last_candidate():
+    early, late = Candidate(2, 0.9, (0.0,)), Candidate(3, 0.8, (0.0,))
+    assert best([early, late], warm_up=3) == 3
+    assert best([early, late], warm_up=2) == 2
+    assert best([early], warm_up=3) == 2
+
+
+def test_a_hair_is_no_excess_and_an_unknown_one_counts_as_kept():
+    choice = IterateChoice([STRICT, LOOSE])
+    assert choice.is_feasible(Candidate(0, 1.0, (1e-10, math.nan)))
+    assert not choice.is_feasible(Candidate(0, 1.0, (1e-8, 0.0)))
+    assert not choice.is_feasible(Candidate(0, 1.0, (0.0, 0.01)))
+
+
+def test_nothing_chosen_is_a_state_too():
+    choice = IterateChoice([STRICT])
+    assert choice.best is None
+    choice.load_state_dict(IterateChoice([STRICT]).state_dict())
+    assert choice.best is None

@@ -17,7 +17,8 @@ from fairtrain.constraints import (
 )
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.data.groups import Groups
-from fairtrain.metrics.measures import measure_cells, read_rows
+from fairtrain.data.rows import Rows
+from fairtrain.metrics.measures import measure_cells
 from fairtrain.plugin.linear import JointScores, LinearRates, linear_rates
 from fairtrain.plugin.prices import DualProblem, solve_dual
 from fairtrain.plugin.rule import RuleSettings, ScoredRows, _aim, find_rule
@@ -72,7 +73,7 @@ def test_rates_of_known_people_are_counted_rates(constraint) -> None:
     scores = JointScores(y.astype(float), np.stack([known, known]))
     families = families_of([constraint], groups.scheme)
     rates = linear_rates(families, scores, weight)(decision)
-    rows = read_rows(y, decision.astype(int), groups, sample_weight=weight)
+    rows = Rows.read_decided(y, decision.astype(int), groups, sample_weight=weight)
     expected = np.concatenate([measure_cells(rows, f.rate).mean for f in families])
     np.testing.assert_allclose(rates, expected, atol=1e-12)
 
@@ -101,12 +102,12 @@ def test_the_gradient_is_minus_the_violations() -> None:
         2 * scores.outcome - 1, rates, [f.bounds for f in families], np.zeros(len(rates.base))
     )
     found = solve_dual(problem, iterations=500)
-    decided = 1 / (1 + np.exp(-(problem.gain - rates.slopes @ found.pull()) / 0.01))
+    decided = 1 / (1 + np.exp(-(problem.gain - rates.slopes @ found.prices()) / 0.01))
     # Complementary slackness: the bound is tight, and only extreme groups are priced.
     smooth = rates(decided)
     assert np.ptp(smooth) == pytest.approx(0.02, abs=2e-3)
     inner = (smooth < smooth.max() - 2e-3) & (smooth > smooth.min() + 2e-3)
-    assert np.abs(found.pull()[inner]).max(initial=0.0) < 1e-6
+    assert np.abs(found.prices()[inner]).max(initial=0.0) < 1e-6
 
 
 def test_a_subset_of_rows_starts_near_the_solution() -> None:
@@ -115,8 +116,8 @@ def test_a_subset_of_rows_starts_near_the_solution() -> None:
     rates = linear_rates(families, scores, mass)
     bounds = [f.bounds for f in families]
     problem = DualProblem(2 * scores.outcome - 1, rates, bounds, np.zeros(3))
-    whole = solve_dual(problem).pull()
-    part = solve_dual(problem.take(np.arange(0, 2000, 2))).pull()
+    whole = solve_dual(problem).prices()
+    part = solve_dual(problem.take(np.arange(0, 2000, 2))).prices()
     np.testing.assert_allclose(part, whole, atol=0.1)
 
 

@@ -305,3 +305,36 @@ def test_bad_models_and_rows() -> None:
         )
     with pytest.raises(InvalidDataError, match="never fits"):
         pareto_frontier(Storing(), *rows[:2], param="level", values=[1], **given)
+
+
+@pytest.mark.parametrize("name", ["y", "sensitive_features", "sample_weight", "validation_data"])
+def test_whatever_carries_another_index_is_refused(name: str) -> None:
+    X, y, who = make_rows(200)
+    given: dict[str, Any] = {
+        "y": pd.Series(y),
+        "sensitive_features": pd.Series(who),
+        "sample_weight": pd.Series(np.ones(200)),
+        "validation_data": None,
+    }
+    if name == "validation_data":
+        given[name] = (X, pd.Series(y).sample(frac=1, random_state=0), who)
+    else:
+        given[name] = given[name].sample(frac=1, random_state=0)
+    with pytest.raises(InvalidDataError, match="carries another index than"):
+        pareto_frontier(LogisticRegression(), X, param="C", values=[1.0], **given)
+
+
+def test_rows_of_weight_0_neither_train_nor_score() -> None:
+    X, y, who = make_rows(400)
+    weight = np.where(np.arange(400) % 4 == 0, 0.0, 1.0)
+    kept = weight > 0
+    options: dict[str, Any] = {"param": "C", "values": [0.1, 1.0], "random_state": 0}
+    model = LogisticRegression()
+    whole = pareto_frontier(model, X, y, sensitive_features=who, sample_weight=weight, **options)
+    alone = pareto_frontier(
+        model, X[kept], y[kept], sensitive_features=who[kept], sample_weight=weight[kept], **options
+    )
+    assert whole.n_validation == alone.n_validation
+    pd.testing.assert_frame_equal(
+        whole.points.drop(columns="seconds"), alone.points.drop(columns="seconds")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,8 @@ def audit(asked: Audit) -> int:
     """Show group counts and base rates and, with a score or prediction, rates and verdicts."""
     if asked.score is not None and asked.prediction is not None:
         raise InvalidParameterError("give --score or --prediction, not both.")
+    if math.isnan(asked.threshold):
+        raise InvalidParameterError("--threshold must be a number, got nan.")
     decided = asked.score is not None or asked.prediction is not None
     if asked.show.require_met and not decided:
         raise InvalidParameterError("--require-met needs decisions: give --score or --prediction.")

@@ -12,7 +12,7 @@ import pandas as pd
 from fairtrain._commands.columns import SensitiveColumns, check_groups, parse_bins, read_label
 from fairtrain._commands.options import People
 from fairtrain._commands.tables import file_hash, read_table
-from fairtrain._text import flatten
+from fairtrain._text import flatten, one_line
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
@@ -121,6 +121,11 @@ def read_data(path: Path, people: People) -> Data:
 def data_of(frame: pd.DataFrame, people: People, *, name: str, digest: str) -> Data:
     """Read outcome and groups of a table."""
     sensitive = sensitive_of(people)
+    if people.label in sensitive.columns:
+        raise InvalidParameterError(
+            f"--sensitive '{one_line(people.label)}' is the label: groups made by the outcome "
+            "differ in it entirely; name another column."
+        )
     target, labels = read_label(frame, people.label, people.positive)
     groups = Groups.from_sensitive(sensitive.read(frame), missing=sensitive.missing)
     check_groups(groups)

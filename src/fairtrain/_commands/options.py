@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,6 +221,8 @@ def read_options(path: Path, command: str) -> dict[str, Any]:
     InvalidParameterError
         If the file cannot be read, or an option is a table, a date or a list of lists.
     """
+    import tomllib
+
     name = f"--config '{one_line(path)}'"
     try:
         with path.open("rb") as file:
@@ -276,6 +276,8 @@ def _value(value: Any) -> str:
 
 
 def _text(text: str) -> str:
+    import json
+
     # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
     clean = text.encode("utf-8", "replace").decode("utf-8")
     return json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -118,7 +118,7 @@ class LagrangianBoosting(FairEstimator):
     def _keep(self, job: Job, found: Trained) -> None:
         self.booster_ = found.model
         self.history_: pd.DataFrame = found.rounds.history()
-        self.n_estimators_ = found.rounds.kept
+        self.n_estimators_ = found.rounds.n_trees
         self.best_iteration_ = found.rounds.best.when
         self.multipliers_: pd.DataFrame = multiplier_frame(job.families, found.rounds.multipliers)
         self._course = job, found.without_margins()  # until there is a report to explain

@@ -207,7 +207,8 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         sensitive_features : frame, series, mapping, array or list of n rows, optional
             Who; left out where the constructor names columns of ``X``.
         sample_weight : array-like of shape (n,), optional
-            Row weights, honoured in the loss and in the rates.
+            Row weights, honoured in the loss and in the rates. Whole numbers count rows; the unit
+            of any others does not matter, they are brought to mean 1.
         eval_set : list of (X, y), optional
             Rows to follow in ``history_``. Among the rounds that keep the bounds on the steering
             rows, the last of them judges accuracy, which the steering rows judge otherwise.

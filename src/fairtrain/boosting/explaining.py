@@ -33,18 +33,14 @@ def empty_cells(job: Job, found: Trained) -> list[str]:
 
 def training_notes(report: FairnessReport, job: Job, found: Trained) -> list[str]:
     """Sentences that follow the report's own."""
-    rounds, families = found.rounds, job.families
+    rounds = found.rounds
     judged = job.trees.task == "classification"
     return [
-        f"The model holds {rounds.kept} of {len(rounds.records)} rounds.",
+        f"The model holds {rounds.n_trees} of {len(rounds.records)} rounds.",
         *empty_cells(job, found),
         *explain_training(
             report,
-            families,
-            rounds.multipliers,
-            rounds.excess,
-            rounds.pulls,
-            slack=rounds.slack,
+            rounds.dual,
             base_rates=found.base_rates if judged else None,
             names=job.scheme.names,
             rates=("learning_rate", "dual_lr"),

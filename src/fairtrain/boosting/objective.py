@@ -6,7 +6,7 @@ Boosting minimises, over the margins m of the training rows,
 
 where :math:`r_k` is the mean of a quantity q(y, p) over the rows of cell k (one rate in one group)
 at the soft prediction :math:`p = \sigma(m)` and :math:`\pi_k` its price: the derivative of the
-Lagrangian in that rate (:meth:`fairtrain.lagrangian.multipliers.Multipliers.pull`). With log loss
+Lagrangian in that rate (:meth:`fairtrain.lagrangian.multipliers.Multipliers.prices`). With log loss
 and a quantity linear in p the sum is quasi-convex in every margin, and decides for a row when its
 probability exceeds 1/2 plus a quarter of its price: the form of the best fair rule.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,25 +14,18 @@ from numpy.typing import NDArray
 from fairtrain.boosting.backend import TreeRun
 from fairtrain.boosting.objective import Lagrangian
 from fairtrain.lagrangian import (
+    BOOSTING,
     Candidate,
-    IterateChoice,
+    DualController,
+    DualSettings,
+    Multipliers,
+    NuPI,
     RateFamily,
-    Yielding,
-    steering_rates,
-    working_margins,
 )
-from fairtrain.lagrangian.multipliers import Multipliers, NuPI
-from fairtrain.metrics.report import NEAR_CONSTANT
 
 __all__ = ["RoundSettings", "Rounds", "run_rounds"]
 
 Floats = NDArray[np.float64]
-
-# Proportional part of the multipliers' step, and its memory: damps the lag of shrunken trees.
-_PROPORTIONAL, _MEMORY = 2.0, 0.5
-_WARM_UP = 0.1  # share of the rounds that are chosen only if there is nothing else
-_YIELD_EVERY = 5
-_AIM, _AIM_OF_LOSS = 0.1, 0.01  # of the bound
 
 
 @dataclass(frozen=True)
@@ -69,31 +62,32 @@ class Rounds:
 
     Attributes
     ----------
-    kept : int
+    n_trees : int
         Rounds that the chosen model holds.
     training_margin, steering_margin : ndarray
         Margins of the chosen round.
-    best : Candidate
-        How it did on the steering rows.
-    multipliers : Multipliers
-        Their last state.
-    excess, pulls : ndarray of shape (T, n_families)
-        Excess over the working bound and sum of multipliers, round by round.
-    slack : ndarray of shape (n_families,)
-        How far bounds gave way to others of higher priority.
+    dual : DualController
+        Its last state.
     records : list of dict
         One a round.
     """
 
-    kept: int
+    n_trees: int
     training_margin: Floats
     steering_margin: Floats
-    best: Candidate
-    multipliers: Multipliers
-    excess: Floats
-    pulls: Floats
-    slack: Floats
+    dual: DualController
     records: list[dict[str, Any]]
+
+    @property
+    def best(self) -> Candidate:
+        """How the chosen round did on the steering rows."""
+        assert self.dual.choice.best is not None
+        return self.dual.choice.best
+
+    @property
+    def multipliers(self) -> Multipliers:
+        """Their last state."""
+        return self.dual.multipliers
 
     def history(self) -> pd.DataFrame:
         """One row a round."""
@@ -123,137 +117,89 @@ def run_rounds(
     watched : sequence of Lagrangian
         Further rows; the last of them judges performance.
     """
-    multipliers = _multipliers(families, training, settings)
-    # The centre of bounds around the overall rate is that of the rows that are priced.
-    multipliers.set_shares(training.totals)
-    yielding = Yielding(multipliers.bounds, patience=2)
-    choice = IterateChoice(
-        multipliers.bounds, warm_up=min(round(_WARM_UP * settings.n_estimators), 10)
-    )
-    aims = np.array([_aim(family) for family in families])
-    kept, since, records, excess, pulls = 0, 0, [], [], []
+    dual = _controller(families, training, steering, settings)
+    # At least: a rate of one label's rows has fewer than there are.
+    n_steering = max(float(steering.counts[part].sum()) for part in dual.multipliers.slices)
+    n_trees, since, records = 0, 0, []
     for number in range(settings.n_estimators):
-        prices = multipliers.pull()
+        prices = dual.prices
         if trees.can_go_plain and not prices.any():
             trees.plain_round()
         else:
             trees.round(partial(training.derivatives, prices=prices))
         margin = trees.steering_margin()
-        rates = _steadied(families, steering, margin, settings.min_count)
-        asked = _margins(families, rates, steering.counts, settings) - yielding.slack
-        over, bounds = _excess(families, multipliers, rates, asked)
-        performance = -steering.error(margin)
-        record = _measured("held", steering, margin, performance)
-        record |= _columns(families, multipliers, rates, bounds, prices)
-        excess.append(over)
-        pulls.append(multipliers.sums)
-        for i, moved in enumerate(asked + aims):
-            multipliers.set_margin(i, float(moved))
-        multipliers.update(rates)
-        if (number + 1) % _YIELD_EVERY == 0:
-            yielding.look(multipliers, useless=-performance >= steering.constant_error - 1e-9)
+        rates = steering.hard_rates(margin)
+        performance = own = _performance(steering, margin)
+        record = _measured("held", steering, margin, own)
         for i, rows in enumerate(watched):
             at = trees.watched_margin(i)
-            performance = -rows.error(at)  # the last set judges
+            performance = _performance(rows, at)  # the last set judges
             record |= _measured(f"eval_{i}", rows, at, performance)
-        alone = _near_constant(steering, margin)
-        candidate = Candidate(number, performance, tuple(over.tolist()), alone)
+        shrunk, minority = dual.shrunk(rates, steering.counts), _minority(steering, margin)
         since += 1
-        if choice.offer(candidate):
-            kept, since = trees.n_rounds, 0
+        if dual.offer(number, shrunk, steering.counts, performance, minority):
+            n_trees, since = trees.n_rounds, 0
             margins = (trees.training_margin(), margin)
-        record["feasible"] = choice.is_feasible(candidate)
+        record |= dual.record() | _columns(dual, shrunk, prices)
         records.append({"round": number, **record})
+        dual.look(rates, steering.counts)
+        dual.give_way(own, n_steering)
         if settings.patience is not None and since >= settings.patience:
             break
-    assert choice.best is not None
-    return Rounds(
-        kept=kept,
-        training_margin=margins[0],
-        steering_margin=margins[1],
-        best=choice.best,
-        multipliers=multipliers,
-        excess=np.array(excess),
-        pulls=np.array(pulls),
-        slack=yielding.slack,
-        records=records,
+    return Rounds(n_trees, *margins, dual, records)
+
+
+def _controller(
+    families: Sequence[RateFamily],
+    training: Lagrangian,
+    steering: Lagrangian,
+    settings: RoundSettings,
+) -> DualController:
+    lr, error = settings.dual_lr, steering.constant_error
+    dual = DualController(
+        families,
+        NuPI(lr, BOOSTING.proportional * lr, BOOSTING.memory),
+        DualSettings(
+            BOOSTING,
+            iterates=settings.n_estimators,
+            cap=settings.cap,
+            confidence=settings.confidence,
+            min_count=settings.min_count,
+            constant=-error if steering.task == "regression" else 1 - error,
+        ),
+        training.dual_units(),
     )
+    # The centre of bounds around the overall rate is that of the rows that are priced.
+    dual.multipliers.set_shares(training.totals)
+    return dual
 
 
-def _multipliers(
-    families: Sequence[RateFamily], training: Lagrangian, settings: RoundSettings
-) -> Multipliers:
-    rule = NuPI(settings.dual_lr, _PROPORTIONAL * settings.dual_lr, _MEMORY)
-    bounds = [
-        replace(family.bounds, importance=family.bounds.importance * unit)
-        for family, unit in zip(families, training.dual_units(), strict=True)
-    ]
-    return Multipliers(bounds, rule, cap=settings.cap)
+def _performance(rows: Lagrangian, margin: Floats) -> float:
+    """Accuracy, or squared error with its sign turned."""
+    error = rows.error(margin)
+    return -error if rows.task == "regression" else 1 - error
 
 
-def _steadied(
-    families: Sequence[RateFamily], rows: Lagrangian, margin: Floats, min_count: int
-) -> Floats:
-    rates = rows.hard_rates(margin)
-    if not ((rows.counts > 0) & (rows.counts < min_count)).any():
-        return rates
-    sums = np.nan_to_num(rates) * rows.counts
-    return steering_rates(families, sums, rows.counts, min_count=min_count)
-
-
-def _margins(
-    families: Sequence[RateFamily], rates: Floats, counts: Floats, settings: RoundSettings
-) -> Floats:
-    """How far bounds are tightened so that a confidence limit keeps them."""
-    if settings.confidence is None:
-        return np.zeros(len(families))
-    return working_margins(families, rates, counts, settings.confidence)
-
-
-def _aim(family: RateFamily) -> float:
-    """How far inside its bound a rate is aimed: one that nears it from outside never arrives."""
-    bounds = family.bounds
-    return (_AIM_OF_LOSS if bounds.reference == "none" else _AIM) * bounds.room
-
-
-def _excess(
-    families: Sequence[RateFamily], multipliers: Multipliers, rates: Floats, margins: Floats
-) -> tuple[Floats, Floats]:
-    """Excess over the bounds that are asked for, without the aim, and these bounds."""
-    asked = [
-        replace(family.bounds, margin=float(margin))
-        for family, margin in zip(families, margins, strict=True)
-    ]
-    excess = [b.excess(rates[part]) for b, part in zip(asked, multipliers.slices, strict=True)]
-    return np.array(excess), np.array([b.bound for b in asked])
-
-
-def _near_constant(rows: Lagrangian, margin: Floats) -> bool:
+def _minority(rows: Lagrangian, margin: Floats) -> float:
+    """Share of the rarer decision; 1 where there are no decisions."""
     if rows.task == "regression":
-        return False
+        return 1.0
     share = rows.favourable_share(margin)
-    return min(share, 1 - share) <= NEAR_CONSTANT + 1e-9
+    return min(share, 1 - share)
 
 
 def _measured(name: str, rows: Lagrangian, margin: Floats, performance: float) -> dict[str, float]:
     """Loss, and accuracy or squared error."""
     if rows.task == "regression":
         return {f"{name}_loss": rows.loss(margin), f"{name}_squared_error": -performance}
-    return {f"{name}_loss": rows.loss(margin), f"{name}_accuracy": 1 + performance}
+    return {f"{name}_loss": rows.loss(margin), f"{name}_accuracy": performance}
 
 
-def _columns(
-    families: Sequence[RateFamily],
-    multipliers: Multipliers,
-    rates: Floats,
-    bounds: Floats,
-    prices: Floats,
-) -> dict[str, float]:
-    found, sums = {}, multipliers.sums
-    for i, (family, part) in enumerate(zip(families, multipliers.slices, strict=True)):
-        found[f"gap_held: {family.name}"] = family.bounds.achieved(rates[part])
-        found[f"bound: {family.name}"] = float(bounds[i])
-        found[f"multipliers: {family.name}"] = float(sums[i])
+def _columns(dual: DualController, rates: Floats, prices: Floats) -> dict[str, float]:
+    """Gap of every rate, and price of every group."""
+    columns = {}
+    for family, part in zip(dual.families, dual.multipliers.slices, strict=True):
+        columns[f"gap_held: {family.name}"] = family.bounds.achieved(rates[part])
         for name, price in zip(family.scheme.names, prices[part], strict=True):
-            found[f"price: {family.name}[{name}]"] = float(price)
-    return found
+            columns[f"price: {family.name}[{name}]"] = float(price)
+    return columns

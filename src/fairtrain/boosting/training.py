@@ -107,7 +107,7 @@ def train(
         Lagrangian([], y, np.full(len(y), -1, dtype=np.int64), task=task) for _, y in watched
     ]
     found = run_rounds(trees, families, training, steering, job.rounds, followed)
-    return Trained(trees.model(found.kept), found, steering.counts, _base_rates(job, rows, sums))
+    return Trained(trees.model(found.n_trees), found, steering.counts, _base_rates(job, rows, sums))
 
 
 def predict_all(job: Job, found: Trained, rows: Rows) -> Floats:

@@ -163,8 +163,8 @@ def distill(
     model = HistGradientBoostingRegressor(random_state=seed) if estimator is None else estimator
     aware = calibrator.transform(values, columns)
     found = {name: np.empty(len(rows)) for name in ("group-aware", "distilled", "global")}
-    strata = (rows.groups.codes, rows.y)
-    folds = stratified_folds(strata, cv, check_random_state(random_state))
+    rng = check_random_state(random_state)
+    folds = stratified_folds((rows.groups.codes, rows.y), cv, rng)
     everyone = np.zeros(len(rows), dtype=np.int64)
     for train, test in folds:
         mine = _take(columns, train)

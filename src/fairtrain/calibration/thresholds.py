@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from fairtrain.calibration.intake import read_scored
 from fairtrain.constraints import DemographicParity, EqualizedOdds
 from fairtrain.constraints.bounds import RateBounds
 from fairtrain.constraints.families import families_of
 from fairtrain.constraints.mixture import most_accurate_lots
 from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups, group_sums
+from fairtrain.data.groups import Groups, Missing, group_sums
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import (
     InvalidDataError,
     InvalidParameterError,
@@ -98,7 +100,7 @@ class GroupThresholds(BaseEstimator):
         tolerance: float = 0.01,
         randomized: bool = False,
         n_candidates: int = 200,
-        missing: str = "error",
+        missing: Missing = "error",
         positive_label: Any = None,
         random_state: Any = None,
     ) -> None:
@@ -146,14 +148,18 @@ class GroupThresholds(BaseEstimator):
             raise InvalidParameterError(
                 f"n_candidates must be at least 2, got {self.n_candidates!r}."
             )
-        s = _probabilities(scores)
-        target, labels = inputs.scored_target(y, self.positive_label)
-        groups = Groups.from_sensitive(
+        _probabilities(scores)
+        rows = read_scored(
+            scores,
+            y,
             sensitive_features,
-            missing=self.missing,  # type: ignore[arg-type]
-            like=scores if inputs.has_index(scores) else y,
+            positive_label=self.positive_label,
+            missing=self.missing,
         )
-        inputs.check_lengths(len(s), y=target, sensitive_features=groups.codes)
+        s, target, groups, labels = rows.score, rows.y, rows.groups, rows.labels
+        assert s is not None
+        assert target is not None
+        assert labels is not None
         names = _RATES[self.constraint]
         curves = _curves(s, target, groups, self.n_candidates)
         self._require_labels(groups, target, names)
@@ -167,8 +173,7 @@ class GroupThresholds(BaseEstimator):
             weight = _deterministic(rates, right, groups.counts, self.tolerance)
         g, k = np.nonzero(weight > 1e-9)
         self.scheme_ = groups.scheme
-        self.classes_ = np.sort(labels)
-        self._positive = int(self.classes_[1] == labels[1])
+        self.classes_, self._labels = labels.classes, labels
         self.thresholds_ = pd.DataFrame(
             {
                 "group": [groups.names[i] for i in g],
@@ -196,8 +201,8 @@ class GroupThresholds(BaseEstimator):
         self.draw_key_ = int(np.random.default_rng(self.random_state).integers(2**63))
         return self
 
-    def _require_labels(self, groups: Groups, y: NDArray[np.int8], names: tuple[str, ...]) -> None:
-        positive = group_sums(y.astype(np.float64), groups.codes, len(groups))
+    def _require_labels(self, groups: Groups, y: Floats, names: tuple[str, ...]) -> None:
+        positive = group_sums(y, groups.codes, len(groups))
         for name, count in (
             ("true_positive_rate", positive),
             ("false_positive_rate", groups.counts - positive),
@@ -233,16 +238,14 @@ class GroupThresholds(BaseEstimator):
 
             own = _probabilities(scores)[:, None] if X is None else X
             lot = keyed_uniform(own, self.draw_key_)
-        positive = lot < share
-        return np.asarray(self.classes_[np.where(positive, self._positive, 1 - self._positive)])
+        return self._labels.decode(lot < share)
 
     def decision_probability(self, scores: Any, sensitive_features: Any) -> Floats:
         """Probability of the positive decision: 0 or 1 where nothing is drawn; shape (n,)."""
         check_is_fitted(self)
         s = _probabilities(scores)
-        codes = self.scheme_.encode(
-            sensitive_features, like=scores if inputs.has_index(scores) else None
-        )
+        inputs.require_same_index(scores=scores, sensitive_features=sensitive_features)
+        codes = self.scheme_.encode(sensitive_features)
         inputs.check_lengths(len(s), sensitive_features=codes)
         # A group's thresholds lie on one stretch of a line: one search serves all rows.
         cut = np.minimum(self.thresholds_["threshold"].to_numpy(dtype=np.float64), 2.0)
@@ -264,7 +267,7 @@ def _probabilities(scores: Any) -> Floats:
     return s
 
 
-def _curves(s: Floats, y: NDArray[np.int8], groups: Groups, most: int) -> dict[str, Floats]:
+def _curves(s: Floats, y: Floats, groups: Groups, most: int) -> dict[str, Floats]:
     """Rates of each group at up to ``most`` thresholds, (G, most); one sort for all groups."""
     size = len(groups)
     order = np.lexsort((-s, groups.codes))
@@ -325,7 +328,7 @@ def threshold_effects(
     sensitive_features: Any,
     *,
     threshold: float = 0.5,
-    missing: Any = "error",
+    missing: Missing = "error",
     positive_label: Any = None,
 ) -> pd.DataFrame:
     """What calibration does to selection and error rates at one threshold for all.
@@ -360,16 +363,25 @@ def threshold_effects(
     >>> table["selection_rate_after"].tolist()
     [0.0, 1.0, 1.0]
     """
-    target, _ = inputs.binary_target(y, positive_label)
-    groups = Groups.from_sensitive(sensitive_features, missing=missing, like=y)
-    y_true = target.astype(np.float64)
+    inputs.require_same_index(
+        before=before, after=after, y=y, sensitive_features=sensitive_features
+    )
+    rows = Rows.read(
+        _probabilities(after),
+        y,
+        sensitive_features,
+        positive_label=positive_label,
+        missing=missing,
+    )
+    y_true, groups = rows.y, rows.groups
+    assert y_true is not None
     families = families_of([DemographicParity(), EqualizedOdds()], groups.scheme)
     cells = RateTable(families, y_true, groups.codes)
     table: dict[str, Any] = {"group": list(groups.names), "rows": groups.counts}
     table["base_rate"] = cells.cells[0](y_true)
     for when, scores in (("before", before), ("after", after)):
         chosen = (_probabilities(scores) >= threshold).astype(np.float64)
-        inputs.check_lengths(len(target), **{when: chosen}, sensitive_features=groups.codes)
+        inputs.check_lengths(len(rows), **{when: chosen})
         selected, false_positive, true_positive = cells(chosen).reshape(3, -1)
         table[f"selection_rate_{when}"] = selected
         table[f"true_positive_rate_{when}"] = true_positive

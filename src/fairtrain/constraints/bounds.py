@@ -252,7 +252,7 @@ class RateBounds:
         out[:, ~present] = 0.0
         return out
 
-    def pull(self, multipliers: Floats, shares: Floats | None = None) -> Floats:
+    def prices(self, multipliers: Floats, shares: Floats | None = None) -> Floats:
         """Derivative of the Lagrangian in every group's rate, shape (G,).
 
         Parameters
@@ -263,13 +263,13 @@ class RateBounds:
             As in :meth:`violations`.
         """
         above, below = self.sides
-        pull: Floats = above.rate * multipliers[0]
+        prices: Floats = above.rate * multipliers[0]
         if below is not None:
-            pull = pull - below.rate * multipliers[1]
+            prices = prices - below.rate * multipliers[1]
             if self.reference == "overall" and shares is not None:
                 total = above.reference * multipliers[0] - below.reference * multipliers[1]
-                pull = pull - shares * total.sum()
-        return pull
+                prices = prices - shares * total.sum()
+        return prices
 
     def project(self, multipliers: Floats, cap: float = math.inf) -> Floats:
         """Nearest multipliers that are not negative, are balanced and keep the cap.

@@ -88,7 +88,7 @@ class CellRows:
     def count(self) -> NDArray[np.int64]:
         """Number of rows in every group, shape (G,); of memberships the sum, rounded down."""
         if self.hard:
-            return np.asarray(np.bincount(self.members, minlength=self.size), dtype=np.int64)
+            return np.bincount(self.members, minlength=self.size)
         return np.asarray(np.floor(self.members.sum(axis=0) + 1e-9), dtype=np.int64)
 
     def sum(self, values: NDArray[Any]) -> Floats:

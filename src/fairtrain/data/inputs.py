@@ -35,7 +35,6 @@ __all__ = [
     "local",
     "number_of_rows",
     "require_same_index",
-    "scored_target",
     "sensitive_columns",
     "take_rows",
 ]
@@ -82,7 +81,10 @@ def as_vector(values: Any, name: str) -> NDArray[Any]:
     if array.ndim != 1:
         raise InvalidDataError(f"{name} must have one column, got shape {array.shape}.")
     if array.dtype.kind == "c":
-        raise InvalidDataError(f"{name} must be real, got complex numbers; pass their real part.")
+        raise InvalidDataError(
+            f"Complex data not supported: {name} must be real, got complex numbers; pass their "
+            "real part."
+        )
     return array
 
 
@@ -162,48 +164,9 @@ def column_of_labels(y: Any) -> NDArray[Any]:
     return array
 
 
-def class_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Number the classes of two or more labels.
-
-    Returns
-    -------
-    numbers : ndarray of int64, shape (n,)
-        Number of each row's class; with two classes 1 is the favourable one.
-    classes : ndarray of shape (C,)
-        Labels by number: sorted, but (unfavourable, favourable) where there are two.
-    """
-    array = column_of_labels(y)
-    classes, numbers = np.unique(array, return_inverse=True)
-    if len(classes) < 3:
-        binary, both = binary_target(array, positive_label)
-        return binary.astype(np.int64), both
-    if positive_label is not None:
-        raise InvalidParameterError(
-            f"positive_label={positive_label!r} belongs to two classes, y holds {len(classes)}: "
-            "each is then an outcome of its own."
-        )
-    return numbers.reshape(-1).astype(np.int64), classes
-
-
 def _is_frame(values: Any) -> bool:
     native = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
     return isinstance(native, nw.DataFrame | nw.Series)
-
-
-def scored_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8], NDArray[Any]]:
-    """Turn the labels that scores speak of into 0 and 1; as :func:`binary_target`, but never guess.
-
-    Raises
-    ------
-    InvalidParameterError
-        If the labels do not say by themselves which one the scores are probabilities of.
-    """
-    target, classes = binary_target(y, positive_label)
-    if positive_label is None and needs_positive_label(classes):
-        raise InvalidParameterError(
-            f"positive_label is missing: scores are probabilities of which of {classes.tolist()}?"
-        )
-    return target, classes
 
 
 def needs_positive_label(classes: NDArray[Any]) -> bool:
@@ -385,8 +348,6 @@ def _plain(value: Any) -> Any:
 def as_float_column(values: ArrayLike, name: str) -> NDArray[np.float64]:
     """Read one column of finite numbers."""
     array: NDArray[Any] = as_vector(values, name)
-    if array.dtype.kind == "c":
-        raise InvalidDataError(f"Complex data not supported: {name} must hold real numbers.")
     try:
         array = array.astype(np.float64)
     except (TypeError, ValueError):

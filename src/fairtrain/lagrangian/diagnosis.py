@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
 from fairtrain.constraints.families import RateFamily
-from fairtrain.lagrangian.multipliers import Multipliers
+from fairtrain.lagrangian.controller import DualController
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import Verdict
 
@@ -24,14 +24,14 @@ Sign = Literal["none", "primal", "dual"]
 _CONFLICT = 0.05
 
 
-def oscillation(excess: Floats, multipliers: Floats, bound: float) -> Sign:
+def oscillation(excess: Floats, sums: Floats, bound: float) -> Sign:
     """Recognise oscillation in the second half of training.
 
     Parameters
     ----------
     excess : ndarray of shape (T,)
         Amount by which a bound was exceeded at each look.
-    multipliers : ndarray of shape (T,)
+    sums : ndarray of shape (T,)
         Sum of its multipliers at the same looks.
     bound : float
         The bound, the yardstick of "large".
@@ -43,17 +43,17 @@ def oscillation(excess: Floats, multipliers: Floats, bound: float) -> Sign:
         step that is too long makes them. ``"primal"``: the excess jumps from look to look while
         the multipliers stand still.
     """
-    half = np.asarray(excess, dtype=np.float64)[len(excess) // 2 :]
-    pull = np.asarray(multipliers, dtype=np.float64)[len(multipliers) // 2 :]
-    known = np.isfinite(half) & np.isfinite(pull)
-    half, pull = half[known], pull[known]
-    if len(half) < 6:
+    over = np.asarray(excess, dtype=np.float64)[len(excess) // 2 :]
+    sums = np.asarray(sums, dtype=np.float64)[len(sums) // 2 :]
+    known = np.isfinite(over) & np.isfinite(sums)
+    over, sums = over[known], sums[known]
+    if len(over) < 6:
         return "none"
-    swing = float(np.percentile(half, 90) - np.percentile(half, 10))
-    if swing < max(bound, 0.005) or not (half > 0).any() or not (half <= 0).any():
+    swing = float(np.percentile(over, 90) - np.percentile(over, 10))
+    if swing < max(bound, 0.005) or not (over > 0).any() or not (over <= 0).any():
         return "none"
-    level = float(pull.mean())
-    moved = float(np.percentile(pull, 90) - np.percentile(pull, 10))
+    level = float(sums.mean())
+    moved = float(np.percentile(sums, 90) - np.percentile(sums, 10))
     return "dual" if level > 0 and moved > 0.3 * level else "primal"
 
 
@@ -106,12 +106,8 @@ def base_rate_conflict(
 
 def explain_training(
     report: FairnessReport,
-    families: Sequence[RateFamily],
-    multipliers: Multipliers,
-    excess: Floats,
-    pulls: Floats,
+    dual: DualController,
     *,
-    slack: Floats,
     base_rates: Floats | None = None,
     names: Sequence[str] = (),
     rates: tuple[str, str] = ("lr", "dual_lr"),
@@ -122,14 +118,8 @@ def explain_training(
     ----------
     report : FairnessReport
         The outcome.
-    families : sequence of RateFamily
-        What was compared.
-    multipliers : Multipliers
-        Their last state.
-    excess, pulls : ndarray of shape (T, n_families)
-        Excess over the working bound, and sum of multipliers, at every look.
-    slack : ndarray of shape (n_families,)
-        How far bounds gave way to those of higher priority.
+    dual : DualController
+        Its last state.
     base_rates : ndarray of shape (G,), optional
         Share of favourable labels of the finest groups.
     names : sequence of str
@@ -138,8 +128,10 @@ def explain_training(
         What the learning rates of weights and multipliers are called.
     """
     said: list[str] = []
+    multipliers, slack = dual.multipliers, dual.yielding.slack
+    excess, sums = np.array(dual.excess), np.array(dual.sums)
     at_cap = multipliers.at_cap
-    for i, family in enumerate(families):
+    for i, family in enumerate(dual.families):
         if at_cap[i]:
             said.append(
                 f"{family.name}: the multipliers reached their cap ({multipliers.cap:g}): no price "
@@ -150,9 +142,9 @@ def explain_training(
                 f"{family.name}: the bound gave way by {slack[i]:.3f} to constraints of higher "
                 "priority, which could not hold beside it at an accuracy above the best constant."
             )
-        said += _swings(family, excess[:, i], pulls[:, i], rates)
+        said += _swings(family, excess[..., i], sums[..., i], rates) if len(sums) else []
     if report.verdict is not Verdict.MET and base_rates is not None:
-        constraints = [family.constraint for family in families]
+        constraints = [family.constraint for family in dual.families]
         conflict = base_rate_conflict(constraints, base_rates, names)
         said += [] if conflict is None else [conflict]
     if report.near_constant:
@@ -163,8 +155,8 @@ def explain_training(
     return said
 
 
-def _swings(family: RateFamily, excess: Floats, pulls: Floats, rates: tuple[str, str]) -> list[str]:
-    sign = oscillation(excess, pulls, family.constraint.bound)
+def _swings(family: RateFamily, excess: Floats, sums: Floats, rates: tuple[str, str]) -> list[str]:
+    sign = oscillation(excess, sums, family.constraint.bound)
     if sign == "dual":
         return [
             f"{family.name}: the gap swings around the bound together with the multipliers: "

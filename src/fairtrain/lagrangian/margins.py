@@ -1,4 +1,4 @@
-"""What steering rows tell the multipliers: rates with small groups steadied, and margins."""
+"""What steering rows tell the multipliers: rates with small groups shrunk, and margins."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LEAST_BOUND = 0.1
 
 
 def steering_rates(
-    families: Sequence[RateFamily], sums: Floats, counts: Floats, *, min_count: int = 0
+    families: Sequence[RateFamily], rates: Floats, rows: Floats, *, min_count: int = 0
 ) -> Floats:
-    r"""Rates of all cells, those of small groups pulled towards their parents.
+    r"""Rates of all cells, those of small groups shrunk towards their parents.
 
     .. math:: \tilde r_g = c_g + \min(1, n_g / m)\,(r_g - c_g)
 
@@ -35,37 +35,34 @@ def steering_rates(
     ----------
     families : sequence of RateFamily
         Whose rates.
-    sums, counts : ndarray of shape (n_cells,)
-        Sum of the quantity over the event's rows, and their (effective) number.
+    rates, rows : ndarray of shape (n_cells,)
+        Rates (NaN where a group has no rows), and the (effective) rows they rest on.
     min_count : int, default=0
-        Groups with fewer rows are pulled.
+        Groups with fewer rows are shrunk.
 
     Returns
     -------
     ndarray of shape (n_cells,)
         NaN where a group has no rows.
     """
-    rates: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-    if not ((counts > 0) & (counts < min_count)).any():
+    if not ((rows > 0) & (rows < min_count)).any():
         return rates
-    start = 0
+    shrunk, start = [], 0
     for family in families:
         part = slice(start, start + len(family.scheme))
-        rates[part] = _pulled(family, rates[part], sums[part], counts[part], min_count)
+        shrunk.append(_shrunk(family, rates[part], rows[part], min_count))
         start = part.stop
-    return rates
+    return np.concatenate(shrunk)
 
 
-def _pulled(
-    family: RateFamily, rates: Floats, sums: Floats, counts: Floats, min_count: int
-) -> Floats:
-    above = []
+def _shrunk(family: RateFamily, rates: Floats, rows: Floats, min_count: int) -> Floats:
+    sums, above = np.nan_to_num(rates) * rows, []
     for size, parent in family.coarser:
         total = np.bincount(parent, weights=sums, minlength=size)
-        rows = np.bincount(parent, weights=counts, minlength=size)
-        above.append((total / np.where(rows > 0, rows, 1.0))[parent])
+        below = np.bincount(parent, weights=rows, minlength=size)
+        above.append((total / np.where(below > 0, below, 1.0))[parent])
     centre = np.mean(above, axis=0)
-    trust = np.minimum(1.0, counts / min_count)
+    trust = np.minimum(1.0, rows / min_count)
     return np.asarray(centre + trust * (rates - centre))
 
 
@@ -105,17 +102,11 @@ def _margin(family: RateFamily, rates: Floats, counts: Floats, confidence: float
     absolute = isinstance(constraint, BoundedGroupLoss)
     if kept.sum() < (1 if absolute else 2):
         return 0.0
-    rows = np.where(kept, counts, 0.0)
-    cells = Cells(
-        mean=np.where(kept, rates, np.nan),
-        count=rows.astype(np.int64),
-        effective=rows,
-        total=rows,
-        variance=None,
-    )
-    if not ((rates[kept] >= 0) & (rates[kept] <= 1)).all():
+    seen, rows = rates[kept], counts[kept]
+    if not ((seen >= 0) & (seen <= 1)).all():
         return 0.0
-    found = limited(constraint, cells, confidence, len(constraint.rates))
-    if constraint.kind == "ratio":
-        return float(min(found.achieved - found.lower, (1 - _LEAST_BOUND) * (1 - constraint.bound)))
-    return float(min(found.upper - found.achieved, (1 - _LEAST_BOUND) * constraint.bound))
+    cells = Cells(mean=seen, count=rows.astype(np.int64), effective=rows, total=rows, variance=None)
+    limits = limited(constraint, cells, confidence, len(constraint.rates))
+    is_ratio = constraint.kind == "ratio"
+    needed = limits.achieved - limits.lower if is_ratio else limits.upper - limits.achieved
+    return float(min(needed, (1 - _LEAST_BOUND) * family.bounds.room))

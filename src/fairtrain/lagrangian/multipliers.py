@@ -156,7 +156,7 @@ class Multipliers:
     >>> multipliers = Multipliers([parity], Ascent(lr=1.0))
     >>> multipliers.update(np.array([0.7, 0.3])).round(3).tolist()
     [[0.15, -0.25], [-0.25, 0.15]]
-    >>> multipliers.pull().round(3).tolist()  # push the first rate down, the second up
+    >>> multipliers.prices().round(3).tolist()  # push the first rate down, the second up
     [0.15, -0.15]
     """
 
@@ -227,12 +227,12 @@ class Multipliers:
         r"""Multipliers of the augmented Lagrangian, :math:`[\lambda + \rho v]_+` balanced.
 
         The gradient of :math:`\tfrac{\rho}{2} \min_c \|[\lambda / \rho + v(c)]_+\|^2` in the rates
-        is :meth:`pull` of these.
+        is :meth:`prices` of these.
         """
         violations = self._weighted(self.violations(rates), None)
         return self._projected(self.values + penalty * violations)
 
-    def pull(self, values: Floats | None = None) -> Floats:
+    def prices(self, values: Floats | None = None) -> Floats:
         """Derivative of the Lagrangian in every cell's rate, shape (n_cells,).
 
         Parameters
@@ -243,7 +243,7 @@ class Multipliers:
         values = self.values if values is None else values
         return np.concatenate(
             [
-                b.pull(values[:, part], self.shares[part])
+                b.prices(values[:, part], self.shares[part])
                 for b, part in zip(self.bounds, self.slices, strict=True)
             ]
         )

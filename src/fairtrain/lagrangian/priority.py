@@ -11,7 +11,22 @@ from numpy.typing import NDArray
 from fairtrain.constraints.bounds import RateBounds
 from fairtrain.lagrangian.multipliers import Multipliers
 
-__all__ = ["Yielding"]
+__all__ = ["Yielding", "is_useless"]
+
+
+def is_useless(performance: float, constant: float, rows: float) -> bool:
+    """Whether predictions are no better than the best constant, within a standard error.
+
+    Parameters
+    ----------
+    performance, constant : float
+        Accuracy, or a loss with its sign turned (which counts as free of noise); -inf where the
+        constant's is unknown.
+    rows : float
+        Effective rows they rest on.
+    """
+    noise = np.sqrt(max(constant * (1 - constant), 0.0) / max(rows, 1.0))
+    return bool(performance <= constant + noise + 1e-9)
 
 
 class Yielding:
@@ -19,9 +34,9 @@ class Yielding:
 
     Called once an epoch (or every so many rounds). When the model predicts no better than the best
     constant, or a bound is at its cap, although ``patience`` calls have passed, the working bound
-    of the lowest priority that still pulls is loosened, each time by more, and its multipliers are
-    halved so that the model recovers soon. Constraints of equal priority have the same claim: with
-    a single level nothing gives way, and the outcome says what is broken.
+    of the lowest priority that still has a price is loosened, each time by more, and its
+    multipliers are halved so that the model recovers soon. Constraints of equal priority have the
+    same claim: with a single level nothing gives way, and the outcome says what is broken.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ def solve_dual(
     limits = _limits(found)
 
     def look(values: Floats) -> tuple[float, Floats]:
-        price = found.pull(values)
+        price = found.prices(values)
         margin = problem.gain - problem.rates.slopes @ price
         soft, plus = smooth_step(margin / problem.temperature)
         value = problem.temperature * float(problem.rates.share @ plus)

@@ -189,7 +189,7 @@ def _corrected(
         values = solve_dual(first, values, iterations=300).values
     for _ in range(CORRECTIONS):
         solution = solve_dual(problem, values, iterations=300 if lot else 100)
-        values, price = solution.values, solution.pull()
+        values, price = solution.values, solution.prices()
         margin = rows.gain - rows.rates.slopes @ price
         smooth = smooth_step(margin / temperature)[0]
         share = smooth if lot else (margin > 0).astype(np.float64)

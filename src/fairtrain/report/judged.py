@@ -63,10 +63,14 @@ class Judged:
         blank = zip(left_out["metric"], left_out["group"], strict=True)
         return frozenset({*hidden_cells(self.rates), *blank})
 
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str], dict[Any, Any]]:
+        rows = self.rates.to_dict("records")
+        return {(row["metric"], row["group"]): row for row in rows}
+
     def rate(self, metric: str, group: str) -> dict[str, Any]:
         """One cell: rate, count, lower, upper; see :data:`MIN_CELL` for what is left out."""
-        row = self.rates[(self.rates["metric"] == metric) & (self.rates["group"] == group)]
-        cell = {str(key): value for key, value in row.iloc[0].items()}
+        cell = self._cells[metric, group]
         hidden = (metric, group) in self.hidden
         blank = {"rate": None, "lower": None, "upper": None} if hidden else {}
         return {**cell, **blank, "suppressed": hidden}

@@ -15,7 +15,7 @@ from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
-FORMAT = 1
+FORMAT = 2
 
 _ARRAY = "__ndarray__"
 

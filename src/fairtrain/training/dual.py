@@ -25,7 +25,10 @@ Rates = Callable[[], Floats]
 class Game(Protocol):
     """What a dual step may use of the trainer."""
 
-    multipliers: Multipliers
+    @property
+    def multipliers(self) -> Multipliers:
+        """The multipliers of every inequality."""
+        ...
 
     @property
     def n_batches(self) -> int | None:

@@ -11,21 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fairtrain.lagrangian import (
-    Candidate,
-    IterateChoice,
-    Yielding,
-    steering_rates,
-    working_margins,
-)
-from fairtrain.lagrangian.multipliers import Multipliers
-from fairtrain.metrics.report import NEAR_CONSTANT
+from fairtrain.lagrangian import Candidate, DualController, Multipliers
 from fairtrain.training.batch import Batch
-from fairtrain.training.cells import Measured
 from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.dual import DualStep
 from fairtrain.training.engine import dtype_of
-from fairtrain.training.run import Run, RunParts
+from fairtrain.training.run import Run, RunParts, rates_of
 from fairtrain.training.steps import Losses
 
 __all__ = ["GameSettings", "LagrangianRun"]
@@ -33,7 +24,11 @@ __all__ = ["GameSettings", "LagrangianRun"]
 Floats = NDArray[np.float64]
 
 _FORGET = 0.5
-"""Share of older batches that counts at the next look, where no rows steer."""
+"""Share of older batches that counts at the next look, where no rows steer.
+
+The batches since the last look are too few for steady rates, all batches together belong to weights
+that are long gone.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,23 +39,11 @@ class GameSettings:
     ----------
     augmented : float
         Penalty parameter of the augmented Lagrangian; 0 for the plain one.
-    margin : float
-        Share of a parity's bound (of 1 minus a ratio's) that multipliers leave unused.
-    confidence : float or None
-        Level at which bounds are to hold on the rows that steer.
-    min_count : int
-        Groups with fewer rows are pulled to their parents.
-    best_constant : float
-        Performance of the best constant prediction on the rows that steer.
     keep_all : bool
         Keep the weights of every epoch, for a mixture.
     """
 
     augmented: float = 0.0
-    margin: float = 0.0
-    confidence: float | None = None
-    min_count: int = 30
-    best_constant: float = -np.inf
     keep_all: bool = False
 
 
@@ -71,43 +54,34 @@ class LagrangianRun(Run):
     ----------
     parts : RunParts
         What is trained on what.
-    multipliers : Multipliers
-        One of every inequality.
-    dual : DualStep
-        When they move.
-    choice : IterateChoice
-        Which epoch's weights are kept.
-    yielding : Yielding
-        Which bounds give way where not all can hold.
+    dual : DualController
+        What prices are charged, and which epoch's weights are kept.
+    dual_step : DualStep
+        When prices move.
     settings : GameSettings
         The rest.
     """
 
     def __init__(
-        self,
-        parts: RunParts,
-        multipliers: Multipliers,
-        dual: DualStep,
-        choice: IterateChoice,
-        yielding: Yielding,
-        settings: GameSettings,
+        self, parts: RunParts, dual: DualController, dual_step: DualStep, settings: GameSettings
     ) -> None:
         super().__init__(parts)
-        self.multipliers = multipliers
         self.dual = dual
-        self.choice = choice
-        self.yielding = yielding
+        self.dual_step = dual_step
         self.settings = settings
         self.best_weights: dict[str, Tensor] | None = None
         self.iterates: list[tuple[dict[str, Tensor], Candidate, Floats]] = []
-        self.looks: list[tuple[Floats, Floats]] = []
-        """Excess over the working bounds and sums of multipliers, at every update."""
         self._recent = np.zeros((2, parts.cells.n_cells))
         self._soft: Tensor | None = None
         self._this_epoch = 0
         self._last_epoch: int | None = None
         self._dtype = dtype_of(parts.module)
-        self._pull = self._as_tensor(multipliers.pull())
+        self._prices = self._as_tensor(dual.prices)
+
+    @property
+    def multipliers(self) -> Multipliers:
+        """The multipliers of every inequality."""
+        return self.dual.multipliers
 
     @property
     def n_batches(self) -> int | None:
@@ -124,12 +98,12 @@ class LagrangianRun(Run):
         present = sums[1] > 0
         rates = sums[0] / torch.where(present, sums[1], 1.0)
         self._soft = torch.stack([torch.where(present, rates, torch.nan), sums[1]]).detach()
-        pull = self._pull.to(rates.dtype)
+        prices = self._prices
         if self.settings.augmented:
             shifted = self.multipliers.shifted(self._soft_rates(), self.settings.augmented)
-            pull = self._as_tensor(self.multipliers.pull(shifted)).to(rates.dtype)
+            prices = self._as_tensor(self.multipliers.prices(shifted))
         # 0 * NaN would be NaN: absent groups are out before they are multiplied.
-        penalty = (torch.where(present, pull, 0.0) * rates).sum()
+        penalty = (torch.where(present, prices.to(rates.dtype), 0.0) * rates).sum()
         base = self.base(outputs, batch)
         hard = self.count(outputs, batch, own)
         if parts.held is None:
@@ -139,61 +113,43 @@ class LagrangianRun(Run):
     def after_batch(self, batch: Batch, losses: Losses) -> None:
         """Let the multipliers move if it is their turn."""
         self._this_epoch += 1
-        self.dual.after_batch(self, self._soft_rates)
+        self.dual_step.after_batch(self, self._soft_rates)
 
     def after_epoch(self, record: dict[str, Any]) -> None:
         """Measure, choose, and complete the record."""
-        self.dual.after_epoch(self)
+        self.dual_step.after_epoch(self)
         self._last_epoch, self._this_epoch = self._this_epoch, 0
         super().after_epoch(record)
         assert self.held is not None
-        margins = self._margins(self.held.rates, self.held.effective)
-        self._tighten(margins, spare=0.0)
-        excess = self.multipliers.excess(self.held.rates)
-        self._tighten(margins, self.settings.margin)
-        candidate = Candidate(
-            when=int(record["epoch"]),
-            performance=self.held.performance,
-            excess=tuple(excess.tolist()),
-            near_constant=self.held.minority <= NEAR_CONSTANT,
+        dual, held = self.dual, self.held
+        better = dual.offer(
+            int(record["epoch"]), held.rates, held.effective, held.performance, held.minority
         )
-        if self.choice.offer(candidate):
+        if better:
             self.best_weights = self.weights()
         if self.settings.keep_all:
-            self.iterates.append((self.weights(), candidate, self.held.rates))
-        self.yielding.look(self.multipliers, useless=self._useless(self.held))
-        record["feasible"] = self.choice.is_feasible(candidate)
-        record["worst_excess"] = float(np.nanmax(excess)) if np.isfinite(excess).any() else np.nan
-        for family, bounds, total in zip(
-            self.families, self.multipliers.bounds, self.multipliers.sums.tolist(), strict=True
-        ):
-            record[f"bound: {family.name}"] = bounds.bound
-            record[f"multipliers: {family.name}"] = total
+            assert dual.candidate is not None
+            self.iterates.append((self.weights(), dual.candidate, held.rates))
+        dual.give_way(held.performance, held.n_rows)
+        record |= dual.record()
         record["n_updates"] = self.multipliers.n_updates
         record["dual_lr"] = float(getattr(self.multipliers.rule, "lr", np.nan))
 
     def look(self) -> Floats:
         """Measure hard rates on the rows that steer and move the multipliers by them."""
-        cells, min_count = self.parts.cells, self.settings.min_count
         if self.parts.held is None:
-            sums, counts = self._recent_sums()
-            effective = counts
+            sums = self._recent_sums()
+            rates, counts, rows = rates_of(sums), sums[1], sums[1]
         else:
             held = self.measure_held()
-            sums, counts, effective = held.sums, held.counts, held.effective
-        scale = np.divide(effective, counts, out=np.zeros_like(counts), where=counts > 0)
-        rates = steering_rates(cells.families, sums * scale, effective, min_count=min_count)
-        self._tighten(self._margins(rates, effective), self.settings.margin)
+            rates, counts, rows = held.rates, held.counts, held.effective
         self.multipliers.set_shares(counts)
-        self.move(rates)
+        self._prices = self._as_tensor(self.dual.look(rates, rows))
         return rates
 
     def move(self, rates: Floats) -> None:
-        """Move the multipliers by rates, and charge the new price from the next batch on."""
-        excess = self.multipliers.excess(rates)
-        self.multipliers.update(rates)
-        self._pull = self._as_tensor(self.multipliers.pull())
-        self.looks.append((excess, self.multipliers.sums))
+        """Move the multipliers by rates, and charge the new prices from the next batch on."""
+        self._prices = self._as_tensor(self.dual.move(rates))
 
     def finish_choice(self) -> None:
         """Go back to the weights of the chosen epoch."""
@@ -202,15 +158,12 @@ class LagrangianRun(Run):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has to be kept to go on later."""
-        dual_state: Callable[[], dict[str, Any]] = getattr(self.dual, "state_dict", dict)
+        step_state: Callable[[], dict[str, Any]] = getattr(self.dual_step, "state_dict", dict)
         return {
             **super().state_dict(),
-            "multipliers": self.multipliers.state_dict(),
-            "dual": dual_state(),
-            "choice": self.choice.state_dict(),
-            "yielding": self.yielding.state_dict(),
+            "dual": self.dual.state_dict(),
+            "dual_step": step_state(),
             "best": self.best_weights,
-            "looks": [[excess, sums] for excess, sums in self.looks],
             "recent": self._recent,
             "last_epoch": self._last_epoch,
             "iterates": [
@@ -222,14 +175,11 @@ class LagrangianRun(Run):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
         super().load_state_dict(state)
-        self.multipliers.load_state_dict(state["multipliers"])
-        self._pull = self._as_tensor(self.multipliers.pull())
-        if hasattr(self.dual, "load_state_dict"):
-            self.dual.load_state_dict(state["dual"])
-        self.choice.load_state_dict(state["choice"])
-        self.yielding.load_state_dict(state["yielding"])
+        self.dual.load_state_dict(state["dual"])
+        self._prices = self._as_tensor(self.dual.prices)
+        if hasattr(self.dual_step, "load_state_dict"):
+            self.dual_step.load_state_dict(state["dual_step"])
         self.best_weights = state["best"]
-        self.looks = [(np.array(excess), np.array(sums)) for excess, sums in state["looks"]]
         self._recent = np.array(state["recent"])
         self._last_epoch = state["last_epoch"]
         self.iterates = [
@@ -241,35 +191,11 @@ class LagrangianRun(Run):
             for weights, candidate, rates in state["iterates"]
         ]
 
-    def _useless(self, held: Measured) -> bool:
-        """Whether predictions are no better than the best constant, within a standard error."""
-        constant = self.settings.best_constant
-        if not np.isfinite(constant) or self.parts.head.task == "regression":
-            return False
-        noise = np.sqrt(constant * (1 - constant) / max(held.n_rows, 1.0))
-        return bool(held.performance <= constant + noise)
-
-    def _margins(self, rates: Floats, effective: Floats) -> Floats:
-        """How far bounds are tightened by their uncertainty, less what gave way."""
-        margins = np.zeros(len(self.families))
-        if self.settings.confidence is not None:
-            margins = working_margins(self.families, rates, effective, self.settings.confidence)
-        return margins - self.yielding.slack
-
-    def _tighten(self, margins: Floats, spare: float) -> None:
-        """Set working bounds; multipliers leave a part of each parity's bound unused (``spare``).
-
-        Otherwise the iterates of a converged run would lie on either side of it.
-        """
-        for i, bounds in enumerate(list(self.multipliers.bounds)):
-            unused = 0.0 if bounds.reference == "none" else spare * bounds.room
-            self.multipliers.set_margin(i, float(margins[i]) + unused)
-
-    def _recent_sums(self) -> tuple[Floats, Floats]:
+    def _recent_sums(self) -> Floats:
         recent = torch.from_numpy(self._recent).to(communication_device())
         total = all_reduce_sum(recent).cpu().numpy().copy()
         self._recent *= _FORGET
-        return total[0], total[1]
+        return np.asarray(total)
 
     def _soft_rates(self) -> Floats:
         """Soft rates of the last batch; bounds around the overall rate learn its shares."""

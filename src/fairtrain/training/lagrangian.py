@@ -20,8 +20,16 @@ from fairtrain.exceptions import (
     InvalidParameterError,
     NearConstantWarning,
 )
-from fairtrain.lagrangian import IterateChoice, Yielding, explain_training, multiplier_frame
-from fairtrain.lagrangian.multipliers import Ascent, DualRule, Multipliers, NuPI
+from fairtrain.lagrangian import (
+    NETWORKS,
+    Ascent,
+    DualController,
+    DualSettings,
+    NuPI,
+    explain_training,
+    multiplier_frame,
+)
+from fairtrain.lagrangian.multipliers import DualRule
 from fairtrain.training.dual import DUAL_STEPS, DualStep, TorchRule
 from fairtrain.training.engine import Engine, Precision
 from fairtrain.training.fitdata import FitData
@@ -38,12 +46,6 @@ __all__ = ["LagrangianFairnessTrainer"]
 Floats = NDArray[np.float64]
 
 Dual = Literal["ascent", "nu_pi", "augmented"]
-
-_PROPORTIONAL = 5.0
-"""Proportional gain of nu-PI, in units of dual_lr."""
-
-_WARM_UP = 1 / 3
-"""Part of training whose iterates are chosen only if there is no other."""
 
 
 class LagrangianFairnessTrainer(FairnessTrainer):
@@ -174,9 +176,9 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     history_ : DataFrame
         A row an epoch: ``loss``, ``base_loss``, ``penalty``, ``accuracy``, ``held_accuracy``,
         ``held_loss``; for every rate its gap on soft and hard decisions of training batches and on
-        held-out rows (``gap_soft: ...``, ``gap_hard: ...``, ``gap_held: ...``), the working bound
-        and the sum of its multipliers; ``n_updates``, ``feasible``, ``lr``, ``gradient_norm``,
-        ``dual_lr``, ``skipped``, ``seconds``.
+        held-out rows (``gap_soft: ...``, ``gap_hard: ...``, ``gap_held: ...``), the bound that
+        ``feasible`` is judged by and the sum of its multipliers; ``n_updates``, ``feasible``,
+        ``lr``, ``gradient_norm``, ``dual_lr``, ``skipped``, ``seconds``.
     trace_ : DataFrame
         A row a dual update: excess over the working bound and sum of multipliers of every rate.
     best_epoch_ : int
@@ -302,26 +304,22 @@ class LagrangianFairnessTrainer(FairnessTrainer):
                 raise InvalidParameterError(f"{name} must lie in [0, 1), got {value!r}.")
 
     def _make_run(self, parts: RunParts, data: FitData) -> LagrangianRun:
-        bounds = [family.bounds for family in parts.cells.families]
-        multipliers = Multipliers(bounds, self._rule(), cap=self.multiplier_cap)
+        settings = DualSettings(
+            NETWORKS,
+            iterates=data.epochs(self.max_epochs),
+            cap=self.multiplier_cap,
+            confidence=self.confidence,
+            min_count=self.min_count,
+            spare=self.margin,
+            tolerance=self.tolerance,
+            constant=data.best_constant,
+        )
+        penalty = NETWORKS.proportional * self.dual_lr if self.dual == "augmented" else 0.0
         return LagrangianRun(
             parts,
-            multipliers,
+            DualController(parts.cells.families, self._rule(), settings),
             self._dual_step(),
-            IterateChoice(
-                bounds,
-                tolerance=self.tolerance,
-                warm_up=int(data.epochs(self.max_epochs) * _WARM_UP),
-            ),
-            Yielding(bounds),
-            GameSettings(
-                augmented=_PROPORTIONAL * self.dual_lr if self.dual == "augmented" else 0.0,
-                margin=self.margin,
-                confidence=self.confidence,
-                min_count=self.min_count,
-                best_constant=data.best_constant,
-                keep_all=self.mixture,
-            ),
+            GameSettings(augmented=penalty, keep_all=self.mixture),
         )
 
     def _rule(self) -> DualRule:
@@ -330,7 +328,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         if self.dual in ("ascent", "augmented"):
             return Ascent(self.dual_lr)
         if self.dual == "nu_pi":
-            return NuPI(self.dual_lr, proportional=_PROPORTIONAL * self.dual_lr)
+            return NuPI(self.dual_lr, NETWORKS.proportional * self.dual_lr, NETWORKS.memory)
         if callable(self.dual):
             return copy.deepcopy(self.dual)
         raise InvalidParameterError(
@@ -357,7 +355,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     def _finish(self, run: Run) -> None:
         assert isinstance(run, LagrangianRun)
         run.finish_choice()
-        self.best_epoch_ = -1 if run.choice.best is None else run.choice.best.when
+        best = run.dual.choice.best
+        self.best_epoch_ = -1 if best is None else best.when
         self.multipliers_ = multiplier_frame(run.families, run.multipliers)
         self.trace_ = _trace_frame(run)
         self.mixture_: tuple[float, nn.Module] | None = None
@@ -367,8 +366,9 @@ class LagrangianFairnessTrainer(FairnessTrainer):
 
     def _mix(self, run: LagrangianRun) -> None:
         """Take the best two iterates, where they beat the one that was chosen."""
-        kept = [(w, c, r) for w, c, r in run.iterates if c.when >= run.choice.warm_up]
-        if not kept or run.choice.best is None:
+        choice = run.dual.choice
+        kept = [(w, c, r) for w, c, r in run.iterates if c.when >= choice.warm_up]
+        if not kept or choice.best is None:
             return
         found = best_mixture(
             np.array([rates for _, _, rates in kept]),
@@ -435,21 +435,14 @@ class LagrangianFairnessTrainer(FairnessTrainer):
 
     def _explain(self, run: Run, data: FitData) -> list[str]:
         assert isinstance(run, LagrangianRun)
-        shape = (len(run.looks), len(run.families))  # a short training may never have looked
-        excess, pulls = (np.array([look[i] for look in run.looks]).reshape(shape) for i in (0, 1))
         return explain_training(
             self.fairness_report_,
-            run.families,
-            run.multipliers,
-            excess,
-            pulls,
-            slack=run.yielding.slack,
+            run.dual,
             base_rates=data.base_rates,
             names=data.scheme.names,
         )
 
     def _warn_of_outcome(self) -> None:
-        super()._warn_of_outcome()
         self._warn_of_broken_bounds(stacklevel=6)
         if self.reports_.get("steering", self.reports_["training"]).near_constant:
             warnings.warn(
@@ -462,5 +455,5 @@ class LagrangianFairnessTrainer(FairnessTrainer):
 def _trace_frame(run: LagrangianRun) -> pd.DataFrame:
     names = [family.name for family in run.families]
     columns = [f"excess: {name}" for name in names] + [f"multipliers: {name}" for name in names]
-    rows = np.array([np.concatenate(look) for look in run.looks]).reshape(-1, len(columns))
-    return pd.DataFrame(rows, columns=columns)
+    rows = np.hstack([run.dual.excess, run.dual.sums])
+    return pd.DataFrame(rows.reshape(-1, len(columns)), columns=columns)
