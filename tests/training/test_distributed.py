@@ -100,7 +100,7 @@ def meter(rank: int) -> Any:
 
 
 def sums(rank: int) -> Any:
-    from fairtrain.training.distributed import all_reduce_sum, gather_rows
+    from fairtrain.losses.distributed import all_reduce_sum, gather_rows
 
     x = torch.arange(3.0 + rank, dtype=torch.float64).requires_grad_()
     total = all_reduce_sum(x.sum() ** 2)
@@ -224,7 +224,7 @@ def test_eval_waits_for_nobody(both: Any) -> None:
 
 
 def test_one_process_is_left_as_it_is() -> None:
-    from fairtrain.training.distributed import all_reduce_sum, gather_rows, is_distributed
+    from fairtrain.losses.distributed import all_reduce_sum, gather_rows, is_distributed
 
     tensor = torch.ones(3)
     assert not is_distributed()

@@ -21,9 +21,9 @@ from fairtrain.losses.batch import (
     read_targets,
     value_range,
 )
+from fairtrain.losses.distributed import gather_rows, is_distributed
 from fairtrain.losses.functional import GroupMoments, Link, combine_codes, soft_decisions
 from fairtrain.losses.weights import GroupWeights, code_of, data_weights, read_weights
-from fairtrain.training.distributed import gather_rows, is_distributed
 
 __all__ = ["FairnessLoss", "GroupSettings"]
 

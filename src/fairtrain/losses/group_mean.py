@@ -12,9 +12,9 @@ from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base import FairnessLoss, GroupSettings
 from fairtrain.losses.batch import FairnessBatch
 from fairtrain.losses.disparity import REDUCTIONS, SQUARED_REDUCTIONS, Reduction, disparity
+from fairtrain.losses.distributed import all_reduce_sum
 from fairtrain.losses.functional import GroupMoments, group_moments, shrink
 from fairtrain.losses.memory import RunningSums
-from fairtrain.training.distributed import all_reduce_sum
 
 __all__ = ["GroupMeanLoss", "GroupMeanSettings"]
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.training.distributed import all_reduce_sum, communication_device, is_distributed
+from fairtrain.losses.distributed import all_reduce_sum, communication_device, is_distributed
 from fairtrain.training.heads import Head
 
 __all__ = ["Adversary", "AdversarySettings", "Notion", "Targets", "View", "default_adversary"]

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from fairtrain.constraints.rates import Rate, of_true_class
 from fairtrain.lagrangian import RateFamily
+from fairtrain.losses.distributed import all_reduce_sum, communication_device
 from fairtrain.losses.functional import rate_sums
 from fairtrain.training.batch import Batch
-from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.heads import Head
 
 __all__ = ["CellSums", "Measured", "batch_sums", "measure", "measured"]

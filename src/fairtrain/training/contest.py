@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.losses.distributed import all_reduce_sum, communication_device, gather_rows
 from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.training.adversary import Adversary, AdversarySettings, Targets, View
 from fairtrain.training.batch import Batch, Source, to_device
-from fairtrain.training.distributed import all_reduce_sum, communication_device, gather_rows
 from fairtrain.training.engine import Engine, dtype_of
 from fairtrain.training.fitdata import FitData, level_codes
 from fairtrain.training.leakage import Represented

@@ -19,7 +19,7 @@ from fairtrain.data.groups import Groups, GroupScheme, match_columns
 from fairtrain.data.inputs import Columns, as_vector, factorize, sensitive_columns
 from fairtrain.data.partition import group_names
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.training.distributed import gather_rows
+from fairtrain.losses.distributed import gather_rows
 
 __all__ = [
     "BinnedGroups",

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.training.distributed import all_reduce_sum, communication_device, is_distributed
+from fairtrain.losses.distributed import all_reduce_sum, communication_device, is_distributed
 
 __all__ = ["Engine", "Precision", "dtype_of", "local_randomness", "process_group", "trainable"]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fairtrain.lagrangian import Candidate, DualController, Multipliers
+from fairtrain.losses.distributed import all_reduce_sum, communication_device
 from fairtrain.training.batch import Batch
-from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.dual import DualStep
 from fairtrain.training.engine import dtype_of
 from fairtrain.training.run import Run, RunParts, rates_of

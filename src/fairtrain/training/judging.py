@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import FairtrainError, InvalidDataError
+from fairtrain.losses.distributed import gather_rows
 from fairtrain.training.batch import Batch
-from fairtrain.training.distributed import gather_rows
 from fairtrain.training.fitdata import FitData
 from fairtrain.training.heads import Head
 

@@ -23,8 +23,8 @@ from fairtrain.losses.batch import (
     read_targets,
     value_range,
 )
+from fairtrain.losses.distributed import all_reduce_sum, communication_device
 from fairtrain.losses.functional import combine_codes
-from fairtrain.training.distributed import all_reduce_sum, communication_device
 
 __all__ = ["EpochFairness", "EpochFairnessMeter", "GroupRate"]
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fairtrain.losses.base_loss import BaseLoss, mean_base_loss
+from fairtrain.losses.distributed import all_reduce_sum, communication_device, is_distributed
 from fairtrain.training.batch import Batch, Source
 from fairtrain.training.cells import CellSums, Measured, measure
-from fairtrain.training.distributed import all_reduce_sum, communication_device, is_distributed
 from fairtrain.training.engine import Engine
 from fairtrain.training.fitdata import FitData
 from fairtrain.training.heads import Head

@@ -16,9 +16,9 @@ from torch.func import vmap
 
 from fairtrain.exceptions import CannotStackError
 from fairtrain.losses.base_loss import mean_base_loss
+from fairtrain.losses.distributed import is_distributed
 from fairtrain.training.batch import Batch, Source
 from fairtrain.training.cells import batch_sums, measured
-from fairtrain.training.distributed import is_distributed
 from fairtrain.training.engine import local_randomness
 from fairtrain.training.loop import TrainingLoop
 from fairtrain.training.regularized import PenaltyRun, RegularizedFairnessTrainer

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fairtrain.losses.distributed import all_reduce_sum, communication_device
 from fairtrain.training.adversary import Targets
-from fairtrain.training.distributed import all_reduce_sum, communication_device
 from fairtrain.training.line import LineSums
 
 __all__ = ["AdversaryTally"]
