@@ -24,20 +24,30 @@ CREATED := $(VENV)/.created
 RUN     := $(VENV)/.installed-run
 DEV     := $(VENV)/.installed-dev
 
+LOWEST_VENV  ?= .venv-lowest
+LOWEST       := $(LOWEST_VENV)/.installed
+LOWEST_TESTS ?= tests/data tests/constraints tests/metrics tests/reductions/test_wrapper.py \
+  tests/boosting/test_estimator_checks.py
+# Oracles that fairlearn 0.15 and scikit-learn 1.7 changed: they compare with the newer behaviour.
+LOWEST_SKIP  ?= sample_weight_equivalence or is_fairlearn_s
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Two pips must not write to one environment.
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench docs notebook clean distclean
+.PHONY: help demo test test-lowest lint format bench docs notebook clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(RUN) ## train by every method on real mortgage decisions and write a report
 	$(BIN)/fairtrain demo
 
 test: lint ## lint, type-check, then run every test and doctest
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-lowest: $(LOWEST) ## run a part of the tests with the lowest versions that pyproject.toml declares
+	$(LOWEST_VENV)/bin/python -m pytest $(PYTEST_ARGS) $(LOWEST_TESTS) -k 'not ($(LOWEST_SKIP))'
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -64,7 +74,7 @@ clean: ## remove caches and builds
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## remove the environment too
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(LOWEST_VENV)
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -77,6 +87,14 @@ $(RUN): $(CREATED) pyproject.toml requirements.txt
 	@echo "installing fairtrain into $(VENV) (a minute or two, once)"
 	@grep -E '^(xgboost|lightgbm|torch=|jaxtyping)' requirements.txt > $(VENV)/methods.txt
 	@$(PIP) install --constraint requirements.txt --requirement $(VENV)/methods.txt --editable '.[examples]'
+	@touch $@
+
+$(LOWEST): pyproject.toml tests/lowest.py
+	@echo "installing the lowest versions into $(LOWEST_VENV) (a few minutes, once)"
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	@$(PYTHON) tests/lowest.py > $(LOWEST_VENV)/lowest.txt
+	@$(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq install --requirement $(LOWEST_VENV)/lowest.txt
+	@$(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --editable .
 	@touch $@
 
 # Everything that requirements.txt pins; pip check compares the pins with the bounds in pyproject.toml.

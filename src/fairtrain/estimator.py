@@ -17,6 +17,19 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from fairtrain._parameters import (
+    ANYTHING,
+    COLUMNS,
+    DIFFERENCE,
+    MISSING,
+    NONE,
+    RATIO,
+    SEED,
+    SHARE,
+    Table,
+    Whole,
+    check_parameters,
+)
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme
@@ -56,6 +69,19 @@ class FairEstimator(BaseEstimator):
     several_classes: ClassVar[bool] = False
     not_saved: ClassVar[tuple[str, ...]] = ()
     """Attributes that belong to training rows: left out of pickles and saved folders."""
+
+    _allowed: ClassVar[Table] = {
+        "constraints": ANYTHING,
+        "difference_bound": DIFFERENCE | NONE,
+        "ratio_bound": RATIO | NONE,
+        "validation_fraction": SHARE,
+        "certification_fraction": SHARE,
+        "sensitive_features": COLUMNS,
+        "positive_label": ANYTHING,
+        "missing": MISSING,
+        "min_count": Whole(0),
+        "random_state": SEED,
+    }
 
     # Set by the subclasses' constructors.
     constraints: Any
@@ -163,6 +189,7 @@ class FairEstimator(BaseEstimator):
         self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, **more: Any
     ) -> Self:
         """Read, train, judge, say so; what ``fit`` takes besides goes to ``_train``."""
+        check_parameters(self)
         rng = check_random_state(self.random_state)
         rows = self._begin(X, y, sensitive_features, sample_weight, rng)
         judged = self._train(rows, rng, **more)

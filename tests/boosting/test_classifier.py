@@ -406,7 +406,7 @@ def test_rows_that_do_not_fit_are_named() -> None:
         ({"confidence": 1}, "confidence must lie in"),
         ({"early_stopping_rounds": 0}, "early_stopping_rounds must be"),
         ({"validation_fraction": 1.0}, "validation_fraction must lie in"),
-        ({"booster_params": ["eta"]}, "booster_params must map"),
+        ({"booster_params": ["eta"]}, "booster_params must be a mapping"),
         ({"booster_params": {"eta": 1}}, "use learning_rate"),
         ({"constraints": "fair"}, "unknown constraint 'fair'"),
         ({"difference_bound": 5}, "write 5 % as 0.05"),

@@ -290,11 +290,14 @@ def test_tiny_groups_never_break_anything(rows: Any, fallback: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "sigmoid"}, "method must be one of platt, .*, got 'sigmoid'"),
-        ({"fallback": "parent"}, "fallback must be None, 'global' or 'parent_test', got 'parent'"),
-        ({"alpha": 0}, "alpha must lie between 0 and 1, got 0"),
-        ({"min_group_size": 0}, "min_group_size must be at least 1, got 0"),
-        ({"cv": 1}, "cv must be at least 2, got 1"),
+        ({"method": "sigmoid"}, "method must be one of 'platt', .*, got 'sigmoid'"),
+        (
+            {"fallback": "parent"},
+            "fallback must be 'global' or 'parent_test' or None, got 'parent'",
+        ),
+        ({"alpha": 0}, r"alpha must lie in \(0, 1\), got 0"),
+        ({"min_group_size": 0}, "min_group_size must be a whole number >= 1, got 0"),
+        ({"cv": 1}, "cv must be a whole number >= 2, got 1"),
         ({"scale": "odds"}, "scale must be 'probability' or 'logit', got 'odds'"),
     ],
 )

@@ -175,7 +175,7 @@ def test_errors_say_what_to_do() -> None:
         model.fit(X, y)
     with pytest.raises(InvalidDataError, match="at least two classes, found 1 class"):
         model.fit(X, np.zeros(60), sensitive_features=group)
-    with pytest.raises(InvalidParameterError, match="cv must be at least 2, got 1"):
+    with pytest.raises(InvalidParameterError, match="cv must be a whole number >= 2"):
         clone(model).set_params(cv=1).fit(X, y, sensitive_features=group)
     with pytest.raises(InvalidDataError, match="a class of y has 1 row"):
         model.fit(X, np.arange(60) == 0, sensitive_features=group)

@@ -78,7 +78,7 @@ def test_upper_bound_out_of_range(value: Any) -> None:
         ({"ratio_slack": 0.1}, "ratio_slack belongs"),
         ({"ratio_slack": "0.1"}, "ratio_slack must be a number"),
         ({"over": ()}, "names no column"),
-        ({"over": [1]}, "over must name columns"),
+        ({"over": [1]}, "over must be a name or a list of names"),
         ({"weights": {"a": -1}}, "weights\\['a'\\]"),
         ({"weights": {"a": math.nan}}, "weights\\['a'\\]"),
         ({"weights": {"a": "much"}}, "weights must map"),

@@ -62,9 +62,9 @@ def test_small_groups_are_counted_but_not_judged_and_windows_may_lack_groups() -
 
 def test_settings_and_rows_are_checked() -> None:
     assert CalibrationMonitor().explain() == "No window yet."
-    with pytest.raises(InvalidParameterError, match="alpha must lie between 0 and 1"):
+    with pytest.raises(InvalidParameterError, match=r"alpha must lie in \(0, 1\)"):
         CalibrationMonitor(alpha=2)
-    with pytest.raises(InvalidParameterError, match="min_rows must be at least 1"):
+    with pytest.raises(InvalidParameterError, match="min_rows must be a whole number >= 1"):
         CalibrationMonitor(min_rows=0)
     with pytest.raises(InvalidDataError, match="y must hold 0 and 1"):
         CalibrationMonitor().update([0.2, 0.4], [0, 2], ["a", "b"])

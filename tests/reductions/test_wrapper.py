@@ -255,7 +255,7 @@ def test_bad_rows_get_one_clear_line(
         ({"difference_bound": 2.0}, r"difference_bound must lie in \[0, 1\]"),
         ({"difference_bound": 0.1, "ratio_bound": 0.8}, "not both"),
         ({"constraints": "demographic parrot"}, "unknown constraint"),
-        ({"eps": 0}, "eps must be above 0"),
+        ({"eps": 0}, "eps must be a number above 0"),
         ({"validation_fraction": 0.6, "certification_fraction": 0.5}, "leaves no row"),
         ({"estimator": KNeighborsClassifier()}, "takes no sample_weight"),
     ],

@@ -190,5 +190,5 @@ def test_the_progress_bar_prints_plain_lines_off_a_terminal(capsys):
 
 @pytest.mark.parametrize("make", [lambda: Checkpoint("x", every=0), lambda: EarlyStopping(0)])
 def test_bad_settings_are_refused(make):
-    with pytest.raises(InvalidParameterError, match="1 or more"):
+    with pytest.raises(InvalidParameterError, match="a whole number >= 1"):
         make()

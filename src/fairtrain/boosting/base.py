@@ -13,6 +13,21 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from fairtrain._parameters import (
+    ANYTHING,
+    COLUMNS,
+    DIFFERENCE,
+    MAPPING,
+    MISSING,
+    NONE,
+    RATIO,
+    SEED,
+    SHARE,
+    Choice,
+    Real,
+    Table,
+    Whole,
+)
 from fairtrain.boosting.distributed import DaskRows, map_rows, train_on_workers
 from fairtrain.boosting.explaining import empty_cells, training_notes
 from fairtrain.boosting.objective import Task
@@ -40,6 +55,30 @@ class LagrangianBoosting(FairEstimator):
     """Base of the classifier and the regressor."""
 
     task: ClassVar[Task]
+
+    _allowed: ClassVar[Table] = {
+        "constraints": ANYTHING,
+        "difference_bound": DIFFERENCE | NONE,
+        "ratio_bound": RATIO | NONE,
+        "booster": Choice("xgboost", "lightgbm"),
+        "n_estimators": Whole(1),
+        "max_depth": Whole(1) | NONE,
+        "learning_rate": Real(0, ends="()"),
+        "dual_lr": Real(0, ends="()"),
+        "multiplier_cap": Real(0, ends="()"),
+        "validation_fraction": SHARE,
+        "certification_fraction": SHARE,
+        "confidence": Real(0, 1, "()") | NONE,
+        "early_stopping_rounds": Whole(1) | NONE,
+        "booster_params": MAPPING | NONE,
+        "sensitive_features": COLUMNS,
+        "positive_label": ANYTHING,
+        "missing": MISSING,
+        "min_count": Whole(0),
+        "timeout": Real(0, 1e9, "(]"),
+        "random_state": SEED,
+        "n_jobs": Whole(-1024) | NONE,
+    }
 
     # Set by the subclasses' constructors.
     booster: str

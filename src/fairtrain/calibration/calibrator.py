@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,19 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from fairtrain._parameters import (
+    ANYTHING,
+    GENERATOR,
+    MISSING,
+    NONE,
+    SEED,
+    Choice,
+    Real,
+    Several,
+    Table,
+    Whole,
+    check_parameters,
+)
 from fairtrain.calibration.cells import CLIP, Cells
 from fairtrain.calibration.fingerprint import fingerprint
 from fairtrain.calibration.intake import later_scores, logits_of, read_scored
@@ -122,6 +135,19 @@ class GroupFairnessCalibrator(BaseEstimator):
     >>> bool(fresh.group_errors(fresh.scores).max() > 4 * fresh.group_errors(calibrated).max())
     True
     """
+
+    _allowed: ClassVar[Table] = {
+        "method": Choice(*METHODS, "vector"),
+        "group_methods": Several(Choice(*METHODS, "vector"), "map groups to methods") | NONE,
+        "min_group_size": Whole(1),
+        "fallback": Choice("global", "parent_test") | NONE,
+        "alpha": Real(0, 1, "()"),
+        "scale": Choice("probability", "logit"),
+        "missing": MISSING,
+        "positive_label": ANYTHING,
+        "cv": Whole(2),
+        "random_state": SEED | GENERATOR,
+    }
 
     def __init__(
         self,
@@ -374,6 +400,7 @@ class GroupFairnessCalibrator(BaseEstimator):
         ]
 
     def _check_settings(self) -> None:
+        check_parameters(self)
         known = (*METHODS, "vector")
         for method in (self.method, *(self.group_methods or {}).values()):
             if method not in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from fairtrain._parameters import ANYTHING, COLUMNS, SEED, SPLITTER, Table, Whole, check_parameters
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.data import inputs
 from fairtrain.data.labels import LabelCoding
@@ -72,6 +73,14 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
     np.True_
     """
 
+    _allowed: ClassVar[Table] = {
+        "estimator": ANYTHING,
+        "calibrator": ANYTHING,
+        "cv": Whole(2) | SPLITTER,
+        "sensitive_features": COLUMNS,
+        "random_state": SEED,
+    }
+
     def __init__(
         self,
         estimator: Any,
@@ -112,6 +121,7 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         -------
         self
         """
+        check_parameters(self)
         template = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
         rows = Rows.read(
             X,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,18 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from fairtrain._parameters import (
+    ANYTHING,
+    FLAG,
+    GENERATOR,
+    MISSING,
+    SEED,
+    Choice,
+    Real,
+    Table,
+    Whole,
+    check_parameters,
+)
 from fairtrain.calibration.intake import read_scored
 from fairtrain.constraints import DemographicParity, EqualizedOdds
 from fairtrain.constraints.bounds import RateBounds
@@ -93,6 +105,16 @@ class GroupThresholds(BaseEstimator):
     True
     """
 
+    _allowed: ClassVar[Table] = {
+        "constraint": Choice(*_RATES),
+        "tolerance": Real(0, 1, "[)"),
+        "randomized": FLAG,
+        "n_candidates": Whole(2, 10**6),
+        "missing": MISSING,
+        "positive_label": ANYTHING,
+        "random_state": SEED | GENERATOR,
+    }
+
     def __init__(
         self,
         constraint: str = "demographic_parity",
@@ -138,6 +160,7 @@ class GroupThresholds(BaseEstimator):
         NearConstantWarning
             If the tolerance is kept only by giving (almost) everybody the same decision.
         """
+        check_parameters(self)
         if self.constraint not in _RATES:
             raise InvalidParameterError(
                 f"constraint must be one of {', '.join(_RATES)}, got {self.constraint!r}."

@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from fairtrain._parameters import (
+    ANYTHING,
+    COLUMNS,
+    DIFFERENCE,
+    NONE,
+    RATIO,
+    Choice,
+    Real,
+    Table,
+    Whole,
+    check_parameters,
+)
 from fairtrain.constraints.rates import Rate
 from fairtrain.exceptions import InvalidParameterError
 
@@ -56,19 +68,24 @@ class Constraint:
     notion: ClassVar[str] = "constraint"
     label_dependent: ClassVar[bool] = True
 
+    _allowed: ClassVar[Table] = {
+        "over": COLUMNS,
+        "weights": ANYTHING,
+        "priority": Whole(-1000, 1000),
+    }
+
     over: str | tuple[str, ...] | Sequence[str] | None = None
     weights: Mapping[str, float] | Sequence[tuple[str, float]] | None = None
     priority: int = 0
 
     def __post_init__(self) -> None:
+        check_parameters(self)
         if isinstance(self.over, str):
             object.__setattr__(self, "over", (self.over,))
         elif self.over is not None:
             object.__setattr__(self, "over", tuple(self.over))
             if not self.over:
                 raise InvalidParameterError("over=() names no column; leave it out to use all.")
-            if not all(isinstance(name, str) for name in self.over):
-                raise InvalidParameterError(f"over must name columns, got {self.over!r}.")
         if self.weights is not None:
             object.__setattr__(self, "weights", _frozen_weights(self.weights))
 
@@ -157,6 +174,13 @@ class ParityConstraint(Constraint):
         If a bound lies outside its range or both bounds are given.
     """
 
+    _allowed: ClassVar[Table] = {
+        "difference_bound": DIFFERENCE | NONE,
+        "ratio_bound": RATIO | NONE,
+        "reference": Choice("pairwise", "overall"),
+        "ratio_slack": Real(0),
+    }
+
     difference_bound: float | None = None
     ratio_bound: float | None = None
     reference: Literal["pairwise", "overall"] = "pairwise"
@@ -165,11 +189,6 @@ class ParityConstraint(Constraint):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bounds(self.difference_bound, self.ratio_bound)
-        if self.reference not in ("pairwise", "overall"):
-            raise InvalidParameterError(
-                f"reference must be 'pairwise' or 'overall', got {self.reference!r}."
-            )
-        check_number("ratio_slack", self.ratio_slack)
         if self.ratio_slack and self.reference != "overall":
             raise InvalidParameterError("ratio_slack belongs to reference='overall' (fairlearn).")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fairtrain.constraints.base import Constraint, ParityConstraint, check_number
+from fairtrain._parameters import FUNCTION, NONE, Choice, Of, Real, Table
+from fairtrain.constraints.base import Constraint, ParityConstraint
 from fairtrain.constraints.rates import (
     ERROR_RATE,
     FALSE_POSITIVE_RATE,
@@ -155,15 +155,15 @@ class RateParity(ParityConstraint):
 
     notion: ClassVar[str] = "rate_parity"
 
+    _allowed: ClassVar[Table] = {
+        "quantity": FUNCTION,
+        "event": FUNCTION | NONE,
+        "label": Of("be a name", str),
+    }
+
     quantity: Quantity = prediction
     event: Event | None = None
     label: str = "rate_parity"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for part, value in (("quantity", self.quantity), ("event", self.event)):
-            if not callable(value) and not (part == "event" and value is None):
-                raise InvalidParameterError(f"{part} must be a function, got {value!r}.")
 
     @property
     def name(self) -> str:
@@ -196,18 +196,13 @@ class BoundedGroupLoss(Constraint):
 
     notion: ClassVar[str] = "bounded_group_loss"
 
+    _allowed: ClassVar[Table] = {
+        "upper_bound": Real(0, ends="()"),
+        "loss": Choice(*LOSSES) | FUNCTION,
+    }
+
     upper_bound: float
     loss: str | Quantity = "zero_one"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("upper_bound", self.upper_bound)
-        if not 0 < self.upper_bound < math.inf:
-            raise InvalidParameterError(f"upper_bound must be above 0, got {self.upper_bound!r}.")
-        if not callable(self.loss) and self.loss not in LOSSES:
-            raise InvalidParameterError(
-                f"loss must be one of {sorted(LOSSES)} or a function, got {self.loss!r}."
-            )
 
     @property
     def bound(self) -> float:

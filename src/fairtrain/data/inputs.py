@@ -88,6 +88,9 @@ def as_vector(values: Any, name: str) -> NDArray[Any]:
     return array
 
 
+_SMALLEST = 1e-100
+
+
 def as_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | None:
     """Check weights: one a row, finite, not negative, not all 0. None stays None."""
     if sample_weight is None:
@@ -99,8 +102,14 @@ def as_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | N
     check_lengths(n_rows, sample_weight=weights)
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise InvalidDataError("sample_weight must be finite and not negative.")
-    if n_rows and weights.sum() == 0:
+    if n_rows and not weights.any():
         raise InvalidDataError("sample_weight is zero in every row.")
+    used = weights[weights > 0]
+    if len(used) and not _SMALLEST <= used.min() <= used.max() <= 1 / _SMALLEST:
+        raise InvalidDataError(
+            f"sample_weight holds {used.min():g} to {used.max():g}, expected 0 or {_SMALLEST:g} to "
+            f"{1 / _SMALLEST:g}: sums of squares would overflow; divide the weights by their mean."
+        )
     return weights
 
 

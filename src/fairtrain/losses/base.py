@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar, TypedDict
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar, TypedDict, get_args
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from fairtrain._parameters import (
+    ANYTHING,
+    MOST_GROUPS,
+    NONE,
+    NUMBER_OF_GROUPS,
+    Choice,
+    Real,
+    Several,
+    Table,
+    checked,
+)
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.losses.batch import (
     FairnessBatch,
     TargetKind,
     check_codes,
+    check_weights,
     read_column,
     read_outputs,
     read_sensitive,
@@ -37,6 +49,13 @@ class GroupSettings(TypedDict, total=False):
     temperature: float
     link: Link
     process_group: Any
+
+
+_WEIGHTS = (
+    Several(ANYTHING, "be a mapping group -> weight, or one weight a group")
+    | Choice("size", "inverse_variance")
+    | NONE
+)
 
 
 class FairnessLoss(nn.Module):
@@ -81,6 +100,16 @@ class FairnessLoss(nn.Module):
     checks_codes_late: ClassVar[bool] = False
     weights_by_name: ClassVar[tuple[str, ...]] = ()
 
+    _allowed: ClassVar[Table] = {
+        "num_groups": NUMBER_OF_GROUPS,
+        "group_names": Several(ANYTHING, "be a list of names") | NONE,
+        "group_weights": _WEIGHTS,
+        "temperature": Real(0, ends="()"),
+        "link": Choice(*get_args(Link)),
+        "process_group": ANYTHING,
+    }
+
+    @checked
     def __init__(
         self,
         *,
@@ -92,10 +121,6 @@ class FairnessLoss(nn.Module):
         process_group: Any = None,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InvalidParameterError(f"temperature must be above 0, got {temperature!r}.")
-        if link not in ("sigmoid", "probit"):
-            raise InvalidParameterError(f"link must be 'sigmoid' or 'probit', got {link!r}.")
         self.group_names = None if group_names is None else tuple(map(str, group_names))
         self.levels = _read_levels(num_groups, self.group_names)
         self.group_weights = read_weights(group_weights, self.group_names, self.weights_by_name)
@@ -172,6 +197,8 @@ class FairnessLoss(nn.Module):
         weights = None
         if sample_weight is not None:
             weights = read_column(sample_weight, len(outputs), "sample_weight").to(outputs.dtype)
+            if check:
+                check_weights(weights)
         if sensitive.is_floating_point():
             batch = self._read_continuous(outputs, column, sensitive, weights)
         else:
@@ -270,6 +297,12 @@ class FairnessLoss(nn.Module):
             size if b is None else max(size, int(b[1]) + 1)
             for size, b in zip(seen, bounds, strict=True)
         )
+        if math.prod(largest) > MOST_GROUPS:
+            raise InvalidDataError(
+                f"sensitive_features holds codes up to {max(largest) - 1}, which makes "
+                f"{math.prod(largest)} groups, expected at most {MOST_GROUPS}; number groups from "
+                "0: fairtrain.Groups.from_sensitive(...).codes does."
+            )
         if len(largest) > 1 and largest != seen and self._seen and self.remembers_groups:
             raise InvalidParameterError(
                 "a new level appeared in sensitive_features; with memory give num_groups one "
@@ -311,9 +344,12 @@ def _read_levels(
 ) -> tuple[int, ...] | None:
     if num_groups is None:
         return None if names is None else (len(names),)
-    levels = (num_groups,) if isinstance(num_groups, int) else tuple(int(n) for n in num_groups)
-    if not levels or min(levels) < 1:
-        raise InvalidParameterError(f"num_groups must be 1 or more, got {num_groups!r}.")
+    levels = tuple(map(int, num_groups)) if isinstance(num_groups, Collection) else (num_groups,)
+    if not levels or math.prod(levels) > MOST_GROUPS:
+        raise InvalidParameterError(
+            f"num_groups={num_groups!r} makes {math.prod(levels)} intersections, expected 1 to "
+            f"{MOST_GROUPS}."
+        )
     if names is not None and len(names) != math.prod(levels):
         raise InvalidParameterError(
             f"group_names has {len(names)} names for num_groups={num_groups!r}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -129,6 +130,15 @@ def check_codes(codes: Tensor, levels: tuple[int, ...]) -> None:
                 f"sensitive_features holds the code {wrong}, expected -1 (unknown) or "
                 f"0 .. {size - 1}; raise num_groups={size} if there are more groups."
             )
+
+
+def check_weights(weights: Tensor) -> None:
+    """Raise if a weight is negative, NaN or infinite."""
+    bounds = value_range(weights.detach())
+    if bounds is not None and not 0 <= bounds[0] <= bounds[1] < math.inf:
+        raise InvalidDataError(
+            f"sample_weight must be finite and not negative, found {bounds[0]:g} to {bounds[1]:g}."
+        )
 
 
 def value_range(values: Tensor) -> tuple[float, float] | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Unpack
+from typing import ClassVar, Literal, Unpack, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from fairtrain._parameters import NONE, Choice, Real, Table, checked
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base import FairnessLoss, GroupSettings
 from fairtrain.losses.batch import FairnessBatch
@@ -38,11 +39,14 @@ class ScoreDependenceLoss(FairnessLoss):
 
     default_on: ClassVar[On] = "decisions"
 
+    _allowed: ClassVar[Table] = {
+        "on": Choice(*get_args(On)) | NONE,
+    }
+
+    @checked
     def __init__(self, *, on: On | None = None, **settings: Unpack[GroupSettings]) -> None:
         super().__init__(**settings)
         self.on: On = self.default_on if on is None else on
-        if self.on not in ("decisions", "outputs"):
-            raise InvalidParameterError(f"on must be 'decisions' or 'outputs', got {on!r}.")
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Scores of shape (n, d): one soft decision, or the outputs."""
@@ -127,6 +131,11 @@ class CorrelationLoss(ScoreDependenceLoss):
 
     accepts_continuous = True
 
+    _allowed: ClassVar[Table] = {
+        "ridge": Real(0, ends="()"),
+    }
+
+    @checked
     def __init__(
         self, *, on: On | None = None, ridge: float = 1e-6, **settings: Unpack[GroupSettings]
     ) -> None:
@@ -135,8 +144,6 @@ class CorrelationLoss(ScoreDependenceLoss):
                 "CorrelationLoss takes no group_weights: its formula fixes it."
             )
         super().__init__(on=on, **settings)
-        if not ridge > 0:
-            raise InvalidParameterError(f"ridge must be above 0, got {ridge!r}.")
         self.ridge = ridge
 
     def penalty(self, batch: FairnessBatch) -> Tensor:
@@ -205,7 +212,7 @@ class MutualInformationLoss(GroupMeanLoss):
 
     def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
         for name in ("reduction", "debias"):
-            if settings.get(name):
+            if not any(settings.get(name) is unset for unset in (None, False)):
                 raise InvalidParameterError(
                     f"MutualInformationLoss takes no {name}: its formula fixes it."
                 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Unpack
 
 from jaxtyping import Float
 from torch import Tensor
 
+from fairtrain._parameters import FLAG, Choice, Real, Table, checked
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base import FairnessLoss, GroupSettings
 from fairtrain.losses.batch import FairnessBatch
@@ -59,6 +59,14 @@ class GroupMeanLoss(FairnessLoss):
     checks_codes_late: ClassVar[bool] = True
     weights_by_name: ClassVar[tuple[str, ...]] = ("size", "inverse_variance")
 
+    _allowed: ClassVar[Table] = {
+        "reduction": Choice(*REDUCTIONS),
+        "shrinkage": Real(0),
+        "memory": Real(0, 1, "[)"),
+        "debias": FLAG,
+    }
+
+    @checked
     def __init__(
         self,
         *,
@@ -69,12 +77,6 @@ class GroupMeanLoss(FairnessLoss):
         **settings: Unpack[GroupSettings],
     ) -> None:
         super().__init__(**settings)
-        if reduction not in REDUCTIONS:
-            raise InvalidParameterError(
-                f"reduction must be one of {sorted(REDUCTIONS)}, got {reduction!r}."
-            )
-        if not 0 <= shrinkage < math.inf:
-            raise InvalidParameterError(f"shrinkage must be a number >= 0, got {shrinkage!r}.")
         if debias and reduction not in SQUARED_REDUCTIONS:
             raise InvalidParameterError(
                 f"debias=True needs a squared reduction {SQUARED_REDUCTIONS}, got {reduction!r}."

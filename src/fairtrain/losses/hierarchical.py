@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Unpack
+from typing import ClassVar, Literal, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fairtrain._parameters import NONE, Choice, Real, Several, Table, Whole, checked
 from fairtrain.constraints import ParityConstraint
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.losses.batch import FairnessBatch
@@ -66,6 +67,15 @@ class HierarchicalFairnessLoss(RateParityLoss):
     tensor(0.2760)
     """
 
+    _allowed: ClassVar[Table] = {
+        "min_count": Whole(0),
+        "sparse": Choice("shrink", "drop"),
+        "group_counts": Several(Real(0), "be a list of numbers of rows") | NONE,
+        "column_weights": Several(Real(0), "be a list of finite numbers >= 0") | NONE,
+        "intersection_weight": Real(0),
+    }
+
+    @checked
     def __init__(
         self,
         constraint: ParityConstraint | str = "demographic_parity",
@@ -78,13 +88,6 @@ class HierarchicalFairnessLoss(RateParityLoss):
         **settings: Unpack[GroupMeanSettings],
     ) -> None:
         super().__init__(constraint, **settings)
-        if not min_count >= 0:
-            raise InvalidParameterError(f"min_count must be 0 or more, got {min_count!r}.")
-        if sparse not in ("shrink", "drop"):
-            raise InvalidParameterError(f"sparse must be 'shrink' or 'drop', got {sparse!r}.")
-        strengths = [*(column_weights or ()), intersection_weight]
-        if not all(0 <= strength < math.inf for strength in strengths):
-            raise InvalidParameterError("column_weights and intersection_weight must be >= 0.")
         if group_counts is not None and self.levels is not None:
             groups = math.prod(self.levels)
             if len(group_counts) != groups:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fairtrain._parameters import FLAG, NONE, Choice, Real, Table, checked
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base import GroupSettings
 from fairtrain.losses.batch import FairnessBatch
@@ -72,6 +73,11 @@ class KernelLoss(ScoreDependenceLoss):
         Keywords of :class:`~fairtrain.losses.base.FairnessLoss`.
     """
 
+    _allowed: ClassVar[Table] = {
+        "bandwidth": Real(0, ends="()") | NONE,
+    }
+
+    @checked
     def __init__(
         self,
         *,
@@ -80,8 +86,6 @@ class KernelLoss(ScoreDependenceLoss):
         **settings: Unpack[GroupSettings],
     ) -> None:
         super().__init__(on=on, **settings)
-        if bandwidth is not None and not bandwidth > 0:
-            raise InvalidParameterError(f"bandwidth must be above 0, got {bandwidth!r}.")
         self.bandwidth = bandwidth
 
     def penalty(self, batch: FairnessBatch) -> Tensor:
@@ -165,6 +169,12 @@ class MMDLoss(KernelLoss):
         Keywords of :class:`~fairtrain.losses.base.FairnessLoss`.
     """
 
+    _allowed: ClassVar[Table] = {
+        "reduction": Choice("squared_pairs", "max_gap", "squared_to_mean"),
+        "debias": FLAG,
+    }
+
+    @checked
     def __init__(
         self,
         *,
@@ -175,10 +185,6 @@ class MMDLoss(KernelLoss):
         **settings: Unpack[GroupSettings],
     ) -> None:
         super().__init__(on=on, bandwidth=bandwidth, **settings)
-        if reduction not in self.reductions:
-            raise InvalidParameterError(
-                f"reduction must be one of {self.reductions} for MMDLoss, got {reduction!r}."
-            )
         if debias and reduction == "squared_to_mean":
             raise InvalidParameterError(
                 "debias=True needs pairs of groups; use reduction='squared_pairs' or 'max_gap'."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fairtrain._parameters import Real, Table, Whole, checked
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base import GroupSettings
 from fairtrain.losses.batch import FairnessBatch
@@ -70,6 +71,15 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
     accepts_continuous = True
     log_denominator: Tensor
 
+    _allowed: ClassVar[Table] = {
+        "hidden": Whole(1, 10**5),
+        "critic_steps": Whole(1),
+        "critic_lr": Real(0, ends="()"),
+        "ema": Real(0, 1, "[)"),
+        "random_state": Whole(0),
+    }
+
+    @checked
     def __init__(
         self,
         *,
@@ -86,10 +96,6 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
                 "NeuralMutualInformationLoss takes no group_weights: its formula fixes it."
             )
         super().__init__(on=on, **settings)
-        if hidden < 1 or critic_steps < 1:
-            raise InvalidParameterError("hidden and critic_steps must be 1 or more.")
-        if not critic_lr > 0 or not 0 <= ema < 1:
-            raise InvalidParameterError("critic_lr must be above 0 and ema lie in [0, 1).")
         self.hidden = hidden
         self.critic_steps = critic_steps
         self.critic_lr = critic_lr

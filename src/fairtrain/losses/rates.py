@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fairtrain._parameters import ANYTHING, Real, Table, checked
 from fairtrain.constraints import Constraint, ParityConstraint, as_constraints
 from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, error
 from fairtrain.exceptions import InvalidParameterError
@@ -64,6 +65,11 @@ class RateParityLoss(GroupMeanLoss):
     tensor(0.5000)
     """
 
+    _allowed: ClassVar[Table] = {
+        "constraint": ANYTHING,
+    }
+
+    @checked
     def __init__(
         self, constraint: ParityConstraint | str, **settings: Unpack[GroupMeanSettings]
     ) -> None:
@@ -250,6 +256,11 @@ class BiasParityScoreLoss(RateParityLoss):
     tensor(0.2000)
     """
 
+    _allowed: ClassVar[Table] = {
+        "power": Real(1),
+    }
+
+    @checked
     def __init__(
         self,
         constraint: ParityConstraint | str = "demographic_parity",
@@ -258,8 +269,6 @@ class BiasParityScoreLoss(RateParityLoss):
         **settings: Unpack[GroupMeanSettings],
     ) -> None:
         _refuse(settings, "reduction", "debias", loss="BiasParityScoreLoss")
-        if not power >= 1:
-            raise InvalidParameterError(f"power must be 1 or more, got {power!r}.")
         super().__init__(constraint, **settings)
         self.power = power
 
@@ -291,5 +300,5 @@ def _one_parity(constraint: Constraint | str) -> ParityConstraint:
 
 def _refuse(settings: Any, *names: str, loss: str) -> None:
     for name in names:
-        if settings.get(name):
+        if not any(settings.get(name) is unset for unset in (None, False)):
             raise InvalidParameterError(f"{loss} takes no {name}: its formula fixes it.")

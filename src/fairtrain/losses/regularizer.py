@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from fairtrain._parameters import (
+    ANYTHING,
+    FLAG,
+    FUNCTION,
+    NONE,
+    NUMBER_OF_GROUPS,
+    Real,
+    Table,
+    Where,
+    Whole,
+    checked,
+)
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
+from fairtrain.losses.base import FairnessLoss
 from fairtrain.losses.base_loss import mean_base_loss
 from fairtrain.losses.batch import read_column
 from fairtrain.losses.diagnosis import GradientNorms, compare_gradients
+from fairtrain.losses.group_mean import GroupMeanLoss
 from fairtrain.losses.names import Penalty, as_penalty
 from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.losses.weights import GroupWeights
@@ -34,6 +47,10 @@ class _LastCall:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "loss": None}
+
+
+def _is_eta(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1 and Real(0).accepts(value.item())
 
 
 class FairnessRegularizerLoss(nn.Module):
@@ -84,6 +101,22 @@ class FairnessRegularizerLoss(nn.Module):
     {'base': 0.612, 'penalty': 0.178, 'eta': 2.0, 'total': 0.967}
     """
 
+    _allowed: ClassVar[Table] = {
+        "base_loss": FUNCTION | NONE,
+        "penalty": ANYTHING,
+        "eta": Real(0) | FUNCTION | Where("be a tensor of one such number", _is_eta),
+        "group_weights": FairnessLoss._allowed["group_weights"],
+        "every": Whole(1),
+        "num_groups": NUMBER_OF_GROUPS,
+        "group_names": FairnessLoss._allowed["group_names"],
+        "reduction": GroupMeanLoss._allowed["reduction"] | NONE,
+        "temperature": FairnessLoss._allowed["temperature"] | NONE,
+        "shrinkage": GroupMeanLoss._allowed["shrinkage"] | NONE,
+        "memory": GroupMeanLoss._allowed["memory"] | NONE,
+        "debias": FLAG | NONE,
+    }
+
+    @checked
     def __init__(
         self,
         base_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -112,16 +145,6 @@ class FairnessRegularizerLoss(nn.Module):
             "debias": debias,
         }
         given = {name: value for name, value in settings.items() if value is not None}
-        if base_loss is not None and not callable(base_loss):
-            raise InvalidParameterError(
-                f"base_loss must be a function of (logits, targets), got {base_loss!r}."
-            )
-        if every != int(every) or every < 1:
-            raise InvalidParameterError(f"every must be 1 or more, got {every!r}.")
-        if not callable(eta) and not 0 <= float(eta) < math.inf:
-            raise InvalidParameterError(
-                f"eta must be a number >= 0 or a schedule, got {eta!r}; 0 switches fairness off."
-            )
         self.base_loss = nn.BCEWithLogitsLoss() if base_loss is None else base_loss
         self.penalties, self.strengths = _read_penalties(penalty, given)
         self.eta = eta
@@ -293,16 +316,16 @@ def _read_penalties(
     penalty: Penalty | Sequence[Penalty] | Mapping[Any, float], settings: Mapping[str, Any]
 ) -> tuple[nn.ModuleList, tuple[float, ...]]:
     if isinstance(penalty, Mapping):
-        pairs = [(key, float(strength)) for key, strength in penalty.items()]
+        pairs = list(penalty.items())
     else:
         items = penalty if isinstance(penalty, list | tuple) else [penalty]
         pairs = [(item, 1.0) for item in items]
     if not pairs:
         raise InvalidParameterError("penalty is empty; name at least one.")
     for key, strength in pairs:
-        if not 0 <= strength < math.inf:
+        if not Real(0).accepts(strength):
             raise InvalidParameterError(
                 f"the weight of penalty {key!r} must be a finite number >= 0, got {strength!r}."
             )
     losses = [as_penalty(key, settings) for key, _ in pairs]
-    return nn.ModuleList(losses), tuple(strength for _, strength in pairs)
+    return nn.ModuleList(losses), tuple(float(strength) for _, strength in pairs)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack, get_args
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from fairtrain._parameters import FUNCTION, Choice, Real, Table, checked
 from fairtrain.constraints.rates import LOSSES
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.batch import FairnessBatch, TargetKind
@@ -47,16 +48,16 @@ class RowLossLoss(GroupMeanLoss):
         Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss`.
     """
 
+    _allowed: ClassVar[Table] = {
+        "loss": Choice(*LOSSES) | FUNCTION,
+        "on": Choice(*get_args(On)),
+    }
+
+    @checked
     def __init__(
         self, *, loss: RowLoss = "log_loss", on: On = "decisions", **settings: Any
     ) -> None:
         super().__init__(**settings)
-        if not callable(loss) and loss not in LOSSES:
-            raise InvalidParameterError(
-                f"loss must be one of {sorted(LOSSES)} or a function, got {loss!r}."
-            )
-        if on not in ("decisions", "outputs"):
-            raise InvalidParameterError(f"on must be 'decisions' or 'outputs', got {on!r}.")
         if on == "outputs" and loss in ("log_loss", "zero_one"):
             raise InvalidParameterError(
                 f"loss={loss!r} is about decisions; with on='outputs' use 'squared' or a function."
@@ -119,6 +120,12 @@ class BoundedGroupLossPenalty(RowLossLoss):
     tensor(0.5000)
     """
 
+    _allowed: ClassVar[Table] = {
+        "upper_bound": Real(0),
+        "power": Real(1),
+    }
+
+    @checked
     def __init__(
         self,
         upper_bound: float,
@@ -130,10 +137,6 @@ class BoundedGroupLossPenalty(RowLossLoss):
     ) -> None:
         _refuse(settings, "BoundedGroupLossPenalty")
         super().__init__(loss=loss, on=on, **settings)
-        if not 0 <= upper_bound < math.inf:
-            raise InvalidParameterError(f"upper_bound must be 0 or more, got {upper_bound!r}.")
-        if not power >= 1:
-            raise InvalidParameterError(f"power must be 1 or more, got {power!r}.")
         self.upper_bound = float(upper_bound)
         self.power = power
 
@@ -186,6 +189,12 @@ class GroupDROLoss(RowLossLoss):
 
     log_q: Tensor
 
+    _allowed: ClassVar[Table] = {
+        "step_size": Real(0, ends="()"),
+        "adjustment": Real(0),
+    }
+
+    @checked
     def __init__(
         self,
         *,
@@ -199,10 +208,6 @@ class GroupDROLoss(RowLossLoss):
         super().__init__(loss=loss, on=on, **settings)
         if self.levels is None:
             raise InvalidParameterError("GroupDROLoss keeps a weight a group: give num_groups.")
-        if not step_size > 0:
-            raise InvalidParameterError(f"step_size must be above 0, got {step_size!r}.")
-        if not adjustment >= 0:
-            raise InvalidParameterError(f"adjustment must be 0 or more, got {adjustment!r}.")
         self.step_size = step_size
         self.adjustment = adjustment
         groups = math.prod(self.levels)
@@ -271,5 +276,5 @@ class GroupMSEParityLoss(GroupMeanLoss):
 
 def _refuse(settings: Any, loss: str) -> None:
     for name in ("reduction", "debias"):
-        if settings.get(name):
+        if not any(settings.get(name) is unset for unset in (None, False)):
             raise InvalidParameterError(f"{loss} takes no {name}: its formula fixes it.")

@@ -8,31 +8,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain._parameters import Real, Table, Where, Whole, check_parameters
 
 __all__ = ["CosineRamp", "EtaSchedule", "LinearWarmup", "SigmoidRamp", "StepRamp"]
 
 EtaSchedule = Callable[[int], float]
 
 
-def _check_eta(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise InvalidParameterError(f"{name} must be a finite number >= 0, got {value!r}.")
-
-
 @dataclass(frozen=True)
 class _Ramp:
+    _allowed: ClassVar[Table] = {
+        "eta": Real(0),
+        "steps": Whole(1),
+        "start": Whole(0),
+        "initial": Real(0),
+    }
+
     eta: float
     steps: int
     start: int = 0
     initial: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_eta("eta", self.eta)
-        _check_eta("initial", self.initial)
-        if self.steps < 1 or self.start < 0:
-            raise InvalidParameterError("steps must be 1 or more and start 0 or more.")
+        check_parameters(self)
 
     def _progress(self, step: int) -> float:
         return min(max((step - self.start) / self.steps, 0.0), 1.0)
@@ -110,6 +110,14 @@ class SigmoidRamp(_Ramp):
         return self.initial + (self.eta - self.initial) * share
 
 
+def _are_etas(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(Whole(0).accepts(step) and Real(0).accepts(eta) for step, eta in value.items())
+    )
+
+
 @dataclass(frozen=True)
 class StepRamp:
     """Constant pieces.
@@ -126,13 +134,14 @@ class StepRamp:
     [0.0, 0.0, 0.5, 2.0]
     """
 
+    _allowed: ClassVar[Table] = {
+        "etas": Where("map steps >= 0 to finite numbers >= 0", _are_etas),
+    }
+
     etas: Mapping[int, float]
 
     def __post_init__(self) -> None:
-        if not self.etas or min(self.etas) < 0:
-            raise InvalidParameterError("etas must map steps >= 0 to values.")
-        for step, eta in self.etas.items():
-            _check_eta(f"etas[{step}]", eta)
+        check_parameters(self)
 
     def __call__(self, step: int) -> float:
         """Eta at a training step."""

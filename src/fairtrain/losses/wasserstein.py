@@ -7,11 +7,11 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain._parameters import Choice, Real, Table, checked
 from fairtrain.losses.base import GroupSettings
 from fairtrain.losses.batch import FairnessBatch
 from fairtrain.losses.dependence import On, ScoreDependenceLoss, attribute_columns
-from fairtrain.losses.disparity import Reduction, disparity
+from fairtrain.losses.disparity import REDUCTIONS, Reduction, disparity
 from fairtrain.losses.functional import GroupMoments, shrink
 
 __all__ = ["WassersteinLoss"]
@@ -52,6 +52,12 @@ class WassersteinLoss(ScoreDependenceLoss):
 
     weights_by_name: ClassVar[tuple[str, ...]] = ("size",)
 
+    _allowed: ClassVar[Table] = {
+        "reduction": Choice(*REDUCTIONS),
+        "shrinkage": Real(0),
+    }
+
+    @checked
     def __init__(
         self,
         *,
@@ -61,9 +67,6 @@ class WassersteinLoss(ScoreDependenceLoss):
         **settings: Unpack[GroupSettings],
     ) -> None:
         super().__init__(on=on, **settings)
-        if not shrinkage >= 0:
-            raise InvalidParameterError(f"shrinkage must be a number >= 0, got {shrinkage!r}.")
-        disparity(_NO_GROUPS, reduction)  # an unknown name is an error now, not at the first batch
         self.reduction: Reduction = reduction
         self.shrinkage = shrinkage
 
@@ -93,6 +96,3 @@ class WassersteinLoss(ScoreDependenceLoss):
             moments = moments._replace(means=means)
         weights = self.weights_of_groups(moments, batch.levels, functions)
         return disparity(moments, self.reduction, weights)
-
-
-_NO_GROUPS = GroupMoments(torch.zeros(1), torch.zeros(1), torch.zeros(()))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from fairtrain._parameters import Real
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.functional import GroupMoments
 
@@ -37,7 +37,7 @@ def read_weights(
     items = given.items() if isinstance(given, Mapping) else enumerate(given)
     weights: dict[Any, float] = {}
     for key, weight in items:
-        if not 0 <= float(weight) < math.inf:
+        if not Real(0).accepts(weight):
             raise InvalidParameterError(
                 f"group_weights[{key!r}] must be a finite number >= 0, got {weight!r}."
             )

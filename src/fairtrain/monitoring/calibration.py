@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from fairtrain._parameters import MISSING, NONE, Choice, Real, Table, Whole, check_parameters
 from fairtrain.calibration.cells import as_logits, gather
 from fairtrain.calibration.significance import adjusted, score_test
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["CalibrationMonitor"]
 
@@ -66,6 +67,14 @@ class CalibrationMonitor:
     True
     """
 
+    _allowed: ClassVar[Table] = {
+        "alpha": Real(0, 1, "()"),
+        "min_rows": Whole(1),
+        "scale": Choice("probability", "logit"),
+        "missing": MISSING,
+        "random_state": Whole(0) | NONE,
+    }
+
     alpha: float = 0.05
     min_rows: int = 30
     scale: str = "probability"
@@ -76,10 +85,7 @@ class CalibrationMonitor:
     _information: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not inputs.is_number(self.alpha) or not 0 < self.alpha < 1:
-            raise InvalidParameterError(f"alpha must lie between 0 and 1, got {self.alpha!r}.")
-        if not inputs.is_number(self.min_rows) or self.min_rows < 1:
-            raise InvalidParameterError(f"min_rows must be at least 1, got {self.min_rows!r}.")
+        check_parameters(self)
 
     @property
     def refit(self) -> bool:

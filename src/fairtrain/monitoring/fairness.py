@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fairtrain._parameters import (
+    ANYTHING,
+    DIFFERENCE,
+    MISSING,
+    NONE,
+    RATIO,
+    Real,
+    Table,
+    Whole,
+    check_parameters,
+)
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
-from fairtrain.data import inputs
 from fairtrain.data.groups import Missing
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
@@ -138,6 +148,16 @@ class FairnessMonitor:
     (True, 3)
     """
 
+    _allowed: ClassVar[Table] = {
+        "alpha": Real(0, 1, "()"),
+        "min_rows": Whole(1),
+        "constraints": ANYTHING,
+        "difference_bound": DIFFERENCE | NONE,
+        "ratio_bound": RATIO | NONE,
+        "positive_label": ANYTHING,
+        "missing": MISSING,
+    }
+
     constraints: ConstraintSpec = "demographic_parity"
     difference_bound: float | None = None
     ratio_bound: float | None = None
@@ -152,10 +172,7 @@ class FairnessMonitor:
     _known: dict[str, int] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if not inputs.is_number(self.alpha) or not 0 < self.alpha < 1:
-            raise InvalidParameterError(f"alpha must lie between 0 and 1, got {self.alpha!r}.")
-        if not inputs.is_number(self.min_rows) or self.min_rows < 1:
-            raise InvalidParameterError(f"min_rows must be at least 1, got {self.min_rows!r}.")
+        check_parameters(self)
         self._asked = as_constraints(
             self.constraints, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
         )

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from fairtrain._atomic import new_folder
 from fairtrain._text import one_line
@@ -22,6 +25,16 @@ __all__ = ["MANIFEST", "load", "save"]
 MANIFEST = "manifest.json"
 FORMAT, SCHEMA = "fairtrain model", 1
 _STRUCTURE, _ARRAYS = "structure.json", "arrays.safetensors"
+
+
+def _require_fitted(model: Any) -> None:
+    if isinstance(model, BaseEstimator):
+        try:
+            check_is_fitted(model)
+        except NotFittedError:
+            raise PersistenceError(
+                f"this {type(model).__name__} is not fitted; call fit before save."
+            ) from None
 
 
 def save(
@@ -77,6 +90,7 @@ def save(
         _check_place(path, overwrite=overwrite)
 
     check()
+    _require_fitted(model)
     encoded = encode(model)
     files = {**encoded.parts, _STRUCTURE: _json({"root": encoded.root, "nodes": encoded.nodes})}
     files[_ARRAYS] = _arrays_to_bytes(encoded.arrays)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from sklearn.base import ClassifierMixin, MetaEstimatorMixin
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Real, Table, Whole
 from fairtrain.constraints import BoundedGroupLoss, Constraint, ConstraintSpec
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import RateTable
@@ -130,6 +131,16 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
 
     not_saved = ("_memory",)
     validation_fraction = None  # every row that is not certifying trains and steers
+
+    _allowed: ClassVar[Table] = {
+        "estimator": ANYTHING,
+        "group_estimator": ANYTHING,
+        "cv": Whole(2) | SPLITTER,
+        "mixing": Real(0),
+        "aim": FLAG,
+        "confidence": Real(0, 1, "()") | NONE,
+        "n_jobs": Whole(-1024) | NONE,
+    }
 
     def __init__(
         self,
@@ -310,18 +321,6 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
                     "decisions can keep; use LagrangianBoostingClassifier, or loss='zero_one'."
                 )
         return constraints
-
-    def _check_settings(self) -> None:
-        number = isinstance(self.cv, int | np.integer)
-        folds = hasattr(self.cv, "split") or isinstance(self.cv, list | tuple)
-        if isinstance(self.cv, bool) or not (number or folds) or (number and self.cv < 2):
-            raise InvalidParameterError(
-                f"cv must be a whole number >= 2, a splitter or a list of folds, got {self.cv!r}."
-            )
-        if not 0 <= self.mixing < np.inf:
-            raise InvalidParameterError(f"mixing must be a number >= 0, got {self.mixing!r}.")
-        if self.confidence is not None and not 0 < self.confidence < 1:
-            raise InvalidParameterError(f"confidence must lie in (0, 1), got {self.confidence!r}.")
 
     def _margin(self, X: Any) -> Floats:
         """Gain less what the cells' prices ask, for features that were checked."""

@@ -116,8 +116,10 @@ class BincountMoment(ClassificationMoment):
 class WeightedError(ClassificationMoment):
     """Share of wrong decisions, each row counting by its weight."""
 
-    def load_data(self, X: Any, y: Any, *, sample_weight: Floats | None = None) -> None:
-        """Take the training rows."""
+    def load_data(
+        self, X: Any, y: Any, *, groups: Groups | None = None, sample_weight: Floats | None = None
+    ) -> None:
+        """Take the training rows; fairlearn before 0.15 hands over the groups too."""
         self.X = X
         self._labels = np.asarray(y, dtype=np.float64)
         self._weight = np.ones(len(self._labels)) if sample_weight is None else sample_weight

@@ -92,7 +92,8 @@ def run_reduction(
         # fairlearn's own bookkeeping, once a new predictor; nothing a user could act on.
         warnings.filterwarnings("ignore", message="Setting a value on a Series via .at")
         reduction.fit(X, y, groups=groups, sample_weight=sample_weight)
-    fitted: BincountMoment = reduction.constraints_
+    # Before 0.15 fairlearn loads the moment itself, not a copy.
+    fitted: BincountMoment = getattr(reduction, "constraints_", reduction.constraints)
     history = iteration_history(fitted, reduction.lambda_vecs_EG_.to_numpy(), norm=1 / settings.eps)
     return ReductionRun(
         predictors=[getattr(p, "fitted_", p) for p in reduction.predictors_],

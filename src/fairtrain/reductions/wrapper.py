@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone, is_regressor
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
+from fairtrain._parameters import ANYTHING, FLAG, NONE, Real, Table, Whole
 from fairtrain.constraints import ConstraintSpec
 from fairtrain.constraints.mixture import most_accurate_mixture
 from fairtrain.constraints.table import RateTable
@@ -131,6 +132,15 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     True
     """
 
+    _allowed: ClassVar[Table] = {
+        "estimator": ANYTHING,
+        "eps": Real(0, ends="()"),
+        "max_iter": Whole(1),
+        "nu": Real(0) | NONE,
+        "deterministic": FLAG,
+        "resample": FLAG,
+    }
+
     def __init__(
         self,
         estimator: Any,
@@ -198,6 +208,14 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         ConstraintNotMetWarning, NearConstantWarning, MemorisationWarning, StoredRowsWarning
         """
         return self._fit(X, y, sensitive_features, sample_weight)
+
+    def _check_settings(self) -> None:
+        if is_regressor(self.estimator):
+            raise InvalidParameterError(
+                f"estimator must be a classifier, got the regressor "
+                f"{type(self.estimator).__name__}, whose numbers would be cut at 0; use its "
+                "classifying counterpart, such as LogisticRegression."
+            )
 
     def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
         """Run the reduction on the training rows, weigh its mixture on the steering rows."""
@@ -286,12 +304,6 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     def _decision(self, X: Any) -> Floats:
         share = self._mixture_share(X)
         return (share > 0.5).astype(np.float64) if self.deterministic else share
-
-    def _check_settings(self) -> None:
-        if not self.eps > 0:
-            raise InvalidParameterError(f"eps must be above 0, got {self.eps!r}.")
-        if not self.max_iter >= 1:
-            raise InvalidParameterError(f"max_iter must be at least 1, got {self.max_iter!r}.")
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Route: groups and weights come here, the estimator gets the reduction's weights."""

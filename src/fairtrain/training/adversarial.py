@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import pandas as pd
 import torch
 from torch import nn
 
+from fairtrain._parameters import (
+    ANYTHING,
+    FLAG,
+    FUNCTION,
+    NAMES,
+    NONE,
+    Choice,
+    Of,
+    Real,
+    Table,
+    Whole,
+)
 from fairtrain.constraints import Constraint, ConstraintSpec, RateParity, as_constraints
 from fairtrain.data.groups import Groups
 from fairtrain.data.inputs import sensitive_columns
@@ -170,6 +182,23 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
     """
 
     _alone = False  # the baseline trains without adversary
+
+    _allowed: ClassVar[Table] = {
+        "adversary": ANYTHING,
+        "constraint": Choice(*get_args(Notion)),
+        "representation": Of("be a layer's name", str) | NONE,
+        "strength": Real(0) | FUNCTION,
+        "method": Choice(*get_args(Method)),
+        "adversary_steps": Whole(1),
+        "adversary_lr": Real(0, ends="()"),
+        "warm_up": Whole(0),
+        "spectral_norm": FLAG,
+        "gradient_penalty": Real(0),
+        "restart": FLAG,
+        "leakage": Choice(*get_args(Probed)),
+        "continuous": NAMES,
+        "continuous_bins": Whole(2),
+    }
 
     def __init__(
         self,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from fairtrain._parameters import FLAG, Of, Real, Table, Where, Whole, checked
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.training.checkpoint import write_checkpoint
 
@@ -68,6 +69,15 @@ class EarlyStopping(Callback):
     ``max_epochs`` rather than a short patience.
     """
 
+    _allowed: ClassVar[Table] = {
+        "patience": Whole(1),
+        "monitor": Of("be a column's name", str),
+        "min_delta": Real(0),
+        "lower_is_better": FLAG,
+        "when_feasible": FLAG,
+    }
+
+    @checked
     def __init__(
         self,
         patience: int = 10,
@@ -77,8 +87,6 @@ class EarlyStopping(Callback):
         lower_is_better: bool = False,
         when_feasible: bool = True,
     ) -> None:
-        if patience < 1:
-            raise InvalidParameterError(f"patience must be 1 or more, got {patience!r}.")
         self.patience = patience
         self.monitor = monitor
         self.min_delta = min_delta
@@ -130,9 +138,13 @@ class Checkpoint(Callback):
         Epochs between two writes; the last epoch is always written.
     """
 
+    _allowed: ClassVar[Table] = {
+        "path": Of("be a path", str, Path),
+        "every": Whole(1),
+    }
+
+    @checked
     def __init__(self, path: str | Path, *, every: int = 1) -> None:
-        if every < 1:
-            raise InvalidParameterError(f"every must be 1 or more, got {every!r}.")
         self.path = Path(path)
         self.every = every
 
@@ -203,6 +215,14 @@ class LogMetrics(Callback):
         Weights & Biases, CSV) or a small object of one's own.
     """
 
+    _allowed: ClassVar[Table] = {
+        "logger": Where(
+            "have log_metrics(dict, step)",
+            lambda logger: callable(getattr(logger, "log_metrics", None)),
+        ),
+    }
+
+    @checked
     def __init__(self, logger: Any) -> None:
         if not callable(getattr(logger, "log_metrics", None)):
             raise InvalidParameterError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
+from fairtrain._parameters import FLAG, FUNCTION, NONE, Choice, Real, Table, Where, Whole
 from fairtrain.constraints import ConstraintSpec
 from fairtrain.data.draws import keyed_uniform
 from fairtrain.exceptions import (
@@ -212,6 +213,21 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     >>> str(trainer.status_)
     'met_on_steering_rows'
     """
+
+    _allowed: ClassVar[Table] = {
+        "dual_lr": Real(0, ends="()"),
+        "dual": Choice("ascent", "nu_pi", "augmented") | FUNCTION,
+        "dual_optimizer": FUNCTION | NONE,
+        "dual_step": Choice(*DUAL_STEPS)
+        | Where("be a DualStep", lambda step: hasattr(step, "after_batch")),
+        "dual_every": Whole(1) | NONE,
+        "primal_step": FUNCTION | NONE,
+        "multiplier_cap": Real(0, ends="()"),
+        "confidence": Real(0, 1, "()") | NONE,
+        "margin": Real(0, 1, "[)"),
+        "tolerance": Real(0, 1, "[)"),
+        "mixture": FLAG,
+    }
 
     def __init__(
         self,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from fairtrain._parameters import ANYTHING, NUMBER_OF_GROUPS, Real, Table, checked
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
 from fairtrain.constraints.rates import Rate
 from fairtrain.data.groups import Groups, GroupScheme
@@ -110,6 +111,15 @@ class EpochFairnessMeter:
     {'demographic_parity': 0.5}
     """
 
+    _allowed: ClassVar[Table] = {
+        "constraints": ANYTHING,
+        "groups": ANYTHING,
+        "num_groups": NUMBER_OF_GROUPS,
+        "threshold": Real(0, 1, "()"),
+        "process_group": ANYTHING,
+    }
+
+    @checked
     def __init__(
         self,
         constraints: ConstraintSpec = "demographic_parity",
@@ -119,10 +129,6 @@ class EpochFairnessMeter:
         threshold: float = 0.5,
         process_group: Any = None,
     ) -> None:
-        if not 0 < threshold < 1:
-            raise InvalidParameterError(
-                f"threshold is a probability strictly between 0 and 1, got {threshold!r}."
-            )
         self.constraints = as_constraints(constraints)
         self.scheme = groups.scheme if isinstance(groups, Groups) else groups
         if self.scheme is None and any(c.over is not None for c in self.constraints):

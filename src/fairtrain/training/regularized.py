@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from fairtrain._parameters import ANYTHING, FUNCTION, MAPPING, NONE, Real, Table
 from fairtrain.constraints import (
     BoundedGroupLoss,
     Constraint,
@@ -102,6 +103,12 @@ class RegularizedFairnessTrainer(FairnessTrainer):
     >>> gaps[1] < gaps[0] - 0.1
     True
     """
+
+    _allowed: ClassVar[Table] = {
+        "penalty": ANYTHING,
+        "eta": Real(0) | FUNCTION,
+        "penalty_options": MAPPING | NONE,
+    }
 
     def __init__(
         self,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from fairtrain._parameters import FUNCTION, Real, Table, checked
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.schedule import EtaSchedule
 
@@ -117,6 +118,11 @@ class GradientReversalLayer(nn.Module):
     n_steps: Tensor
     current_strength: Tensor
 
+    _allowed: ClassVar[Table] = {
+        "strength": Real(0) | FUNCTION,
+    }
+
+    @checked
     def __init__(self, strength: float | EtaSchedule = 1.0) -> None:
         super().__init__()
         self.strength = strength

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from fairtrain._parameters import ANYTHING, FLAG, NONE, Choice, Table, Whole, checked
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["GroupStratifiedBatchSampler"]
@@ -75,6 +76,19 @@ class GroupStratifiedBatchSampler(Sampler[list[int]]):
     tensor([1.9000, 0.1000])
     """
 
+    _allowed: ClassVar[Table] = {
+        "codes": ANYTHING,
+        "batch_size": Whole(1),
+        "labels": ANYTHING,
+        "min_per_group": Whole(1),
+        "balance": Choice("proportional", "equal"),
+        "drop_last": FLAG,
+        "seed": Whole(0),
+        "num_replicas": Whole(1) | NONE,
+        "rank": Whole(0) | NONE,
+    }
+
+    @checked
     def __init__(
         self,
         codes: Any,
@@ -88,12 +102,6 @@ class GroupStratifiedBatchSampler(Sampler[list[int]]):
         num_replicas: int | None = None,
         rank: int | None = None,
     ) -> None:
-        if balance not in ("proportional", "equal"):
-            raise InvalidParameterError(
-                f"balance must be 'proportional' or 'equal', got {balance!r}."
-            )
-        if batch_size < 1 or min_per_group < 1:
-            raise InvalidParameterError("batch_size and min_per_group must be 1 or more.")
         self.batch_size = int(batch_size)
         self.min_per_group = int(min_per_group)
         self.balance: Balance = balance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,24 @@ import torch
 from sklearn.utils import check_random_state
 from torch import nn
 
+from fairtrain._parameters import (
+    ANYTHING,
+    COLUMNS,
+    DIFFERENCE,
+    FUNCTION,
+    MISSING,
+    NAMES,
+    NONE,
+    RATIO,
+    SEED,
+    SHARE,
+    Choice,
+    Real,
+    Several,
+    Table,
+    Whole,
+    check_parameters,
+)
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
@@ -59,6 +77,36 @@ class FairnessTrainer(Predictor):
     n_iter_, n_skipped_ : int
         Epochs, and batches skipped because a loss or gradient was not finite.
     """
+
+    _allowed: ClassVar[Table] = {
+        "module": ANYTHING,
+        "constraints": ANYTHING,
+        "difference_bound": DIFFERENCE | NONE,
+        "ratio_bound": RATIO | NONE,
+        "task": Choice("classification", "regression"),
+        "optimizer": ANYTHING,
+        "lr": Real(0, ends="()"),
+        "temperature": Real(0, ends="()"),
+        "batch_size": Whole(1) | NONE,
+        "max_epochs": Whole(1) | NONE,
+        "lr_decay": Choice("cosine", "none") | FUNCTION,
+        "ema": Real(0, 1, "()") | NONE,
+        "clip_norm": Real(0, ends="()") | NONE,
+        "base_loss": FUNCTION | NONE,
+        "validation_fraction": SHARE,
+        "certification_fraction": SHARE,
+        "frozen": NAMES,
+        "callbacks": Several(ANYTHING, "be a list of callbacks"),
+        "device": ANYTHING,
+        "precision": Choice("32", "bf16-mixed", "16-mixed"),
+        "fabric": ANYTHING,
+        "timeout": Real(0, 1e9, "(]"),
+        "sensitive_features": COLUMNS,
+        "positive_label": ANYTHING,
+        "missing": MISSING,
+        "min_count": Whole(0),
+        "random_state": SEED,
+    }
 
     module: Any
     optimizer: Any
@@ -140,6 +188,7 @@ class FairnessTrainer(Predictor):
 
     def _start(self) -> tuple[Engine, int]:
         """Where training runs, and a seed that all processes share."""
+        check_parameters(self)
         engine = Engine(self.device, self.precision, self.fabric)
         return engine, engine.same(check_random_state(self.random_state).randint(0, 2**31 - 1))
 
@@ -375,6 +424,7 @@ class FairnessTrainer(Predictor):
     # Settings -----------------------------------------------------------------------------------
 
     def _check_settings(self) -> None:
+        check_parameters(self)
         for name in ("batch_size", "max_epochs"):
             value = getattr(self, name)
             if value is None:

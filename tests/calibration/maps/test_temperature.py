@@ -81,9 +81,9 @@ def test_a_separated_set_ends_and_state_is_kept() -> None:
 
 def test_errors_say_what_to_do() -> None:
     z, y = logits_of(20, 3)
-    with pytest.raises(InvalidParameterError, match="num_groups must be at least 1"):
+    with pytest.raises(InvalidParameterError, match="num_groups must be a whole number"):
         TemperatureScaling(0)
-    with pytest.raises(InvalidParameterError, match="penalty must not be negative"):
+    with pytest.raises(InvalidParameterError, match="penalty must be a number >= 0"):
         TemperatureScaling(penalty=-1)
     with pytest.raises(InvalidDataError, match="groups are missing"):
         TemperatureScaling(2)(z)

@@ -158,7 +158,7 @@ def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"backend": "trees"}, "backend must be 'cells' or 'lightgbm', got 'trees'"),
         ({"continuous": ["age"]}, "features and continuous are for backend='lightgbm'"),
         ({"backend": "lightgbm", "continuous": ["x"]}, "continuous='x' is not a sensitive column"),
-        ({"backend": "lightgbm", "num_leaves": 1}, "num_leaves must be at least 2, got 1"),
+        ({"backend": "lightgbm", "num_leaves": 1}, "num_leaves must be a whole number >= 2, got 1"),
     ]:
         with pytest.raises(InvalidParameterError, match=message):
             Multicalibrator(**options).fit(s, y, who)

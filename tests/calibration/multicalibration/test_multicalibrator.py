@@ -84,10 +84,10 @@ def test_the_model_holds_no_row_repeats_and_takes_new_groups() -> None:
 def test_settings_and_rows_are_checked() -> None:
     s, y, who, _ = bent(200)
     for options, message in [
-        ({"z": 0}, "z must be above 0"),
-        ({"n_bins": 0}, "n_bins must be at least 1, got 0"),
-        ({"validation_fraction": 1}, "validation_fraction must lie between 0 and 1, got 1"),
-        ({"depth": 0}, "depth must be at least 1"),
+        ({"z": 0}, "z must be a number above 0"),
+        ({"n_bins": 0}, r"n_bins must be a whole number in \[1, 1000\], got 0"),
+        ({"validation_fraction": 1}, r"validation_fraction must lie in \(0, 1\), got 1"),
+        ({"depth": 0}, "depth must be a whole number >= 1"),
     ]:
         with pytest.raises(InvalidParameterError, match=message):
             Multicalibrator(**options).fit(s, y, who)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from fairtrain._imports import require
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain._parameters import MOST_GROUPS, Real, Table, Whole, checked
+from fairtrain.exceptions import InvalidDataError
 
 require("torch", extra="torch")
 
@@ -55,12 +56,14 @@ class TemperatureScaling(nn.Module):
     torch.Size([4000])
     """
 
+    _allowed: ClassVar[Table] = {
+        "num_groups": Whole(1, MOST_GROUPS),
+        "penalty": Real(0),
+    }
+
+    @checked
     def __init__(self, num_groups: int = 1, *, penalty: float = 1.0) -> None:
         super().__init__()
-        if num_groups < 1:
-            raise InvalidParameterError(f"num_groups must be at least 1, got {num_groups!r}.")
-        if penalty < 0:
-            raise InvalidParameterError(f"penalty must not be negative, got {penalty!r}.")
         self.penalty = penalty
         self.log_temperature = nn.Parameter(torch.zeros(num_groups))
 

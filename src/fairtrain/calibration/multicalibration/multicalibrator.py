@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,20 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from fairtrain._imports import require
+from fairtrain._parameters import (
+    ANYTHING,
+    GENERATOR,
+    MISSING,
+    NONE,
+    SEED,
+    Choice,
+    Of,
+    Real,
+    Several,
+    Table,
+    Whole,
+    check_parameters,
+)
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.calibration.cells import CLIP
 from fairtrain.calibration.fingerprint import fingerprint
@@ -125,6 +139,25 @@ class Multicalibrator(BaseEstimator):
     >>> bool(data.group_errors(q).max() < data.group_errors(data.scores).max())
     True
     """
+
+    _allowed: ClassVar[Table] = {
+        "calibrator": ANYTHING,
+        "backend": Choice("cells", "lightgbm"),
+        "depth": Whole(1) | NONE,
+        "n_bins": Whole(1, 1000),
+        "z": Real(0, ends="()"),
+        "min_rows": Whole(1),
+        "shrinkage": Real(0),
+        "max_iter": Whole(0),
+        "validation_fraction": Real(0, 1, "()"),
+        "patience": Whole(1),
+        "num_leaves": Whole(2),
+        "rounds": Whole(0),
+        "continuous": Several(Of("", str), "be a list of columns' names") | NONE,
+        "missing": MISSING,
+        "positive_label": ANYTHING,
+        "random_state": SEED | GENERATOR,
+    }
 
     def __init__(
         self,
@@ -308,6 +341,7 @@ class Multicalibrator(BaseEstimator):
         return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
 
     def _check_settings(self, features: Any) -> None:
+        check_parameters(self)
         if self.backend not in _BACKENDS:
             raise InvalidParameterError(
                 f"backend must be 'cells' or 'lightgbm', got {self.backend!r}."
