@@ -164,7 +164,7 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
 
     Examples
     --------
-    >>>     >>> from fairtrain import AdversarialDebiasingTrainer
+    >>> from fairtrain import AdversarialDebiasingTrainer
     >>> rng = np.random.default_rng(0)
     >>> group = rng.integers(0, 2, 2000)
     >>> X = rng.normal(size=(2000, 2)) + group[:, None]
