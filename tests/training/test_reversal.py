@@ -130,5 +130,5 @@ def test_a_schedule_moves_by_steps_and_lives_in_the_state_dict():
 
 @pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf"), "1", True])
 def test_a_strength_that_is_none_is_refused(strength):
-    with pytest.raises(InvalidParameterError, match="strength must be a finite number >= 0"):
+    with pytest.raises(InvalidParameterError, match="strength must be a number >= 0 or a function"):
         GradientReversalLayer(strength)
