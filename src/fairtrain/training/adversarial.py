@@ -164,6 +164,7 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fairtrain import AdversarialDebiasingTrainer
     >>> rng = np.random.default_rng(0)
     >>> group = rng.integers(0, 2, 2000)
