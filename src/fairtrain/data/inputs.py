@@ -210,9 +210,10 @@ def require_same_index(**parts: Any) -> None:
         if len(own) != len(expected) or own.equals(expected):
             continue
         row = int(np.argmax([a != b for a, b in zip(own, expected, strict=True)]))
+        here, there = own.tolist()[row], expected.tolist()[row]
         raise InvalidDataError(
-            f"{name} carries another index than {to} (row {row}: {own[row]!r} against "
-            f"{expected[row]!r}); nothing is re-ordered. Bring it into order with "
+            f"{name} carries another index than {to} (row {row}: {here!r} against "
+            f"{there!r}); nothing is re-ordered. Bring it into order with "
             f"{name}.loc[{to}.index], or pass {name}.to_numpy() if it is in order already."
         )
 
