@@ -79,10 +79,7 @@ ENTRIES = {
         lambda **rows: fairtrain.GroupFairnessCalibrator().fit(**rows),
         {**SCORED, "sample_weight": WEIGHT},
     ),
-    "GroupThresholds.fit": (
-        lambda **rows: fairtrain.GroupThresholds().fit(**rows, y=Y.to_numpy()),
-        {"scores": SCORE, "sensitive_features": GROUP},
-    ),
+    "GroupThresholds.fit": (lambda **rows: fairtrain.GroupThresholds().fit(**rows), SCORED),
     "Multicalibrator.fit": (lambda **rows: fairtrain.Multicalibrator().fit(**rows), SCORED),
     "GroupFairnessCalibrator.transform": (
         lambda **rows: fairtrain.GroupFairnessCalibrator().fit(**SCORED).transform(**rows),
