@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from tests.supplied import Supplied
 
 from fairtrain import (
     BoundedGroupLoss,
     LagrangianBoostingClassifier,
     LagrangianBoostingRegressor,
 )
-from fairtrain.data.draws import keyed_uniform
-from fairtrain.data.inputs import as_features
-from fairtrain.exceptions import FairtrainWarning
-
-
-def _groups(X: Any) -> Any:
-    """One of two groups, drawn from a row's values: equal rows get equal groups."""
-    rows = as_features(X)
-    table = rows if getattr(rows, "ndim", 2) == 2 else np.asarray(rows).reshape(-1, 1)
-    if getattr(getattr(table, "dtype", None), "kind", "") == "O":
-        table = table.astype(str)
-    return (keyed_uniform(table, key=7) < 0.5).astype(int)
-
-
-class Supplied:
-    def fit(self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None):
-        if sensitive_features is None:
-            sensitive_features = _groups(X)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FairtrainWarning)  # about bounds on 20 rows
-            return super().fit(
-                X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
-            )
 
 
 class Classifier(Supplied, LagrangianBoostingClassifier):

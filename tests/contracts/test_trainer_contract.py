@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from tests.supplied import Supplied
 from tests.training.data import linear, make_rows
 
 from fairtrain import (
@@ -26,11 +26,8 @@ from fairtrain import (
     LagrangianFairnessTrainer,
     RegularizedFairnessTrainer,
 )
-from fairtrain.data.draws import keyed_uniform
-from fairtrain.data.inputs import as_features
 from fairtrain.exceptions import (
     FairtrainError,
-    FairtrainWarning,
     InvalidDataError,
     InvalidParameterError,
 )
@@ -228,23 +225,6 @@ def test_half_precision_trains(make, precision):
 def linear64(features: int, outputs: int) -> torch.nn.Module:
     """In float32 a row's product may change in the last bit with the number of rows."""
     return torch.nn.Linear(features, outputs, dtype=torch.float64)
-
-
-class Supplied:
-    """Draws groups from row values, because the checks call ``fit(X, y)``."""
-
-    def fit(self, X, y, *, sensitive_features=None, sample_weight=None, resume_from=None):
-        if sensitive_features is None:
-            rows = as_features(X)
-            table = rows if getattr(rows, "ndim", 2) == 2 else np.asarray(rows).reshape(-1, 1)
-            if getattr(getattr(table, "dtype", None), "kind", "") == "O":
-                table = table.astype(str)
-            sensitive_features = (keyed_uniform(table, key=7) < 0.5).astype(int)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FairtrainWarning)
-            return super().fit(
-                X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
-            )
 
 
 class SuppliedLagrangian(Supplied, LagrangianFairnessTrainer):

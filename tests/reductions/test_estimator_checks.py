@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from tests.supplied import Supplied
 
 from fairtrain import ReductionsWrapper
-from fairtrain.data.draws import keyed_uniform
-from fairtrain.data.inputs import as_features
-from fairtrain.exceptions import FairtrainWarning
 
 
-class Supplied(ReductionsWrapper):
-    """Draws one of two groups from a row's values, because the checks call ``fit(X, y)``.
-
-    Equal rows get equal groups, so that a repeated row is the same as a doubled weight.
-    """
-
-    def fit(self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None):
-        if sensitive_features is None:
-            rows = as_features(X)
-            table = rows if getattr(rows, "ndim", 2) == 2 else np.asarray(rows).reshape(-1, 1)
-            if getattr(getattr(table, "dtype", None), "kind", "") == "O":
-                table = table.astype(str)
-            sensitive_features = (keyed_uniform(table, key=7) < 0.5).astype(int)
-        with warnings.catch_warnings():
-            # Separable blobs of 20 rows are memorised; the checks are about the interface.
-            warnings.simplefilter("ignore", FairtrainWarning)
-            return super().fit(
-                X, y, sensitive_features=sensitive_features, sample_weight=sample_weight
-            )
+class Checked(Supplied, ReductionsWrapper):
+    pass
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 @parametrize_with_checks(
     [
-        Supplied(LogisticRegression(), difference_bound=0.5, random_state=0),
-        Supplied(LogisticRegression(), deterministic=True, random_state=0),
+        Checked(LogisticRegression(), difference_bound=0.5, random_state=0),
+        Checked(LogisticRegression(), deterministic=True, random_state=0),
     ]
 )
-def test_check_estimator(estimator: Supplied, check: Any) -> None:
+def test_check_estimator(estimator: Checked, check: Any) -> None:
     check(estimator)
