@@ -40,7 +40,7 @@ from fairtrain.metrics.outcomes import report_on_classes, report_on_values
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.verdicts import Verdict
 
-__all__ = ["FairEstimator"]
+__all__ = ["FairEstimator", "require_favourable"]
 
 Floats = NDArray[np.float64]
 
@@ -216,10 +216,8 @@ class FairEstimator(BaseEstimator):
         self._check_settings()
         constraints = self._read_constraints()
         rows = self._read(X, y, sensitive_features, sample_weight)
-        dependent = [c.name for c in constraints if c.depends_on_positive]
         if rows.labels is not None:
-            if dependent and len(rows.labels.labels) == 2:
-                rows.labels.require_named(dependent[0])
+            require_favourable(constraints, rows.labels)
             self.classes_ = rows.labels.classes
         self._coding, self._notes = rows.labels, []
         self.constraints_, self.scheme_ = constraints, rows.groups.scheme
@@ -329,3 +327,10 @@ class FairEstimator(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         """Whether ``fit`` has finished."""
         return hasattr(self, "fairness_report_")
+
+
+def require_favourable(constraints: Sequence[Constraint], labels: LabelCoding) -> None:
+    """Raise where a constraint depends on which of two labels is favourable and nobody said so."""
+    dependent = [c.name for c in constraints if c.depends_on_positive]
+    if dependent and len(labels.labels) == 2:
+        labels.require_named(dependent[0])

@@ -87,7 +87,7 @@ def test_the_dual_reaches_the_optimum_of_a_finite_table(constraint, seed: int) -
     gain = 2 * scores.outcome - 1
     best = best_gain(families, gain, rates)
     known = np.full(len(rates.base), 1e9)
-    rows = ScoredRows(scores, gain, rates, rates, known)
+    rows = ScoredRows(gain, rates, rates, known)
     rule = find_rule(families, rows, RuleSettings(aim=False))
     assert rule.gain == pytest.approx(best, abs=2e-3)
     assert rule.excess.max() < 1e-3
@@ -146,7 +146,7 @@ def test_mixed_rates_lean_on_scores_in_small_cells() -> None:
     def counted(decisions: np.ndarray) -> np.ndarray:
         return rates(decisions) + 0.1
 
-    rows = ScoredRows(scores, scores.outcome, rates, counted, np.array([300.0, 100.0]))
+    rows = ScoredRows(scores.outcome, rates, counted, np.array([300.0, 100.0]))
     decisions = (scores.outcome > 0.5).astype(float)
     added = rows.mixed(decisions, 100.0) - rates(decisions)
     np.testing.assert_allclose(added, [0.075, 0.05])

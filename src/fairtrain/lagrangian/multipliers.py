@@ -230,7 +230,7 @@ class Multipliers:
         is :meth:`prices` of these.
         """
         violations = self._weighted(self.violations(rates), None)
-        return self._projected(self.values + penalty * violations)
+        return self.projected(self.values + penalty * violations)
 
     def prices(self, values: Floats | None = None) -> Floats:
         """Derivative of the Lagrangian in every cell's rate, shape (n_cells,).
@@ -291,7 +291,7 @@ class Multipliers:
     def _stepped(self, violations: Floats, reliability: Floats | None) -> Floats:
         moved = self.rule(self.values, self._weighted(violations, reliability))
         # A rate that is not a number says nothing: it must not poison a multiplier for ever.
-        return self._projected(np.where(np.isfinite(moved), moved, self.values))
+        return self.projected(np.where(np.isfinite(moved), moved, self.values))
 
     def _weighted(self, violations: Floats, reliability: Floats | None) -> Floats:
         scale = np.concatenate([b.importance for b in self.bounds])
@@ -300,7 +300,8 @@ class Multipliers:
         finite = np.where(np.isfinite(violations), violations, 0.0)
         return np.asarray(finite * scale)
 
-    def _projected(self, values: Floats) -> Floats:
+    def projected(self, values: Floats) -> Floats:
+        """Nearest values that multipliers may take; see RateBounds.project."""
         return np.concatenate(
             [
                 b.project(values[:, part], self.cap)

@@ -21,10 +21,10 @@ from fairtrain.constraints.table import RateTable
 from fairtrain.data.draws import keyed_uniform, new_key
 from fairtrain.data.rows import Rows
 from fairtrain.data.splits import RowSplit, stratified_folds
-from fairtrain.estimator import FairEstimator
+from fairtrain.estimator import FairEstimator, require_favourable
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, NearConstantWarning
 from fairtrain.plugin.linear import JointScores, linear_rates
-from fairtrain.plugin.rule import PricedRule, RuleSettings, find_rule, scored_rows
+from fairtrain.plugin.rule import PricedRule, RuleSettings, ScoredRows, find_rule
 from fairtrain.plugin.scores import CrossFit, cross_fit, default_estimators
 
 __all__ = ["FairPlugInClassifier"]
@@ -246,18 +246,17 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
                 n_jobs=self.n_jobs,
             )
 
-        self._outcome = learnt(self.estimator, y, 2)
+        outcome = learnt(self.estimator, y, 2)
         by_label = [learnt(self.group_estimator, np.where(y == v, codes, -1), size) for v in (0, 1)]
         groups = np.stack([fit.held for fit in by_label])
-        scores = JointScores(self._outcome.held[:, 1], groups)
+        scores = JointScores(outcome.held[:, 1], groups)
         self.log_loss_ = {
-            "outcome": self._outcome.loss,
+            "outcome": outcome.loss,
             "group": float(np.average([f.loss for f in by_label], weights=np.bincount(y))),
         }
-        self._group_of = by_label
         # Held-out scores are of training rows: the models go on without them.
         nobody = np.empty((0, 0))
-        self._outcome = replace(self._outcome, held=nobody)
+        self._outcome = replace(outcome, held=nobody)
         self._group_of = [replace(fit, held=nobody) for fit in by_label]
         self.estimator_name_ = _name(self._outcome.models[0])
         self.group_estimator_name_ = _name(by_label[1].models[0])
@@ -286,13 +285,11 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         assert rows.y is not None
         table = RateTable.comparing(self.constraints_, rows.y, rows.groups, rows.weight)
         families = [cells.family for cells in table.cells]
-        scored = scored_rows(
-            families,
-            memory.scores,
-            2 * memory.scores.outcome - 1,
-            table,
-            table.effective,
-            rows.weight,
+        scored = ScoredRows(
+            gain=2 * memory.scores.outcome - 1,
+            rates=linear_rates(families, memory.scores, rows.weight),
+            counted=table,
+            counts=table.effective,
         )
         settings = RuleSettings(self.mixing, self.aim, self.confidence)
         self._rule: PricedRule = find_rule(families, scored, settings, start)
@@ -322,10 +319,14 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
                 )
         return constraints
 
+    def _scores(self, X: Any) -> JointScores:
+        """Average scores of the folds' models, for features that were checked."""
+        groups = np.stack([fit(X) for fit in self._group_of])
+        return JointScores(self._outcome(X)[:, 1], groups)
+
     def _margin(self, X: Any) -> Floats:
         """Gain less what the cells' prices ask, for features that were checked."""
-        groups = np.stack([fit(X) for fit in self._group_of])
-        scores = JointScores(self._outcome(X)[:, 1], groups)
+        scores = self._scores(X)
         rates = linear_rates(self._families(), scores, scale=self._rule.scale)
         return np.asarray(2 * scores.outcome - 1 - rates.slopes @ self._rule.prices)
 
@@ -422,19 +423,17 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             After loading, as scores of training rows are not saved: :meth:`with_rows` comes first.
         """
         check_is_fitted(self)
-        memory, other = self._remembered(), self._twin()
+        self._remembered()
+        other = self._twin()
         other.constraints = constraints
         other.difference_bound, other.ratio_bound = difference_bound, ratio_bound
         other.constraints_ = other._read_constraints()
-        dependent = [c.name for c in other.constraints_ if c.depends_on_positive]
-        if dependent and other._coding is not None:
-            other._coding.require_named(dependent[0])
+        assert other._coding is not None
+        require_favourable(other.constraints_, other._coding)
         same_cells = [c.rates for c in other.constraints_] == [c.rates for c in self.constraints_]
         same_groups = [c.over for c in other.constraints_] == [c.over for c in self.constraints_]
         start = self._rule.multipliers if same_cells and same_groups else None
-        share = other._price(start)
-        other._keep_reports({"steering": other._report(memory.rows.decided(share), "steering")})
-        return other
+        return other._repriced(start)
 
     def with_rows(
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
@@ -451,14 +450,9 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         FairPlugInClassifier
         """
         rows = self._read_later(X, y, sensitive_features, sample_weight)
-        groups = np.stack([fit(rows.X) for fit in self._group_of])
         other = self._twin()
-        other._memory = _Memory(
-            JointScores(self._outcome(rows.X)[:, 1], groups), replace(rows, X=None)
-        )
-        share = other._price(self._rule.multipliers)
-        other._keep_reports({"steering": other._report(rows.decided(share), "steering")})
-        return other
+        other._memory = _Memory(self._scores(rows.X), replace(rows, X=None))
+        return other._repriced(self._rule.multipliers)
 
     def frontier(self, bounds: Sequence[float]) -> pd.DataFrame:
         """Accuracy and gap at several bounds, from out-of-fold decisions.
@@ -482,6 +476,12 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             worst = min(achieved) if name == "ratio_bound" else max(achieved)
             rows.append((float(bound), report.accuracy[0], report.selection_rate, worst))
         return pd.DataFrame(rows, columns=["bound", "accuracy", "selection_rate", "achieved"])
+
+    def _repriced(self, start: Floats | None) -> Self:
+        """Price the rows in memory, and judge the decisions that chose the prices."""
+        decided = self._remembered().rows.decided(self._price(start))
+        self._keep_reports({"steering": self._report(decided, "steering")})
+        return self
 
     def _twin(self) -> Self:
         """Another classifier of the same scores, with what pickles leave out."""

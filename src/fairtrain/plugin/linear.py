@@ -45,10 +45,6 @@ class JointScores:
     def __len__(self) -> int:
         return len(self.outcome)
 
-    def take(self, rows: NDArray[np.int64]) -> JointScores:
-        """Only some rows."""
-        return JointScores(self.outcome[rows], self.groups[:, rows])
-
     def joint(self, y: int) -> Floats:
         """P(g, y | x), shape (n, G)."""
         share = self.outcome if y == 1 else 1 - self.outcome
@@ -110,14 +106,12 @@ def linear_rates(
     start = 0
     for family in families:
         size = len(family.scheme)
-        onto = np.zeros((joint[0].shape[1], size))
-        onto[np.arange(len(onto)), family.parent] = 1.0
         slope, inside, base = np.zeros((n, size)), np.zeros((n, size)), np.zeros((n, size))
         for y in (0, 1):
             label = np.array([float(y)])
             if not bool(np.asarray(family.rate.mask(label))[0]):
                 continue
-            members = joint[y] @ onto
+            members = family.merged(joint[y])
             at_no, at_yes = (
                 float(np.asarray(family.rate.quantity(label, np.array([d])))[0]) for d in (0.0, 1.0)
             )

@@ -24,7 +24,7 @@ from fairtrain.constraints.bounds import RateBounds
 from fairtrain.lagrangian.multipliers import Ascent, Multipliers
 from fairtrain.plugin.linear import LinearRates
 
-__all__ = ["DualProblem", "solve_dual"]
+__all__ = ["DualProblem", "multipliers_of", "smooth_step", "solve_dual"]
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def solve_dual(
     Multipliers
         ``values`` (2, m) and their prices.
     """
-    found = Multipliers(problem.bounds, Ascent(1.0), cap=CAP)
+    found = multipliers_of(problem.bounds)
     limits = _limits(found)
 
     def look(values: Floats) -> tuple[float, Floats]:
@@ -110,9 +110,9 @@ def solve_dual(
     value, gradient = look(values)
     recent, step = [value], 1.0
     for _ in range(iterations):
-        direction = _projected(found, values - step * gradient) - values
+        direction = found.projected(values - step * gradient) - values
         slope = float((gradient * direction).sum())
-        if np.abs(_projected(found, values - gradient) - values).max() < _TOLERANCE or slope >= 0:
+        if np.abs(found.projected(values - gradient) - values).max() < _TOLERANCE or slope >= 0:
             break
         share = 1.0
         while True:
@@ -131,6 +131,11 @@ def solve_dual(
     return found
 
 
+def multipliers_of(bounds: Sequence[RateBounds]) -> Multipliers:
+    """Multipliers of bounds, all 0; the solver moves them by a rule of its own."""
+    return Multipliers(bounds, Ascent(1.0), cap=CAP)
+
+
 def smooth_step(scaled: Floats) -> tuple[Floats, Floats]:
     """Logistic step and its integral, softplus; exact to 1e-9, and few exponentials.
 
@@ -142,13 +147,6 @@ def smooth_step(scaled: Floats) -> tuple[Floats, Floats]:
     plus[near] += np.log1p(small)
     step[near] = np.where(scaled[near] > 0, 1.0, small) / (1.0 + small)
     return step, plus
-
-
-def _projected(multipliers: Multipliers, values: Floats) -> Floats:
-    parts = zip(multipliers.bounds, multipliers.slices, strict=True)
-    return np.concatenate(
-        [bounds.project(values[:, part], multipliers.cap) for bounds, part in parts], axis=1
-    )
 
 
 def _limits(multipliers: Multipliers) -> Floats:

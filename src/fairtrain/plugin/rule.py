@@ -14,8 +14,15 @@ from fairtrain.constraints.bounds import RateBounds
 from fairtrain.constraints.families import RateFamily
 from fairtrain.constraints.rates import SELECTION_RATE
 from fairtrain.lagrangian.margins import working_margins
-from fairtrain.plugin.linear import JointScores, LinearRates, linear_rates
-from fairtrain.plugin.prices import TEMPERATURE, DualProblem, smooth_step, solve_dual
+from fairtrain.lagrangian.multipliers import Multipliers
+from fairtrain.plugin.linear import LinearRates
+from fairtrain.plugin.prices import (
+    TEMPERATURE,
+    DualProblem,
+    multipliers_of,
+    smooth_step,
+    solve_dual,
+)
 
 __all__ = ["PricedRule", "RuleSettings", "ScoredRows", "find_rule"]
 
@@ -63,8 +70,6 @@ class ScoredRows:
 
     Attributes
     ----------
-    scores : JointScores
-        Out of fold.
     gain : ndarray of shape (n,)
         What the favourable decision gains.
     rates : LinearRates
@@ -75,7 +80,6 @@ class ScoredRows:
         Effective rows of every cell.
     """
 
-    scores: JointScores
     gain: Floats
     rates: LinearRates
     counted: Any
@@ -153,7 +157,7 @@ def find_rule(
     if margins.any():
         tightened = [replace(b, margin=float(m)) for b, m in zip(asked, margins, strict=True)]
         rule = _best(tightened, rows, settings, rule.multipliers)
-    return replace(rule, excess=_excess(asked, rule.rates))
+    return replace(rule, excess=_excess(multipliers_of(asked), rule.rates))
 
 
 def _best(
@@ -200,7 +204,7 @@ def _corrected(
             temperature=temperature if lot else 0.0,
             gain=float(rows.rates.share @ (rows.gain * share)),
             rates=rates,
-            excess=_excess(bounds, rates),
+            excess=_excess(solution, rates),
             multipliers=values.copy(),
         )
         best = rule if best is None or _better(rule, best) else best
@@ -223,12 +227,9 @@ def _better(new: PricedRule, old: PricedRule) -> bool:
     return new.gain > old.gain + extra
 
 
-def _excess(bounds: Sequence[RateBounds], rates: Floats) -> Floats:
-    found, start = [], 0
-    for b in bounds:
-        found.append(b.excess(rates[start : start + b.n_groups]))
-        start += b.n_groups
-    return np.asarray(np.nan_to_num(np.array(found), nan=-np.inf))
+def _excess(multipliers: Multipliers, rates: Floats) -> Floats:
+    """Excess over every bound; where there is nothing to compare it is kept."""
+    return np.asarray(np.nan_to_num(multipliers.excess(rates), nan=-np.inf))
 
 
 def _margins(
@@ -272,15 +273,3 @@ def _aim(bounds: RateBounds, rates: Floats, counts: Floats) -> float:
         middle_of = (low + high) / 2
         low, high = (middle_of, high) if expected(middle_of) <= bound else (low, middle_of)
     return bound - low
-
-
-def scored_rows(
-    families: Sequence[RateFamily],
-    scores: JointScores,
-    gain: Floats,
-    counted: Any,
-    counts: Floats,
-    weight: Floats | None,
-) -> ScoredRows:
-    """Put scores and counts of the same rows together."""
-    return ScoredRows(scores, gain, linear_rates(families, scores, weight), counted, counts)
