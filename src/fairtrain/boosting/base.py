@@ -98,8 +98,6 @@ class LagrangianBoosting(FairEstimator):
 
     def _check_settings(self) -> None:
         load_backend(self.booster)
-        tree_settings(self, self.task, seed=0)
-        round_settings(self)
 
     def _fit_features(self, X: Any) -> Any:
         if inputs.is_lazy(X):

@@ -56,7 +56,6 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 _MOST_ROWS_REMEMBERED = 1_000_000  # beyond, calibrating them once more would cost too much
-_FALLBACKS = (None, "global", "parent_test")
 
 
 class GroupFairnessCalibrator(BaseEstimator):
@@ -198,7 +197,7 @@ class GroupFairnessCalibrator(BaseEstimator):
         InvalidDataError, InvalidParameterError
             If rows or settings cannot be used.
         """
-        self._check_settings()
+        check_parameters(self)
         rows = read_scored(
             scores,
             y,
@@ -398,27 +397,6 @@ class GroupFairnessCalibrator(BaseEstimator):
             + leaning.get(whose, "; its own map is mostly noise" if whose == "own" else "")
             for n, whose in zip(counts.tolist(), shown, strict=True)
         ]
-
-    def _check_settings(self) -> None:
-        check_parameters(self)
-        known = (*METHODS, "vector")
-        for method in (self.method, *(self.group_methods or {}).values()):
-            if method not in known:
-                raise InvalidParameterError(
-                    f"method must be one of {', '.join(known)}, got {method!r}."
-                )
-        if self.fallback not in _FALLBACKS:
-            raise InvalidParameterError(
-                f"fallback must be None, 'global' or 'parent_test', got {self.fallback!r}."
-            )
-        if not 0 < self.alpha < 1:
-            raise InvalidParameterError(f"alpha must lie between 0 and 1, got {self.alpha!r}.")
-        if not self.min_group_size >= 1:
-            raise InvalidParameterError(
-                f"min_group_size must be at least 1, got {self.min_group_size!r}."
-            )
-        if not self.cv >= 2:
-            raise InvalidParameterError(f"cv must be at least 2, got {self.cv!r}.")
 
     def _check_group_methods(self, scheme: GroupScheme) -> None:
         for name in self.group_methods or {}:

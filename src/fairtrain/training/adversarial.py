@@ -289,7 +289,8 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         self.random_state = random_state
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
-        self._check_contest()
+        continuous_names(self.continuous)
+        strength_at(self.strength, 0)
         asked: ConstraintSpec = self.constraints
         if asked is None:
             regression = self.task == "regression"
@@ -297,30 +298,6 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         return as_constraints(
             asked, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
         )
-
-    def _check_contest(self) -> None:
-        for name, allowed in (("constraint", Notion), ("method", Method), ("leakage", Probed)):
-            if getattr(self, name) not in get_args(allowed):
-                raise InvalidParameterError(
-                    f"{name} must be one of {', '.join(get_args(allowed))}, got "
-                    f"{getattr(self, name)!r}."
-                )
-        continuous_names(self.continuous)
-        for name, least in (("adversary_steps", 1), ("warm_up", 0), ("continuous_bins", 2)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or int(value) != value or value < least:
-                raise InvalidParameterError(
-                    f"{name} must be a whole number >= {least}, got {value!r}."
-                )
-        if not self.adversary_lr > 0:
-            raise InvalidParameterError(
-                f"adversary_lr must be a number above 0, got {self.adversary_lr!r}."
-            )
-        if not self.gradient_penalty >= 0:
-            raise InvalidParameterError(
-                f"gradient_penalty must be a number >= 0, got {self.gradient_penalty!r}."
-            )
-        strength_at(self.strength, 0)
 
     def _make_run(self, parts: RunParts, data: FitData) -> AdversarialRun:
         if self.constraint == "equal_opportunity" and parts.head.task != "binary":

@@ -310,15 +310,6 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         self.min_count = min_count
         self.random_state = random_state
 
-    def _check_settings(self) -> None:
-        super()._check_settings()
-        if self.confidence is not None and not 0 < self.confidence < 1:
-            raise InvalidParameterError(f"confidence must lie in (0, 1), got {self.confidence!r}.")
-        for name in ("margin", "tolerance"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise InvalidParameterError(f"{name} must lie in [0, 1), got {value!r}.")
-
     def _make_run(self, parts: RunParts, data: FitData) -> LagrangianRun:
         settings = DualSettings(
             NETWORKS,

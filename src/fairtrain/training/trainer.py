@@ -180,6 +180,7 @@ class FairnessTrainer(Predictor):
 
     def read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> FitData:
         """Read the rows of a fit, divide them, and put them into batches."""
+        check_parameters(self)
         engine, seed = self._start()
         chance = np.random.RandomState(seed)
         rows = self._begin(X, y, sensitive_features, sample_weight, chance)
@@ -188,7 +189,6 @@ class FairnessTrainer(Predictor):
 
     def _start(self) -> tuple[Engine, int]:
         """Where training runs, and a seed that all processes share."""
-        check_parameters(self)
         engine = Engine(self.device, self.precision, self.fabric)
         return engine, engine.same(check_random_state(self.random_state).randint(0, 2**31 - 1))
 
@@ -233,7 +233,7 @@ class FairnessTrainer(Predictor):
         self
         """
         self.__dict__.pop("fairness_report_", None)
-        self._check_settings()
+        check_parameters(self)
         constraints = self._read_constraints()
         with process_group(self.timeout):
             engine, seed = self._start()
@@ -423,23 +423,8 @@ class FairnessTrainer(Predictor):
 
     # Settings -----------------------------------------------------------------------------------
 
-    def _check_settings(self) -> None:
-        check_parameters(self)
-        for name in ("batch_size", "max_epochs"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or int(value) != value or value < 1:
-                raise InvalidParameterError(f"{name} must be a whole number >= 1, got {value!r}.")
-        if self.task not in ("classification", "regression"):
-            raise InvalidParameterError(
-                f"task must be 'classification' or 'regression', got {self.task!r}."
-            )
-
     def _head_of(self, n_classes: int) -> Head:
         temperature = float(getattr(self, "temperature", 1.0))
-        if not temperature > 0:
-            raise InvalidParameterError(f"temperature must be above 0, got {temperature!r}.")
         return Head.of(self.task, n_classes, temperature)
 
     def _continuous_of_loaders(self) -> dict[str, Any]:

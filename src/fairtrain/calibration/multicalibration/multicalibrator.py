@@ -45,8 +45,6 @@ Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 S = TypeVar("S", PatchSettings, BoostSettings)
 
-_BACKENDS = ("cells", "lightgbm")
-
 
 class Multicalibrator(BaseEstimator):
     r"""Calibrate scores on all subgroups of the attributes, overlapping ones included.
@@ -342,36 +340,12 @@ class Multicalibrator(BaseEstimator):
 
     def _check_settings(self, features: Any) -> None:
         check_parameters(self)
-        if self.backend not in _BACKENDS:
-            raise InvalidParameterError(
-                f"backend must be 'cells' or 'lightgbm', got {self.backend!r}."
-            )
         if self.backend == "lightgbm":
             require("lightgbm", extra="boosting")
         elif features is not None or self.continuous:
             raise InvalidParameterError(
                 "features and continuous are for backend='lightgbm'; set it, or leave them out."
             )
-        if not 0 < self.validation_fraction < 1:
-            raise InvalidParameterError(
-                f"validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}."
-            )
-        for name, least in (
-            ("n_bins", 1),
-            ("min_rows", 1),
-            ("max_iter", 0),
-            ("patience", 1),
-            ("num_leaves", 2),
-            ("rounds", 0),
-        ):
-            if not getattr(self, name) >= least:
-                raise InvalidParameterError(
-                    f"{name} must be at least {least}, got {getattr(self, name)!r}."
-                )
-        if not (self.z > 0 and self.shrinkage >= 0):
-            raise InvalidParameterError("z must be above 0 and shrinkage not negative.")
-        if self.depth is not None and not self.depth >= 1:
-            raise InvalidParameterError(f"depth must be at least 1, got {self.depth!r}.")
 
 
 def _logit(q: Floats) -> Floats:
