@@ -137,10 +137,7 @@ class Rows:
         X, sensitive = take_sensitive(X, columns, sensitive_features)
         y, sensitive, sample_weight = map(inputs.local, (y, sensitive, sample_weight))
         inputs.require_same_index(
-            X=X,
-            y=y,
-            sensitive_features=None if columns is not None else sensitive,
-            sample_weight=sample_weight,
+            X=X, y=y, sensitive_features=sensitive, sample_weight=sample_weight
         )
         target: NDArray[Any]
         if regression:
@@ -237,12 +234,10 @@ class Rows:
             If it is not known which label is favourable.
         """
         inputs.require_same_index(
-            **({} if y_true is None else {"y_true": y_true}),
+            y_true=y_true,
             y_pred=y_pred,
             y_score=y_score,
-            sensitive_features=None
-            if isinstance(sensitive_features, Groups)
-            else sensitive_features,
+            sensitive_features=sensitive_features,
             sample_weight=sample_weight,
         )
         predicted = inputs.as_vector(y_pred, "y_pred")
