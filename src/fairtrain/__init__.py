@@ -26,6 +26,7 @@ _MODULES = {
     "RateParity": "fairtrain.constraints",
     "Groups": "fairtrain.data.groups",
     "FairnessReport": "fairtrain.metrics",
+    "Usefulness": "fairtrain.metrics",
     "Verdict": "fairtrain.metrics",
     "fairness_report": "fairtrain.metrics",
     "gap": "fairtrain.metrics",

@@ -35,10 +35,14 @@ from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Role, Rows
-from fairtrain.exceptions import ConstraintNotMetWarning
+from fairtrain.exceptions import (
+    ConstraintNotMetWarning,
+    NearConstantWarning,
+    UselessModelWarning,
+)
 from fairtrain.metrics.outcomes import report_on_classes, report_on_values
 from fairtrain.metrics.report import FairnessReport, report_on
-from fairtrain.metrics.verdicts import Verdict
+from fairtrain.metrics.verdicts import Usefulness, Verdict
 
 __all__ = ["FairEstimator", "require_favourable"]
 
@@ -64,11 +68,17 @@ class FairEstimator(BaseEstimator):
         The last of them: on certification rows if there are any, else steering, else training.
     status_ : Verdict
         Verdict of ``fairness_report_``.
+    usefulness_ : Usefulness
+        Whether the model is worth having beside the best constant and, where the method knows it,
+        the unconstrained model; on the rows that steered, else trained.
     """
 
     several_classes: ClassVar[bool] = False
     not_saved: ClassVar[tuple[str, ...]] = ()
     """Attributes that belong to training rows: left out of pickles and saved folders."""
+
+    _advice: ClassVar[str] = "loosen the bound, or improve the estimator"
+    """What helps where (almost) everybody gets the same decision."""
 
     _allowed: ClassVar[Table] = {
         "constraints": ANYTHING,
@@ -99,6 +109,7 @@ class FairEstimator(BaseEstimator):
     reports_: dict[str, FairnessReport]
     fairness_report_: FairnessReport
     status_: Verdict
+    baseline_report_: FairnessReport | None = None  # the unconstrained model's, if it is known
     _coding: LabelCoding | None
     _notes: list[str]
 
@@ -173,6 +184,7 @@ class FairEstimator(BaseEstimator):
     def _warn_of_outcome(self) -> None:
         """Warn where the outcome calls for it; called by ``_fit``, which ``fit`` calls."""
         self._warn_of_broken_bounds(stacklevel=5)
+        self._warn_of_uselessness(stacklevel=5)
 
     @property
     def _report_confidence(self) -> float:
@@ -212,7 +224,8 @@ class FairEstimator(BaseEstimator):
         rng: np.random.RandomState,
     ) -> Rows:
         """Read and divide the rows of ``fit``; keep what is known before training."""
-        self.__dict__.pop("fairness_report_", None)  # a fit that fails leaves no half of two models
+        for kept in ("fairness_report_", "baseline_report_"):
+            self.__dict__.pop(kept, None)  # a fit that fails leaves no half of two models
         self._check_settings()
         constraints = self._read_constraints()
         rows = self._read(X, y, sensitive_features, sample_weight)
@@ -263,7 +276,7 @@ class FairEstimator(BaseEstimator):
 
     def _warn_of_broken_bounds(self, *, stacklevel: int) -> None:
         """Warn of every bound that the rows which steered, or else trained, do not keep."""
-        steered = self.reports_.get("steering") or self.reports_["training"]
+        steered = self._steered
         for result in steered.results:
             over = result.achieved - result.bound
             if (-over if result.kind == "ratio" else over) > _BROKEN:
@@ -272,6 +285,54 @@ class FairEstimator(BaseEstimator):
                     ConstraintNotMetWarning,
                     stacklevel=stacklevel,
                 )
+
+    def _warn_of_uselessness(self, *, stacklevel: int) -> None:
+        """Warn where a constant, or the unconstrained model, would do as well."""
+        report = self._steered
+        if report.near_constant:
+            warnings.warn(
+                "(almost) everybody gets the same decision, so any bound is kept and worth "
+                f"nothing: {self._advice}.",
+                NearConstantWarning,
+                stacklevel=stacklevel,
+            )
+        elif (worth := self.usefulness_) is not Usefulness.USEFUL:
+            warnings.warn(
+                f"on {report.rows} rows: {self._said_of(worth)} To be useful, {self._advice}.",
+                UselessModelWarning,
+                stacklevel=stacklevel,
+            )
+
+    def _said_of(self, worth: Usefulness) -> str:
+        """Say what would be better than this model."""
+        report = self._steered
+        if worth is Usefulness.BEATEN_BY_BASELINE:
+            assert self.baseline_report_ is not None
+            return (
+                "the unconstrained model is more accurate "
+                f"({self.baseline_report_.accuracy[0]:.3f} against {report.accuracy[0]:.3f}) and "
+                "nearer to every bound."
+            )
+        return (
+            f"deciding alike for everybody has accuracy {report.constant_accuracy:.3f}, this model "
+            f"{report.accuracy[0]:.3f}."
+        )
+
+    @property
+    def _steered(self) -> FairnessReport:
+        """On the rows that chose the model: what was achieved where it could be."""
+        return self.reports_.get("steering") or self.reports_["training"]
+
+    @property
+    def usefulness_(self) -> Usefulness:
+        """Whether the best constant or the unconstrained model would do as well."""
+        check_is_fitted(self)
+        report = self._steered
+        if report.no_better_than_constant:
+            return Usefulness.NO_BETTER_THAN_CONSTANT
+        if self.baseline_report_ is not None and report.is_beaten_by(self.baseline_report_):
+            return Usefulness.BEATEN_BY_BASELINE
+        return Usefulness.USEFUL
 
     def _features(self, X: Any) -> Any:
         """Features that a person passes after ``fit``, without the sensitive columns."""
@@ -317,7 +378,10 @@ class FairEstimator(BaseEstimator):
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""
         check_is_fitted(self)
-        return "\n".join([self.fairness_report_.explain(), *self._notes])
+        worth = self.usefulness_
+        known = worth is Usefulness.USEFUL or self.fairness_report_.no_better_than_constant
+        first = [] if known else [f"{worth}: {self._said_of(worth)}"]
+        return "\n".join([*first, self.fairness_report_.explain(), *self._notes])
 
     def __getstate__(self) -> dict[str, Any]:
         """All but what belongs to training rows."""

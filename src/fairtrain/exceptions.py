@@ -19,6 +19,7 @@ __all__ = [
     "StoredRowsWarning",
     "UnseenGroupError",
     "UnseenGroupWarning",
+    "UselessModelWarning",
 ]
 
 
@@ -89,6 +90,10 @@ class MemorisationWarning(FairtrainWarning):
 
 class NearConstantWarning(FairtrainWarning):
     """A bound is kept only by predicting (almost) one class."""
+
+
+class UselessModelWarning(FairtrainWarning):
+    """Deciding alike for everybody, or the unconstrained model, would be better in every way."""
 
 
 class SkippedBatchWarning(FairtrainWarning):

@@ -40,7 +40,6 @@ from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import (
     FairtrainWarning,
     InvalidParameterError,
-    NearConstantWarning,
 )
 from fairtrain.lagrangian import multiplier_frame
 
@@ -193,13 +192,7 @@ class LagrangianBoosting(FairEstimator):
         for note in empty_cells(job, found):
             warnings.warn(note, FairtrainWarning, stacklevel=4)
         self._warn_of_broken_bounds(stacklevel=5)
-        if self.reports_.get("steering", self.reports_["training"]).near_constant:
-            warnings.warn(
-                "(almost) everybody gets the same decision, so any bound is kept and worth "
-                "nothing: loosen the bound, or raise n_estimators or learning_rate.",
-                NearConstantWarning,
-                stacklevel=4,
-            )
+        self._warn_of_uselessness(stacklevel=5)
 
     def plot_convergence(self, ax: Any = None) -> Any:
         """Draw loss, gaps and multipliers over the rounds.

@@ -57,6 +57,9 @@ class FairnessReport:
         Rates of every group; see :func:`fairtrain.metrics.group_rates`.
     confidence : float
         Level of all intervals.
+    constant_accuracy : float
+        Accuracy, on these rows, of deciding alike for everybody in the better way; NaN where there
+        are no decisions.
     """
 
     results: tuple[ConstraintResult, ...]
@@ -68,11 +71,27 @@ class FairnessReport:
     favourable: Any
     group_rates: pd.DataFrame
     confidence: float
+    constant_accuracy: float = np.nan
+
+    @property
+    def no_better_than_constant(self) -> bool:
+        """Whether deciding alike for everybody is as accurate, which keeps every parity besides."""
+        return bool(self.accuracy[0] <= self.constant_accuracy + 1e-9)
 
     @property
     def verdict(self) -> Verdict:
         """The least favourable verdict among the constraints."""
         return min((r.verdict for r in self.results), key=_SEVERITY.index)
+
+    def is_beaten_by(self, other: FairnessReport) -> bool:
+        """Whether another model is more accurate on the same rows and nearer to every bound."""
+        nearer = (
+            theirs.achieved > ours.achieved
+            if ours.kind == "ratio"
+            else theirs.achieved < ours.achieved
+            for ours, theirs in zip(self.results, other.results, strict=True)
+        )
+        return self.accuracy[0] < other.accuracy[0] and all(nearer)
 
     def frame(self) -> pd.DataFrame:
         """One row a constraint."""
@@ -108,6 +127,12 @@ class FairnessReport:
         if self.favourable is not None:
             said += f"; favourable outcome {outcome} for {self.selection_rate:.1%}"
         lines = [f"{said}."]
+        if self.no_better_than_constant:
+            lines.insert(
+                0,
+                "no_better_than_constant: deciding alike for everybody has accuracy "
+                f"{self.constant_accuracy:.3f} here, this model {self.accuracy[0]:.3f}.",
+            )
         lines += [f"{r.verdict}: {r.constraint}: {r.words(self.confidence)}" for r in self.results]
         if self.near_constant:
             lines.append("near_constant: (almost) everybody gets the same decision.")
@@ -139,6 +164,7 @@ class FairnessReport:
             "favourable": plain_value(self.favourable),
             "verdict": str(self.verdict),
             "near_constant": self.near_constant,
+            "constant_accuracy": plain_value(self.constant_accuracy),
             "accuracy": {
                 name: plain_value(value)
                 for name, value in zip(("estimate", "lower", "upper"), self.accuracy, strict=True)
@@ -247,6 +273,7 @@ def report_on(
     accuracy = cell_means(right, everyone, 1, data.weight)
     lower, upper = wilson(accuracy.mean, accuracy.effective, confidence)
     selected = float(cell_means(data.decisions, everyone, 1, data.weight).mean[0])
+    favourable = float(cell_means(data.y, everyone, 1, data.weight).mean[0])
     names = (
         "accuracy",
         "selection_rate",
@@ -264,4 +291,5 @@ def report_on(
         favourable=data.favourable,
         group_rates=rates_frame(data, names, data.groups, confidence),
         confidence=confidence,
+        constant_accuracy=max(favourable, 1 - favourable),
     )

@@ -18,7 +18,7 @@ from fairtrain.metrics.limits import Limited, limited
 from fairtrain.metrics.measures import measure_cells
 from fairtrain.metrics.shortage import rows_short
 
-__all__ = ["ConstraintResult", "EmptyCell", "RowsRole", "Verdict", "judge"]
+__all__ = ["ConstraintResult", "EmptyCell", "RowsRole", "Usefulness", "Verdict", "judge"]
 
 Floats = NDArray[np.float64]
 RowsRole = Literal["certification", "steering", "training"]
@@ -43,6 +43,22 @@ class Verdict(StrEnum):
     MET_ON_STEERING_ROWS = "met_on_steering_rows"
     NOT_MET = "not_met"
     TOO_FEW_ROWS = "too_few_rows"
+
+
+class Usefulness(StrEnum):
+    """What a model is worth beside two that cost nothing.
+
+    ``useful``
+        Neither of the two below.
+    ``no_better_than_constant``
+        Deciding alike for everybody, which keeps every parity, is as accurate.
+    ``beaten_by_baseline``
+        The unconstrained model is more accurate and nearer to every bound.
+    """
+
+    USEFUL = "useful"
+    NO_BETTER_THAN_CONSTANT = "no_better_than_constant"
+    BEATEN_BY_BASELINE = "beaten_by_baseline"
 
 
 @dataclass(frozen=True)

@@ -257,8 +257,10 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         )
 
     def _warn_of_outcome(self) -> None:
-        super()._warn_of_outcome()
-        if self.constant_weight_ > _LEANS_ON_CONSTANTS:
+        self._warn_of_broken_bounds(stacklevel=5)
+        if self.constant_weight_ <= _LEANS_ON_CONSTANTS:
+            self._warn_of_uselessness(stacklevel=5)
+        else:
             warnings.warn(
                 f"{self.constant_weight_:.0%} of decisions are made by a constant classifier, "
                 "whoever applies: the bound is kept at the price of deciding by lot. Loosen the "

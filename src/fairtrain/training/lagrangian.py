@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +18,6 @@ from fairtrain.constraints import ConstraintSpec
 from fairtrain.data.draws import keyed_uniform
 from fairtrain.exceptions import (
     InvalidParameterError,
-    NearConstantWarning,
 )
 from fairtrain.lagrangian import (
     NETWORKS,
@@ -451,12 +449,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
 
     def _warn_of_outcome(self) -> None:
         self._warn_of_broken_bounds(stacklevel=6)
-        if self.reports_.get("steering", self.reports_["training"]).near_constant:
-            warnings.warn(
-                "(almost) everybody gets the same decision: loosen the bound or train longer.",
-                NearConstantWarning,
-                stacklevel=5,
-            )
+        self._warn_of_uselessness(stacklevel=6)
 
 
 def _trace_frame(run: LagrangianRun) -> pd.DataFrame:

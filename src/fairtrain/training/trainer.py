@@ -365,6 +365,7 @@ class FairnessTrainer(Predictor):
 
     def _warn_of_outcome(self) -> None:
         """Nothing is enforced here, so that no bound is broken."""
+        self._warn_of_uselessness(stacklevel=6)
 
     # What subclasses define ---------------------------------------------------------------------
 

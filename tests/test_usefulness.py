@@ -1,0 +1,80 @@
+"""A model that a constant, or no constraint at all, would beat is never returned in silence."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import fairtrain
+from fairtrain.exceptions import NearConstantWarning, UselessModelWarning
+
+METHODS = {
+    "reductions": lambda: fairtrain.ReductionsWrapper(LogisticRegression(), random_state=0),
+    "boosting": lambda: fairtrain.LagrangianBoostingClassifier(n_estimators=3, random_state=0),
+    "plug-in": lambda: fairtrain.FairPlugInClassifier(LogisticRegression(), cv=2, random_state=0),
+    "network": lambda: fairtrain.LagrangianFairnessTrainer(max_epochs=2, random_state=0),
+    "penalty": lambda: fairtrain.RegularizedFairnessTrainer(max_epochs=2, random_state=0),
+}
+
+
+def noise(n: int = 900, seed: int = 0) -> tuple[Any, Any, Any]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 3)), (rng.uniform(size=n) < 0.2).astype(int), rng.integers(0, 2, n)
+
+
+def signal(n: int = 900, seed: int = 0) -> tuple[Any, Any, Any]:
+    X, _, group = noise(n, seed)
+    return X, (X[:, 0] > 0).astype(int), group
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.ConstraintNotMetWarning")
+def test_a_model_no_better_than_a_constant_is_said_to_be_one(method: str) -> None:
+    X, y, group = noise()
+    with pytest.warns((NearConstantWarning, UselessModelWarning)):
+        model = METHODS[method]().fit(X, y, sensitive_features=group)
+    assert model.usefulness_ == "no_better_than_constant"
+    assert model.explain().startswith("no_better_than_constant: deciding alike for everybody")
+
+
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.ConstraintNotMetWarning")
+@pytest.mark.parametrize("method", ["reductions", "boosting", "plug-in"])
+def test_a_useful_model_is_not_warned_of(method: str) -> None:
+    X, y, group = signal()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UselessModelWarning)
+        model = METHODS[method]().fit(X, y, sensitive_features=group)
+    assert model.usefulness_ == "useful"
+    assert "no_better" not in model.explain()
+
+
+def test_the_constant_is_the_better_one_by_weight() -> None:
+    y, group = np.array([1, 1, 1, 0]), list("abab")
+    plain = fairtrain.fairness_report(y, y, group)
+    assert plain.constant_accuracy == 0.75
+    weighted = fairtrain.fairness_report(y, y, group, sample_weight=[1, 1, 1, 9])
+    assert weighted.constant_accuracy == 0.75
+    assert not plain.no_better_than_constant
+    assert fairtrain.fairness_report(y, np.ones(4, int), group).no_better_than_constant
+    assert plain.to_dict()["constant_accuracy"] == 0.75
+
+
+def test_a_model_beaten_in_accuracy_and_gap_is_beaten() -> None:
+    y = np.array([1, 0] * 50)
+    group = np.repeat(["a", "b"], 50)
+    worse = np.where(np.arange(100) < 10, 1 - y, y)
+    worse[:50] = 1
+    best, bad = (fairtrain.fairness_report(y, d, group) for d in (y, worse))
+    assert bad.is_beaten_by(best)
+    assert not best.is_beaten_by(bad)
+    fairer = replace(bad, results=(replace(bad.results[0], achieved=0.0),))
+    assert not fairer.is_beaten_by(replace(best, results=(replace(best.results[0], achieved=0.1),)))
+    ratio = replace(bad.results[0], kind="ratio", achieved=0.5)
+    higher = replace(ratio, achieved=0.9)
+    assert replace(bad, results=(ratio,)).is_beaten_by(replace(best, results=(higher,)))
+    assert not replace(bad, results=(higher,)).is_beaten_by(replace(best, results=(ratio,)))
