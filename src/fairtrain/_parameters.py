@@ -5,7 +5,8 @@ A class says so in ``_allowed``, a table name -> :class:`Allowed` that its subcl
     _allowed: ClassVar[Table] = {"eps": Real(0, ends="()"), "max_iter": Whole(1)}
 
 Estimators check when ``fit`` begins (:func:`check_parameters`), everything else when it is made
-(:func:`checked`, or the former in ``__post_init__``).
+(:func:`checked`, or the former in ``__post_init__``), and functions when they are called
+(:func:`checks`).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ __all__ = [
     "Whole",
     "check_parameters",
     "checked",
+    "checks",
     "declared",
 ]
 
@@ -247,28 +249,52 @@ def check_parameters(owner: object, given: Mapping[str, Any] | None = None) -> N
     table = declared(type(owner))
     if given is None:
         given = {name: getattr(owner, name) for name in table if hasattr(owner, name)}
+    _check(table, given)
+
+
+def _check(table: Table, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name in table and not table[name].accepts(value):
             raise InvalidParameterError(f"{name} must {table[name].words}, got {_shown(value)}.")
 
 
-Init = TypeVar("Init", bound=Callable[..., None])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def checked(init: Init) -> Init:
+def checked(init: Function) -> Function:
     """Let a constructor check its own arguments first; those of its bases are theirs to check."""
     signature = inspect.signature(init)
 
     @wraps(init)
     def run(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            given = signature.bind(self, *args, **kwargs).arguments
-        except TypeError:  # Python words it better
-            given = {}
-        check_parameters(self, given)
+        check_parameters(self, _bound(signature, self, *args, **kwargs))
         init(self, *args, **kwargs)
 
     return run  # type: ignore[return-value]
+
+
+def checks(**table: Allowed) -> Callable[[Function], Function]:
+    """Let a function check its arguments first, by a table that it carries as ``allowed``."""
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            _check(table, _bound(signature, *args, **kwargs))
+            return function(*args, **kwargs)
+
+        run.allowed = table  # type: ignore[attr-defined]
+        return run  # type: ignore[return-value]
+
+    return decorate
+
+
+def _bound(signature: inspect.Signature, *args: Any, **kwargs: Any) -> Mapping[str, Any]:
+    try:
+        return signature.bind(*args, **kwargs).arguments
+    except TypeError:  # Python words it better, when it is called
+        return {}
 
 
 def _shown(value: Any) -> str:

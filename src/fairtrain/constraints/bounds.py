@@ -6,7 +6,9 @@ NumPy only, and small: two inequalities a group and rate, whatever the kind of b
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,9 +17,14 @@ from numpy.typing import NDArray
 from fairtrain.constraints.base import Constraint, ParityConstraint
 from fairtrain.constraints.notions import BoundedGroupLoss
 
-__all__ = ["Inequalities", "RateBounds"]
+__all__ = ["Inequalities", "RateBounds", "cell_parts"]
 
 Floats = NDArray[np.float64]
+
+
+def cell_parts(sizes: Iterable[int]) -> list[slice]:
+    """Where each family's cells stand in a vector of all rates, one family after the other."""
+    return [slice(a, b) for a, b in pairwise(accumulate(sizes, initial=0))]
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from scipy import sparse
 from scipy.linalg import block_diag
 from scipy.optimize import linprog
 
-from fairtrain.constraints.bounds import Inequalities, RateBounds
+from fairtrain.constraints.bounds import Inequalities, RateBounds, cell_parts
 from fairtrain.constraints.table import RateTable
+from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["Mixture", "most_accurate_lots", "most_accurate_mixture"]
+__all__ = ["Mixture", "most_accurate_decisions", "most_accurate_lots", "most_accurate_mixture"]
 
 Floats = NDArray[np.float64]
 
@@ -134,6 +135,47 @@ def most_accurate_lots(bounds: Sequence[RateBounds], rates: Floats, right: Float
     assert solution is not None  # deciding alike for everybody keeps every parity
     weights = np.clip(solution[: right.size].reshape(right.shape), 0.0, None)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def most_accurate_decisions(
+    bounds: Sequence[RateBounds], base: Floats, slopes: Floats, gain: Floats
+) -> Floats:
+    r"""Solve for the best decision at every point of a population, or lot between the two.
+
+    .. math::
+       \max_{d \in [0, 1]^n} \sum_i a_i d_i \quad\text{s.t. every bound on the rates }
+       r_j = c_j + \sum_i h_{ij} d_i
+
+    Parameters
+    ----------
+    bounds : sequence of RateBounds
+        One for each rate, of :math:`G` groups.
+    base : ndarray of shape (m,)
+        :math:`c_j`, rate by rate; NaN where a group has no point in the event.
+    slopes : ndarray of shape (n, m)
+        :math:`h_{ij}`.
+    gain : ndarray of shape (n,)
+        :math:`a_i`.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Raises
+    ------
+    InvalidParameterError
+        If no decisions keep every bound.
+    """
+    parts = cell_parts(b.n_groups for b in bounds)
+    groups = [np.flatnonzero(b.present(base[part])) for b, part in zip(bounds, parts, strict=True)]
+    asked = [b.inequalities(own) for b, own in zip(bounds, groups, strict=True)]
+    rows = _all_rows(bounds, asked, groups, [sparse.csr_array(slopes[:, p].T) for p in parts])
+    constant = [a.matrix @ np.nan_to_num(base[p]) for a, p in zip(asked, parts, strict=True)]
+    free = sparse.csr_array((0, len(gain)))
+    solution = _solve(-gain, rows.matrix, rows.limit - np.concatenate(constant), free)
+    if solution is None:
+        raise InvalidParameterError("no decisions keep all these bounds together; loosen one.")
+    return np.asarray(np.clip(solution[: len(gain)], 0.0, 1.0))
 
 
 def _solve(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints import BoundedGroupLoss
+from fairtrain.constraints.bounds import cell_parts
 from fairtrain.constraints.families import RateFamily
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.limits import limited
@@ -47,12 +48,13 @@ def steering_rates(
     """
     if not ((rows > 0) & (rows < min_count)).any():
         return rates
-    shrunk, start = [], 0
-    for family in families:
-        part = slice(start, start + len(family.scheme))
-        shrunk.append(_shrunk(family, rates[part], rows[part], min_count))
-        start = part.stop
-    return np.concatenate(shrunk)
+    parts = cell_parts(len(family.scheme) for family in families)
+    return np.concatenate(
+        [
+            _shrunk(family, rates[part], rows[part], min_count)
+            for family, part in zip(families, parts, strict=True)
+        ]
+    )
 
 
 def _shrunk(family: RateFamily, rates: Floats, rows: Floats, min_count: int) -> Floats:
@@ -88,12 +90,13 @@ def working_margins(
     ndarray of shape (n_families,)
         0 where there is nothing to compare.
     """
-    margins, start = np.zeros(len(families)), 0
-    for i, family in enumerate(families):
-        part = slice(start, start + len(family.scheme))
-        start = part.stop
-        margins[i] = _margin(family, rates[part], counts[part], confidence)
-    return margins
+    parts = cell_parts(len(family.scheme) for family in families)
+    return np.array(
+        [
+            _margin(family, rates[part], counts[part], confidence)
+            for family, part in zip(families, parts, strict=True)
+        ]
+    )
 
 
 def _margin(family: RateFamily, rates: Floats, counts: Floats, confidence: float) -> float:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain.constraints.bounds import RateBounds
+from fairtrain.constraints.bounds import RateBounds, cell_parts
 from fairtrain.constraints.families import RateFamily
 from fairtrain.exceptions import InvalidParameterError
 
@@ -169,9 +168,8 @@ class Multipliers:
         self.rule = rule
         self.cap = float(cap)
         sizes = [b.n_groups for b in self.bounds]
-        ends = np.cumsum([0, *sizes])
-        self.slices = [slice(int(a), int(b)) for a, b in pairwise(ends)]
-        self.n_cells = int(ends[-1])
+        self.slices = cell_parts(sizes)
+        self.n_cells = sum(sizes)
         self.values: Floats = np.zeros((2, self.n_cells))
         self.shares: Floats = np.concatenate([np.full(n, 1 / n) for n in sizes])
         self.n_updates = 0
@@ -200,7 +198,10 @@ class Multipliers:
     def excess(self, rates: Floats) -> Floats:
         """Amount by which each bound is exceeded, one number a bound; NaN where unknown."""
         return np.array(
-            [b.excess(rates[part]) for b, part in zip(self.bounds, self.slices, strict=True)]
+            [
+                b.excess(rates[part], self.shares[part])
+                for b, part in zip(self.bounds, self.slices, strict=True)
+            ]
         )
 
     def update(self, rates: Floats, *, reliability: Floats | None = None) -> Floats:

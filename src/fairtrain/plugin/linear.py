@@ -42,6 +42,13 @@ class JointScores:
     outcome: Floats
     groups: Floats
 
+    @classmethod
+    def of(cls, joint: Floats) -> JointScores:
+        """From P(g, y | x), shape (n, G, 2)."""
+        by_label = joint.sum(axis=1)
+        known = np.where(by_label > 0, by_label, 1.0)
+        return cls(by_label[:, 1], np.moveaxis(joint / known[:, None, :], 2, 0))
+
     def __len__(self) -> int:
         return len(self.outcome)
 

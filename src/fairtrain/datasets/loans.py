@@ -1,4 +1,4 @@
-"""Example data: real mortgage decisions from an installed package (no network), and simulations."""
+"""Real mortgage decisions, from an installed package: no network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from fairtrain._imports import require
-from fairtrain._miscalibrated import MiscalibratedData, make_miscalibrated
 
-__all__ = ["LoanData", "MiscalibratedData", "load_loanapp", "make_miscalibrated"]
+__all__ = ["LoanData", "load_loanapp"]
 
 _LABEL = "approve"
 _SENSITIVE = ("race", "sex")
