@@ -15,8 +15,9 @@ from scipy.special import logit
 from sklearn.base import clone
 
 from fairtrain import GroupFairnessCalibrator
-from fairtrain.calibration.cells import as_logits, gather
-from fairtrain.calibration.maps.plain import PLAIN_METHODS
+from fairtrain.calibration.cells import gather
+from fairtrain.calibration.intake import as_logits
+from fairtrain.calibration.maps.assignment import PLAIN_METHODS
 from fairtrain.datasets import MiscalibratedData, make_miscalibrated
 from fairtrain.exceptions import (
     InvalidDataError,

@@ -10,8 +10,14 @@ from scipy import stats
 from scipy.special import expit
 
 from fairtrain.calibration.cells import Cells, gather
-from fairtrain.calibration.maps.parents import EVERYONE, compare_with_parents, find_parents
-from fairtrain.calibration.significance import adjusted, compare_with_parent, score_test
+from fairtrain.calibration.significance import (
+    EVERYONE,
+    adjusted,
+    compare_with_parent,
+    compare_with_parents,
+    find_parents,
+    score_test,
+)
 from fairtrain.data.groups import Groups
 
 

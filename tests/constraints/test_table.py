@@ -136,3 +136,20 @@ def test_rates_of_memberships_are_weighted_by_them() -> None:
     direction = RNG.normal(size=N)
     slope = (prices @ table(decisions + direction) - prices @ table(decisions - direction)) / 2
     assert table.pull_back(prices) @ direction == pytest.approx(slope)
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["plain", "weighted"])
+def test_a_sweep_is_one_call_for_every_cut(weight: np.ndarray | None) -> None:
+    families = families_of([DemographicParity(), EqualizedOdds(), ErrorRateParity()], GROUPS.scheme)
+    table = RateTable(families, Y, GROUPS.codes, weight)
+    score = RNG.uniform(size=N)
+    order = np.lexsort((-score, GROUPS.codes))
+    start = np.searchsorted(GROUPS.codes[order], np.arange(len(GROUPS)))
+    ends = start[:, None] + np.array([0, 1, 3, 10])
+    swept = table.sweep(order, start, ends)
+    assert swept.shape == (4, len(GROUPS), 4)
+    place = np.empty(N, dtype=int)
+    place[order] = np.arange(N)
+    for k in range(4):
+        decisions = (place < ends[GROUPS.codes, k]).astype(float)
+        np.testing.assert_allclose(swept[..., k].ravel(), table(decisions))

@@ -80,14 +80,17 @@ ENTRIES = {
         {**SCORED, "sample_weight": WEIGHT},
     ),
     "GroupThresholds.fit": (lambda **rows: fairtrain.GroupThresholds().fit(**rows), SCORED),
-    "Multicalibrator.fit": (lambda **rows: fairtrain.Multicalibrator().fit(**rows), SCORED),
+    "Multicalibrator.fit": (
+        lambda **rows: fairtrain.Multicalibrator().fit(**rows),
+        {**SCORED, "sample_weight": WEIGHT},
+    ),
     "GroupFairnessCalibrator.transform": (
         lambda **rows: fairtrain.GroupFairnessCalibrator().fit(**SCORED).transform(**rows),
         {"scores": SCORE, "sensitive_features": GROUP},
     ),
     "calibration_audit": (
         lambda **rows: fairtrain.calibration_audit(**rows, n_simulations=20),
-        SCORED,
+        {**SCORED, "sample_weight": WEIGHT},
     ),
     "CalibrationMonitor.update": (
         lambda **rows: fairtrain.CalibrationMonitor().update(**rows),

@@ -130,14 +130,14 @@ def _audited(
 
 
 def _table(before: CalibrationAudit, after: CalibrationAudit) -> pd.DataFrame:
-    """Groups before and after, numbers of small ones left out; no name is a formula."""
+    """Groups before and after, without the numbers that must be hidden; no name is a formula."""
     parts = []
     for name, audit in (("before", before), ("after", after)):
         table = audit.groups.copy()
         few = (table["rows"] < MIN_CELL).to_numpy()
-        numbers = [c for c in table.columns if c not in ("group", "over", "rows")]
-        table[[*numbers, "rows"]] = table[[*numbers, "rows"]].astype(object)
-        table.loc[few, numbers] = None
+        numbers = [c for c in table.columns if c not in ("group", "over")]
+        table[numbers] = table[numbers].astype(object)
+        table.loc[audit.hidden(MIN_CELL), numbers] = None
         table.loc[few, "rows"] = f"under {MIN_CELL}"
         table.insert(0, "calibration", name)
         parts.append(table)
@@ -183,9 +183,10 @@ def _show(
 def _lines(before: CalibrationAudit, after: CalibrationAudit) -> list[list[str]]:
     old = {(r["over"], r["group"]): r["ece"] for r in before.groups.to_dict("records")}
     lines = []
-    for row in after.groups.to_dict("records"):
-        if row["rows"] < MIN_CELL:
-            lines.append([row["group"], f"under {MIN_CELL}", "hidden", "hidden", ""])
+    for row, hidden in zip(after.groups.to_dict("records"), after.hidden(MIN_CELL), strict=True):
+        if hidden:
+            rows = f"under {MIN_CELL}" if row["rows"] < MIN_CELL else "hidden"
+            lines.append([row["group"], rows, "hidden", "hidden", ""])
             continue
         interval = f"{row['ece']:.3f} [{row['ece_lower']:.3f}, {row['ece_upper']:.3f}]"
         first = f"{old[row['over'], row['group']]:.3f}"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -26,9 +25,8 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
-from fairtrain.calibration.cells import CLIP, Cells
-from fairtrain.calibration.fingerprint import fingerprint
-from fairtrain.calibration.intake import later_scores, logits_of, read_scored
+from fairtrain.calibration.cells import CLIP, Cells, Codes, Floats, Mask
+from fairtrain.calibration.intake import fingerprint, later_scores, logits_of, read_scored
 from fairtrain.calibration.maps.assignment import (
     METHODS,
     Assignment,
@@ -36,14 +34,11 @@ from fairtrain.calibration.maps.assignment import (
     choose_methods,
     log_loss_and_gap,
 )
-from fairtrain.calibration.maps.multiclass import (
-    MulticlassMaps,
-    fit_multiclass,
-)
-from fairtrain.calibration.maps.parents import Parents, compare_with_parents, find_parents
-from fairtrain.calibration.significance import adjusted
+from fairtrain.calibration.maps.multiclass import MulticlassMaps, fit_multiclass
+from fairtrain.calibration.significance import adjusted, compare_with_parents, find_parents
+from fairtrain.constraints.table import CellRows
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups, GroupScheme, Missing
+from fairtrain.data.groups import GroupScheme, Missing, match_columns
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError, UnseenGroupWarning
 
@@ -52,8 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GroupFairnessCalibrator"]
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 _MOST_ROWS_REMEMBERED = 1_000_000  # beyond, calibrating them once more would cost too much
 
@@ -209,9 +202,14 @@ class GroupFairnessCalibrator(BaseEstimator):
             min_count=self.min_group_size,
         )
         assert rows.labels is not None
-        self._check_group_methods(rows.groups.scheme)
         self.scheme_: GroupScheme = rows.groups.scheme
+        if unknown := [g for g in self.group_methods or {} if g not in self.scheme_.names]:
+            raise InvalidParameterError(
+                f"group_methods names the group {unknown[0]!r}, which is not among "
+                f"{list(self.scheme_.names)[:12]}."
+            )
         self.classes_, self._labels = rows.labels.classes, rows.labels
+        self._maps: Assignment | MulticlassMaps
         if rows.score is None:
             self._fit_classes(rows)
         else:
@@ -222,26 +220,43 @@ class GroupFairnessCalibrator(BaseEstimator):
         groups, rng = rows.groups, np.random.default_rng(_seed(self.random_state))
         cells, parents = Cells.of(rows), find_parents(groups.scheme)
         test = compare_with_parents(cells, parents, rng)
-        methods = self._methods(rows, rng)
-        p_adjusted = adjusted(test.p_value)
-        small = groups.counts < self.min_group_size
+        methods, p_adjusted = self._methods(rows, rng), adjusted(test.p_value)
         plain = np.array([m != "hierarchical" for m in methods])
-        nobody = np.zeros(len(groups), dtype=bool)
         empty = cells.sums(cells.weight) == 0
-        inherits = {
-            "global": plain & (small if self.fallback == "global" else nobody) | (plain & empty),
-            "parent": plain & ~(p_adjusted < self.alpha) & ~empty
-            if self.fallback == "parent_test"
-            else nobody,
-        }
-        self._maps: Assignment | MulticlassMaps = assign(
-            cells, groups.scheme, methods, parents, inherits
+        small = (groups.counts < self.min_group_size) & (self.fallback == "global")
+        alike = ~(p_adjusted < self.alpha) & (self.fallback == "parent_test")
+        maps = self._maps = assign(
+            cells,
+            groups.scheme,
+            methods,
+            parents,
+            to_parent=plain & alike & ~empty,
+            to_everyone=plain & (small | empty),
         )
         self.fingerprint_: int | None = None
         if len(rows) <= _MOST_ROWS_REMEMBERED:
-            assert rows.y is not None
-            self.fingerprint_ = fingerprint(self._maps(rows.X, groups.codes), rows.y)
-        self.group_report_ = self._report(groups, cells, parents, test.statistic, test.p_value)
+            self.fingerprint_ = fingerprint(maps(rows.X, groups.codes), rows.outcomes)
+        owner, weight = maps.owner[:-1], cells.sums(cells.weight)
+        before = log_loss_and_gap(cells, expit(cells.x))
+        after = log_loss_and_gap(cells, maps(cells.x, cells.group))
+        self.group_report_ = pd.DataFrame(
+            {
+                "group": list(groups.names),
+                "rows": groups.counts,
+                "event_rate": cells.sums(cells.events) / np.where(weight > 0, weight, np.nan),
+                "method": maps.method[:-1],
+                "map": owner,
+                "parent": list(parents.names),
+                "statistic": test.statistic,
+                "p_value": test.p_value,
+                "p_adjusted": p_adjusted,
+                "gap_before": before[1],
+                "gap_after": after[1],
+                "log_loss_before": before[0],
+                "log_loss_after": after[0],
+                "warning": self._warnings(groups.counts, owner),
+            }
+        )
 
     def _fit_classes(self, rows: Rows) -> None:
         if self.fallback is not None or self.group_methods or self.method == "auto":
@@ -250,23 +265,22 @@ class GroupFairnessCalibrator(BaseEstimator):
             )
         self._maps = fit_multiclass(rows, self.method)
         self.fingerprint_ = None
+        own = np.arange(len(rows)), rows.outcomes.astype(np.int64)
         groups = rows.groups
-        assert rows.y is not None
-        own = np.arange(len(rows)), rows.y.astype(np.int64)
-        w = np.ones(len(rows)) if rows.weight is None else rows.weight
-        total = np.bincount(groups.codes, w, len(groups))
-        losses = [
-            np.bincount(groups.codes, -w * np.log(np.maximum(q[own], CLIP)), len(groups)) / total
-            for q in (np.exp(rows.X), self._maps(rows.X, groups.codes))
-        ]
+        people = CellRows(groups.codes, len(groups), rows.weight)
         self.group_report_ = pd.DataFrame(
             {
                 "group": list(groups.names),
                 "rows": groups.counts,
                 "method": self.method,
-                "log_loss_before": losses[0],
-                "log_loss_after": losses[1],
-                "warning": self._warnings(groups.counts, self.method),
+                **{
+                    f"log_loss_{when}": people.mean(-np.log(np.maximum(q[own], CLIP)))
+                    for when, q in (
+                        ("before", np.exp(rows.X)),
+                        ("after", self._maps(rows.X, groups.codes)),
+                    )
+                },
+                "warning": self._warnings(groups.counts, [self.method] * len(groups)),
             }
         )
 
@@ -300,11 +314,11 @@ class GroupFairnessCalibrator(BaseEstimator):
         x = logits_of(scores, self.scale, self._labels)
         codes = self.scheme_.encode(sensitive_features, unseen="ignore")
         inputs.check_lengths(len(x), sensitive_features=codes)
-        found = self._maps(x, codes)
+        result = self._maps(x, codes)
         strange = codes < 0
         if strange.any() and isinstance(self._maps, Assignment):
-            found[strange] = self._inherited(x[strange], sensitive_features, strange)
-        return found
+            result[strange] = self._inherited(x[strange], sensitive_features, strange)
+        return result
 
     def fit_transform(
         self, scores: Any, y: Any, sensitive_features: Any, sample_weight: Any = None
@@ -332,12 +346,11 @@ class GroupFairnessCalibrator(BaseEstimator):
         check_is_fitted(self)
         return distill(self, X, scores, y, sensitive_features, **options)
 
-    def _inherited(self, x: Floats, sensitive_features: Any, rows: NDArray[np.bool_]) -> Floats:
+    def _inherited(self, x: Floats, sensitive_features: Any, rows: Mask) -> Floats:
         """Calibrate rows of groups never seen."""
         levels = []
-        for j, (column, scheme) in enumerate(self.scheme_.marginals.items()):
-            named = inputs.sensitive_columns(sensitive_features)
-            own = named[column] if column in named else list(named.values())[j]
+        columns = match_columns(inputs.sensitive_columns(sensitive_features), self.scheme_.columns)
+        for own, (column, scheme) in zip(columns, self.scheme_.marginals.items(), strict=True):
             codes = scheme.encode({column: own[rows]}, unseen="ignore")
             known = scheme.level_codes[:, 0]
             levels.append(np.where(codes >= 0, known[codes], -1))
@@ -348,10 +361,10 @@ class GroupFairnessCalibrator(BaseEstimator):
                     UnseenGroupWarning,
                     stacklevel=3,
                 )
-        assert isinstance(self._maps, Assignment)
-        if self._maps.hierarchical is None or self.method != "hierarchical":
+        shrunk = self._maps.hierarchical if isinstance(self._maps, Assignment) else None
+        if shrunk is None or self.method != "hierarchical":
             return self._maps(x, np.full(len(x), -1))
-        return self._maps.hierarchical.inherited(x, np.stack(levels, axis=1))
+        return shrunk.inherited(x, np.stack(levels, axis=1))
 
     def _methods(self, rows: Rows, rng: np.random.Generator) -> list[str]:
         named = dict(self.group_methods or {})
@@ -361,50 +374,15 @@ class GroupFairnessCalibrator(BaseEstimator):
         chosen = choose_methods(rows, folds=self.cv, min_group_size=self.min_group_size, rng=rng)
         return [c if m == "auto" else m for m, c in zip(methods, chosen, strict=True)]
 
-    def _report(
-        self, groups: Groups, cells: Cells, parents: Parents, statistic: Floats, p_value: Floats
-    ) -> pd.DataFrame:
-        assert isinstance(self._maps, Assignment)
-        loss_before, gap_before = log_loss_and_gap(cells, expit(cells.x))
-        loss_after, gap_after = log_loss_and_gap(cells, self._maps(cells.x, cells.group))
-        weight = cells.sums(cells.weight)
-        return pd.DataFrame(
-            {
-                "group": list(groups.names),
-                "rows": groups.counts,
-                "event_rate": cells.sums(cells.events) / np.where(weight > 0, weight, np.nan),
-                "method": self._maps.method,
-                "map": self._maps.owner,
-                "parent": list(parents.names),
-                "statistic": statistic,
-                "p_value": p_value,
-                "p_adjusted": adjusted(p_value),
-                "gap_before": gap_before,
-                "gap_after": gap_after,
-                "log_loss_before": loss_before,
-                "log_loss_after": loss_after,
-                "warning": self._warnings(groups.counts, self._maps.owner),
-            }
-        )
-
-    def _warnings(self, counts: Codes, owner: Any) -> list[str]:
-        shown = [owner] * len(counts) if isinstance(owner, str) else owner
+    def _warnings(self, counts: Codes, owner: list[str]) -> list[str]:
         leaning = {"shrunk": "; its map leans on what it shares with other groups"}
         return [
             ""
             if n >= self.min_group_size
             else f"only {n} rows: what was achieved here cannot be judged from them"
             + leaning.get(whose, "; its own map is mostly noise" if whose == "own" else "")
-            for n, whose in zip(counts.tolist(), shown, strict=True)
+            for n, whose in zip(counts.tolist(), owner, strict=True)
         ]
-
-    def _check_group_methods(self, scheme: GroupScheme) -> None:
-        for name in self.group_methods or {}:
-            if name not in scheme.names:
-                raise InvalidParameterError(
-                    f"group_methods names the group {name!r}, which is not among "
-                    f"{list(scheme.names)[:12]}."
-                )
 
 
 def _seed(random_state: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from fairtrain.data.groups import group_sums
-from fairtrain.data.inputs import as_float_column
 from fairtrain.data.partition import compress
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["CLIP", "Cells", "as_logits", "gather"]
+__all__ = ["CLIP", "Cells", "Codes", "Floats", "Mask", "clipped_logit", "effective", "gather"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 CLIP = 1e-6
 """Scores are kept at least this far from 0 and 1, where logits end."""
 
+_LARGEST_LOGIT = float(logit(1 - CLIP))
 _EXACT_ROWS = 1 << 18
 _WIDTH = 1 / 32
 
@@ -57,58 +57,35 @@ class Cells:
     @classmethod
     def of(cls, rows: Rows) -> Cells:
         """Sums of rows whose ``X`` holds logits; see :func:`gather`."""
-        assert rows.y is not None
-        return gather(rows.X, rows.y, rows.groups.codes, len(rows.groups), rows.weight)
+        return gather(rows.X, rows.outcomes, rows.groups.codes, len(rows.groups), rows.weight)
 
     def sums(self, values: Floats) -> Floats:
         """Sum of a value of each cell in every group, shape (G,)."""
         return group_sums(values, self.group, self.size)
 
+    @property
+    def effective(self) -> Floats:
+        """Effective number of rows of every group, shape (G,)."""
+        return effective(self.sums(self.weight), self.sums(self.squares))
+
     def take(self, keep: NDArray[Any]) -> Cells:
         """Only some cells; groups keep their numbers."""
-        return Cells(
-            self.group[keep],
-            self.x[keep],
-            self.weight[keep],
-            self.events[keep],
-            self.squares[keep],
-            self.size,
-        )
+        weight, events, squares = self.weight[keep], self.events[keep], self.squares[keep]
+        return Cells(self.group[keep], self.x[keep], weight, events, squares, self.size)
 
     def merged(self, parent: Codes, size: int) -> Cells:
         """The same sums in coarser groups: ``parent`` holds the new group of every old one."""
-        return Cells(parent[self.group], self.x, self.weight, self.events, self.squares, size)
+        return replace(self, group=parent[self.group], size=size)
 
 
-def as_logits(scores: Any, scale: str = "probability") -> Floats:
-    """Read scores of one class as logits, clipped to those of ``CLIP`` and 1 - ``CLIP``.
+def clipped_logit(q: Floats) -> Floats:
+    """Logits of probabilities, clipped to those of ``CLIP`` and 1 - ``CLIP``."""
+    return np.asarray(logit(np.clip(q, CLIP, 1 - CLIP)))
 
-    Parameters
-    ----------
-    scores : array-like of shape (n,)
-        Probabilities, or logits.
-    scale : {"probability", "logit"}
-        Which of the two. Probabilities are never used as if they were logits.
 
-    Raises
-    ------
-    InvalidDataError
-        If scores are missing or, as probabilities, outside [0, 1].
-    InvalidParameterError
-        If ``scale`` is neither.
-    """
-    values = as_float_column(scores, "scores")
-    if scale == "logit":
-        limit = float(logit(1 - CLIP))
-        return np.clip(values, -limit, limit)
-    if scale != "probability":
-        raise InvalidParameterError(f"scale must be 'probability' or 'logit', got {scale!r}.")
-    if len(values) and (values.min() < 0 or values.max() > 1):
-        raise InvalidDataError(
-            f"scores must be probabilities in [0, 1], got {values.min():.4g} to "
-            f"{values.max():.4g}; pass scale='logit' if they are logits."
-        )
-    return np.asarray(logit(np.clip(values, CLIP, 1 - CLIP)))
+def effective(weight: Floats, squares: Floats) -> Floats:
+    """Kish's effective number of rows, from sums of weights and of their squares."""
+    return np.asarray(weight**2 / np.where(squares > 0, squares, 1.0))
 
 
 def gather(
@@ -134,19 +111,13 @@ def gather(
     if not keep.all():
         x, y, codes = x[keep], y[keep], codes[keep]
         weight = None if weight is None else weight[keep]
+    w = np.ones(len(x)) if weight is None else weight
     if len(x) <= _EXACT_ROWS:
-        w = np.ones(len(x)) if weight is None else weight
         return Cells(codes, x, w, w * y, w * w, size)
-    bins = int(np.ceil(2 * float(logit(1 - CLIP)) / _WIDTH)) + 1
-    place = ((x + float(logit(1 - CLIP))) / _WIDTH).astype(np.int64)
+    bins = int(np.ceil(2 * _LARGEST_LOGIT / _WIDTH)) + 1
+    place = ((x + _LARGEST_LOGIT) / _WIDTH).astype(np.int64)
     keys, at = compress(codes * bins + place)
-    ones = np.ones(len(x)) if weight is None else weight
-    w = group_sums(ones, at, len(keys))
-    return Cells(
-        group=keys // bins,
-        x=group_sums(ones * x, at, len(keys)) / w,
-        weight=w,
-        events=group_sums(ones * y, at, len(keys)),
-        squares=w if weight is None else group_sums(weight**2, at, len(keys)),
-        size=size,
+    total, moment, events, squares = (
+        group_sums(values, at, len(keys)) for values in (w, w * x, w * y, w * w)
     )
+    return Cells(keys // bins, moment / total, total, events, squares, size)

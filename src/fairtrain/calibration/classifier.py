@@ -17,15 +17,14 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from fairtrain._parameters import ANYTHING, COLUMNS, SEED, SPLITTER, Table, Whole, check_parameters
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
+from fairtrain.calibration.cells import Floats
 from fairtrain.data import inputs
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows, take_sensitive
 from fairtrain.data.splits import stratified_folds
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["CalibratedFairClassifier"]
-
-Floats = NDArray[np.float64]
 
 
 class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
@@ -176,16 +175,13 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
             # Folds that are listed count all rows: translate, and leave those of weight 0 out.
             at = np.where(weight > 0, np.cumsum(weight > 0) - 1, -1)
             return ([at[part][at[part] >= 0] for part in fold] for fold in folds)
-        assert rows.y is not None
-        smallest = int(np.bincount(rows.y.astype(np.int64)).min())
-        if self.cv < 2:
-            raise InvalidParameterError(f"cv must be at least 2, got {self.cv!r}.")
+        smallest = int(np.bincount(rows.outcomes.astype(np.int64)).min())
         if smallest < 2:
             raise InvalidDataError(
                 "a class of y has 1 row; held-out scores need at least two of each."
             )
         return stratified_folds(
-            (rows.y, rows.groups.codes),
+            (rows.outcomes, rows.groups.codes),
             min(int(self.cv), smallest),
             check_random_state(self.random_state),
         )

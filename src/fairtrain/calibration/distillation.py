@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import check_random_state
 
-from fairtrain.calibration.audit.binning import make_cells
-from fairtrain.calibration.audit.errors import measures_of
-from fairtrain.calibration.cells import CLIP, as_logits, gather
-from fairtrain.calibration.maps.plain import fit_platt
+from fairtrain.calibration.audit.errors import make_cells, measures_of
+from fairtrain.calibration.cells import CLIP, Codes, Floats, gather
+from fairtrain.calibration.intake import as_logits
+from fairtrain.calibration.maps.logistic import fit_platt
 from fairtrain.data import inputs
 from fairtrain.data.rows import Rows
 from fairtrain.data.splits import stratified_folds
@@ -24,7 +23,6 @@ from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["DistilledCalibrator", "distill"]
 
-Floats = NDArray[np.float64]
 
 _SHARE_NEEDED = 0.5
 _REVEALED = 0.75
@@ -156,25 +154,24 @@ def distill(
         positive_label=getattr(calibrator, "positive_label", None),
         missing="group",
     )
-    assert rows.y is not None
     if len(rows) < 10 * cv:
         raise InvalidDataError(f"{len(rows)} rows are too few for {cv} folds; pass more.")
     seed = random_state if isinstance(random_state, int) else None
     model = HistGradientBoostingRegressor(random_state=seed) if estimator is None else estimator
     aware = calibrator.transform(values, columns)
-    found = {name: np.empty(len(rows)) for name in ("group-aware", "distilled", "global")}
+    calibrated = {name: np.empty(len(rows)) for name in ("group-aware", "distilled", "global")}
     rng = check_random_state(random_state)
-    folds = stratified_folds((rows.groups.codes, rows.y), cv, rng)
+    folds = stratified_folds((rows.groups.codes, rows.outcomes), cv, rng)
     everyone = np.zeros(len(rows), dtype=np.int64)
     for train, test in folds:
-        mine = _take(columns, train)
-        refitted = clone(calibrator).fit(values[train], rows.targets[train], mine)
-        found["group-aware"][test] = refitted.transform(values[test], _take(columns, test))
-        teacher = refitted.transform(values[train], mine)
-        found["distilled"][test] = clone(model).fit(table[train], teacher).predict(table[test])
-        shared = fit_platt(gather(x[train], rows.y[train], everyone[train], 1))
-        found["global"][test] = shared(x[test], everyone[test])
-    report = pd.DataFrame([{"map": name, **_errors(q, rows)} for name, q in found.items()])
+        mine, others = rows.take(train), rows.take(test)
+        refitted = clone(calibrator).fit(values[train], mine.targets, mine.sensitive)
+        calibrated["group-aware"][test] = refitted.transform(values[test], others.sensitive)
+        teacher = refitted.transform(values[train], mine.sensitive)
+        calibrated["distilled"][test] = clone(model).fit(table[train], teacher).predict(table[test])
+        shared = fit_platt(gather(x[train], rows.outcomes[train], everyone[train], 1))
+        calibrated["global"][test] = shared(x[test], everyone[test])
+    report = pd.DataFrame([{"map": name, **_errors(q, rows)} for name, q in calibrated.items()])
     by_map = report.set_index("map")["mean_error"]
     gain = by_map["global"] - by_map["group-aware"]
     recovered = float((by_map["global"] - by_map["distilled"]) / gain) if gain > 0 else 0.0
@@ -189,10 +186,6 @@ def distill(
     )
 
 
-def _take(columns: inputs.Columns, rows: NDArray[Any]) -> inputs.Columns:
-    return {name: column[rows] for name, column in columns.items()}
-
-
 def _table(X: Any, x: Floats) -> Floats:
     try:
         features = np.column_stack([*(c.astype(np.float64) for c in inputs.feature_columns(X)), x])
@@ -205,8 +198,7 @@ def _table(X: Any, x: Floats) -> Floats:
 
 
 def _errors(q: Floats, rows: Rows) -> dict[str, float]:
-    y, groups = rows.y, rows.groups
-    assert y is not None
+    y, groups = rows.outcomes, rows.groups
     q = np.clip(q, CLIP, 1 - CLIP)
     order = np.lexsort((q, groups.codes))
     cells = make_cells(q[order], y[order], groups.codes[order], len(groups), 10)
@@ -219,9 +211,7 @@ def _errors(q: Floats, rows: Rows) -> dict[str, float]:
     }
 
 
-def _revealed(
-    rows: Rows, folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]], seed: int | None
-) -> float:
+def _revealed(rows: Rows, folds: list[tuple[Codes, Codes]], seed: int | None) -> float:
     """AUC of groups against the rest, weighted by rows, out of fold."""
     groups, codes = rows.groups, rows.groups.codes
     common = np.flatnonzero(groups.counts >= 30)

@@ -6,20 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, log_softmax
 
-from fairtrain.calibration.cells import as_logits
-from fairtrain.calibration.maps.multiclass import check_probabilities
+from fairtrain.calibration.cells import CLIP, Floats, clipped_logit
 from fairtrain.data import inputs
 from fairtrain.data.groups import Missing
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidDataError
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["later_scores", "logits_of", "read_scored"]
-
-Floats = NDArray[np.float64]
+__all__ = ["as_logits", "fingerprint", "later_scores", "logits_of", "read_scored"]
 
 
 def read_scored(
@@ -76,7 +74,6 @@ def read_scored(
     )
     labels = rows.labels
     assert labels is not None
-    assert rows.y is not None
     if columns > 2 and len(labels.labels) != columns:
         raise InvalidDataError(
             f"scores have {columns} columns but y has {len(labels.labels)} classes; pass one "
@@ -86,7 +83,7 @@ def read_scored(
     if columns > 2:
         return replace(rows, X=logits)
     labels.require_named("what scores are probabilities of")
-    inputs.require_two_classes(rows.y)
+    inputs.require_two_classes(rows.outcomes)
     given = expit(logits) if scale == "logit" else _favourable(rows.X, labels)
     return replace(rows, X=logits, score=given)
 
@@ -100,7 +97,7 @@ def logits_of(scores: Any, scale: str, labels: LabelCoding) -> Floats:
         return as_logits(_favourable(values, labels), scale)
     if values.ndim != 2 or values.shape[1] != len(labels.labels):
         raise InvalidDataError(f"scores must have {len(labels.labels)} columns, as in fit.")
-    return check_probabilities(values, scale)
+    return _log_probabilities(values, scale)
 
 
 def _favourable(values: NDArray[Any], labels: LabelCoding) -> Floats:
@@ -123,3 +120,73 @@ def later_scores(scores: Any, sensitive_features: Any) -> None:
             "distill(X, scores, ...) makes one that does not."
         )
     inputs.require_same_index(scores=scores, sensitive_features=sensitive_features)
+
+
+def as_logits(scores: Any, scale: str = "probability") -> Floats:
+    """Read scores of one class as logits, clipped to those of ``CLIP`` and 1 - ``CLIP``.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n,)
+        Probabilities, or logits.
+    scale : {"probability", "logit"}
+        Which of the two. Probabilities are never used as if they were logits.
+
+    Raises
+    ------
+    InvalidDataError
+        If scores are missing or, as probabilities, outside [0, 1].
+    InvalidParameterError
+        If ``scale`` is neither.
+    """
+    values = inputs.as_float_column(scores, "scores")
+    if scale == "logit":
+        limit = float(clipped_logit(np.ones(1))[0])
+        return np.clip(values, -limit, limit)
+    if scale != "probability":
+        raise InvalidParameterError(f"scale must be 'probability' or 'logit', got {scale!r}.")
+    if len(values) and (values.min() < 0 or values.max() > 1):
+        raise InvalidDataError(
+            f"scores must be probabilities in [0, 1], got {values.min():.4g} to "
+            f"{values.max():.4g}; pass scale='logit' if they are logits."
+        )
+    return clipped_logit(values)
+
+
+def _log_probabilities(scores: NDArray[Any], scale: str) -> Floats:
+    """Turn K class scores into log probabilities.
+
+    Raises
+    ------
+    InvalidDataError
+        If they are not finite, or, as probabilities, negative or not of sum 1.
+    """
+    if np.iscomplexobj(scores):
+        raise InvalidDataError("scores must hold numbers.")
+    scores = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(scores).all():
+        raise InvalidDataError("scores contain NaN or infinity.")
+    if scale == "logit":
+        return np.asarray(log_softmax(scores, axis=1))
+    if scores.min(initial=0) < 0 or np.abs(scores.sum(1) - 1).max(initial=0) > 1e-3:
+        raise InvalidDataError(
+            "scores of several classes must be probabilities that sum to 1 in each row; "
+            "pass scale='logit' if they are logits."
+        )
+    return np.asarray(log_softmax(np.log(np.maximum(scores, CLIP)), axis=1))
+
+
+def fingerprint(scores: Floats, y: Floats) -> int:
+    """One number for a set of scored and labelled rows, whatever their order.
+
+    The sum of the rows' 64-bit hashes: it tells whether two sets are equal, and no row.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n,)
+        Calibrated probabilities; compared to nine places.
+    y : ndarray of shape (n,)
+        0 or 1.
+    """
+    hashes = pd.util.hash_array(np.round(scores, 9) + 2.0 * y)
+    return int(hashes.sum(dtype=np.uint64))

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit
 
-from fairtrain.calibration.cells import Cells
-from fairtrain.calibration.logistic import fit_logistic, information
+from fairtrain.calibration.cells import Cells, Codes, Floats, Mask
+from fairtrain.calibration.maps.logistic import fit_logistic, information, line, score_of
+from fairtrain.data.groups import GroupScheme
 
-__all__ = ["ScoreTest", "adjusted", "compare_with_parent", "score_test"]
+__all__ = [
+    "EVERYONE",
+    "Evidence",
+    "Parents",
+    "ScoreTest",
+    "adjusted",
+    "compare_with_parent",
+    "compare_with_parents",
+    "find_parents",
+    "score_test",
+    "statistic_of",
+]
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 FEW_EVENTS = 10.0
 """Fewer expected events, or non-events, make the chi-squared approximation doubtful."""
 
 SIMULATIONS = 1999
+
+EVERYONE = "everyone"
 
 
 @dataclass(frozen=True)
@@ -40,9 +51,9 @@ class ScoreTest:
     """
 
     statistic: Floats
-    df: NDArray[np.int64]
+    df: Codes
     p_value: Floats
-    simulated: NDArray[np.bool_]
+    simulated: Mask
 
 
 def adjusted(p_value: Floats) -> Floats:
@@ -53,11 +64,11 @@ def adjusted(p_value: Floats) -> Floats:
     >>> adjusted(np.array([0.01, 0.04, 0.03, np.nan])).round(3).tolist()
     [0.03, 0.04, 0.04, nan]
     """
-    found = np.full(np.shape(p_value), np.nan)
+    result = np.full(np.shape(p_value), np.nan)
     tested = ~np.isnan(p_value)
     if tested.any():
-        found[tested] = stats.false_discovery_control(p_value[tested])
-    return found
+        result[tested] = stats.false_discovery_control(p_value[tested])
+    return result
 
 
 def score_test(cells: Cells, *, random_state: np.random.Generator | None = None) -> ScoreTest:
@@ -81,17 +92,17 @@ def score_test(cells: Cells, *, random_state: np.random.Generator | None = None)
     Rao (1948), Proc. Cambridge Phil. Soc. 44, 50-57; Cox (1958), Biometrika 45, 562-565.
     """
     q = expit(cells.x)
-    side = _Side.at(cells, q)
+    own = Evidence.at(cells, q)
     none = np.zeros((cells.size, 2, 2))
-    few = side.expected.min(1) < FEW_EVENTS
-    return _tested(cells, q, side, none, none, few, random_state)
+    few = own.expected.min(1) < FEW_EVENTS
+    return _tested(cells, q, own, none, none, few, random_state)
 
 
 def compare_with_parent(
     cells: Cells,
     parent: Codes,
     *,
-    wanted: NDArray[np.bool_] | None = None,
+    wanted: Mask | None = None,
     random_state: np.random.Generator | None = None,
 ) -> ScoreTest:
     r"""Test every group against the logistic map of its parent's *other* rows.
@@ -123,10 +134,9 @@ def compare_with_parent(
         A group without relatives has no degree of freedom and no p-value.
     """
     family = cells.merged(parent, int(parent.max(initial=0)) + 1)
-    design = (np.ones_like(family.x), family.x)
-    fitted = fit_logistic(family, design, np.array([0.0, 1.0]))
+    fitted = fit_logistic(family, line(family), np.array([0.0, 1.0]))
     q = expit(fitted[family.group, 0] + fitted[family.group, 1] * family.x)
-    own, whole = _Side.at(cells, q), _Side.at(family, q)
+    own, whole = Evidence.at(cells, q), Evidence.at(family, q)
     scale = np.maximum(np.trace(whole.slope, axis1=1, axis2=2), 1e-300)[:, None, None]
     inverse = np.linalg.inv(whole.slope + 1e-10 * scale * np.eye(2))
     K = own.slope @ inverse[parent]
@@ -138,8 +148,19 @@ def compare_with_parent(
 
 
 @dataclass(frozen=True)
-class _Side:
-    """Score, its slope and its variance in every group, and expected events and non-events."""
+class Evidence:
+    """What rows say against probabilities q of theirs, in every group.
+
+    Attributes
+    ----------
+    score : ndarray of shape (G, 2)
+        Sums of (y - q)(1, x).
+    slope, variance : ndarray of shape (G, 2, 2)
+        Minus the score's derivative in intercept and slope, and its variance: equal without
+        weights.
+    expected : ndarray of shape (G, 2)
+        Expected events and non-events.
+    """
 
     score: Floats
     slope: Floats
@@ -147,31 +168,49 @@ class _Side:
     expected: Floats
 
     @classmethod
-    def at(cls, cells: Cells, q: Floats) -> _Side:
-        residual = cells.events - cells.weight * q
-        design = (np.ones_like(cells.x), cells.x)
+    def at(cls, cells: Cells, q: Floats) -> Evidence:
+        """Sum it up."""
+        design, variance = line(cells), q * (1 - q)
         return cls(
-            np.stack([cells.sums(residual), cells.sums(residual * cells.x)], axis=1),
-            information(cells, design, cells.weight * q * (1 - q)),
-            information(cells, design, cells.squares * q * (1 - q)),
-            np.stack([cells.sums(cells.weight * q), cells.sums(cells.weight * (1 - q))], axis=1),
+            score_of(cells, design, cells.events - cells.weight * q),
+            information(cells, design, cells.weight * variance),
+            information(cells, design, cells.squares * variance),
+            np.stack([cells.sums(cells.weight * p) for p in (q, 1 - q)], axis=1),
         )
+
+
+def statistic_of(score: Floats, variance: Floats, scale: Floats) -> tuple[Floats, Codes, Floats]:
+    """Chi-squared statistic of scores, its degrees of freedom, and the pseudo-inverses behind it.
+
+    Parameters
+    ----------
+    score : ndarray of shape (G, 2)
+    variance : ndarray of shape (G, 2, 2)
+    scale : ndarray of shape (G,)
+        Eigenvalues below 1e-8 of it, or of the largest one, count as 0.
+    """
+    values, vectors = np.linalg.eigh(variance)
+    keep = (values > 1e-8 * values[:, 1:]) & (values > 1e-8 * scale[:, None]) & (values > 1e-12)
+    inverted = np.where(keep, 1 / np.where(keep, values, 1.0), 0.0)
+    inverse = (vectors * inverted[:, None, :]) @ vectors.transpose(0, 2, 1)
+    return np.einsum("gi,gij,gj->g", score, inverse, score), keep.sum(1), inverse
 
 
 def _tested(
     cells: Cells,
     q: Floats,
-    side: _Side,
+    own: Evidence,
     K: Floats,
     others: Floats,
-    few: NDArray[np.bool_],
+    few: Mask,
     random_state: np.random.Generator | None,
 ) -> ScoreTest:
     left = np.eye(2) - K
     noise = K @ others @ K.transpose(0, 2, 1)
-    variance = left @ side.variance @ left.transpose(0, 2, 1) + noise
-    inverse, df = _inverse(variance, np.trace(side.variance, axis1=1, axis2=2))
-    statistic = np.einsum("gi,gij,gj->g", side.score, inverse, side.score)
+    variance = left @ own.variance @ left.transpose(0, 2, 1) + noise
+    statistic, df, inverse = statistic_of(
+        own.score, variance, np.trace(own.variance, axis1=1, axis2=2)
+    )
     p_value = np.where(df > 0, stats.chi2.sf(statistic, np.maximum(df, 1)), np.nan)
     few = few & (df > 0)
     rng = np.random.default_rng(0) if random_state is None else random_state
@@ -185,22 +224,72 @@ def _tested(
     return ScoreTest(statistic, df, p_value, few)
 
 
-def _inverse(variance: Floats, scale: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Pseudo-inverses of 2 x 2 matrices, and their ranks."""
-    values, vectors = np.linalg.eigh(variance)
-    keep = (values > 1e-8 * values[:, 1:]) & (values > 1e-8 * scale[:, None]) & (values > 1e-12)
-    inverted = np.where(keep, 1 / np.where(keep, values, 1.0), 0.0)
-    return (vectors * inverted[:, None, :]) @ vectors.transpose(0, 2, 1), keep.sum(1)
-
-
 def _drawn_scores(cells: Cells, q: Floats, rng: np.random.Generator) -> Floats:
     """Scores of outcomes drawn from q, shape (simulations, 2)."""
     rows = np.maximum(np.rint(cells.weight**2 / cells.squares), 1).astype(np.int64)
     each = cells.weight / rows  # weight of a row, were they all alike
-    found = np.empty((SIMULATIONS, 2))
+    result = np.empty((SIMULATIONS, 2))
     block = max(1, 4_000_000 // len(q))
     for first in range(0, SIMULATIONS, block):
         size = (min(block, SIMULATIONS - first), len(q))
         residual = each * rng.binomial(rows, q, size) - cells.weight * q
-        found[first : first + block] = np.stack([residual.sum(1), residual @ cells.x], axis=1)
-    return found
+        result[first : first + block] = np.stack([residual.sum(1), residual @ cells.x], axis=1)
+    return result
+
+
+@dataclass(frozen=True)
+class Parents:
+    """Coarser partitions, and which of them holds the parent of each group.
+
+    Attributes
+    ----------
+    partitions : tuple of (names, codes) pairs
+        Names of the coarse groups, and the coarse group of every group, shape (G,).
+    choice : ndarray of int64, shape (G,)
+        Partition in which each group's parent is.
+    """
+
+    partitions: tuple[tuple[tuple[str, ...], Codes], ...]
+    choice: Codes
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of every group's parent."""
+        return tuple(
+            self.partitions[p][0][self.partitions[p][1][g]] for g, p in enumerate(self.choice)
+        )
+
+
+def find_parents(scheme: GroupScheme) -> Parents:
+    """Choose the parent of every group: one column left out, whichever leaves most other rows.
+
+    With one column, or where a group is alone in all coarser groups, the parent is everyone.
+    """
+    partitions = [(c.names, codes) for c, codes in scheme.parents.values()]
+    others = [np.bincount(codes, scheme.counts)[codes] - scheme.counts for _, codes in partitions]
+    everyone = ((EVERYONE,), np.zeros(len(scheme), dtype=np.int64))
+    partitions.append(everyone)
+    choice = np.full(len(scheme), len(partitions) - 1)
+    if others:
+        best = np.argmax(others, axis=0)
+        choice = np.where(np.max(others, axis=0) > 0, best, choice)
+    return Parents(tuple(partitions), choice)
+
+
+def compare_with_parents(
+    cells: Cells, parents: Parents, rng: np.random.Generator | None = None
+) -> ScoreTest:
+    """Test every group against its own parent's other rows."""
+    tests = {
+        p: compare_with_parent(
+            cells, parents.partitions[p][1], wanted=parents.choice == p, random_state=rng
+        )
+        for p in np.unique(parents.choice)
+    }
+    own = [(tests[p], g) for g, p in enumerate(parents.choice)]
+    return ScoreTest(
+        *(
+            np.array([getattr(test, field.name)[g] for test, g in own])
+            for field in fields(ScoreTest)
+        )
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -23,26 +25,25 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
+from fairtrain.calibration.cells import Codes, Floats
 from fairtrain.calibration.intake import read_scored
-from fairtrain.constraints import DemographicParity, EqualizedOdds
+from fairtrain.constraints import (
+    DemographicParity,
+    EqualOpportunity,
+    ErrorRateParity,
+    PredictiveEquality,
+)
 from fairtrain.constraints.bounds import RateBounds
 from fairtrain.constraints.families import families_of
 from fairtrain.constraints.mixture import most_accurate_lots
 from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups, Missing, group_sums
+from fairtrain.data.groups import Groups, Missing
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import (
-    InvalidDataError,
-    InvalidParameterError,
-    NearConstantWarning,
-)
+from fairtrain.exceptions import InvalidDataError, NearConstantWarning
 
 __all__ = ["GroupThresholds", "threshold_effects"]
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
-Notion = Literal["demographic_parity", "equal_opportunity", "predictive_equality", "equalized_odds"]
 
 _RATES: dict[str, tuple[str, ...]] = {
     "demographic_parity": ("selection_rate",),
@@ -50,6 +51,8 @@ _RATES: dict[str, tuple[str, ...]] = {
     "predictive_equality": ("false_positive_rate",),
     "equalized_odds": ("true_positive_rate", "false_positive_rate"),
 }
+_CURVES = (DemographicParity(), EqualOpportunity(), PredictiveEquality(), ErrorRateParity())
+_NAMES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 _CENTRES = 201
 _NEAR_CONSTANT = 0.01
 _SQUARE_CENTRES = 61
@@ -161,58 +164,37 @@ class GroupThresholds(BaseEstimator):
             If the tolerance is kept only by giving (almost) everybody the same decision.
         """
         check_parameters(self)
-        if self.constraint not in _RATES:
-            raise InvalidParameterError(
-                f"constraint must be one of {', '.join(_RATES)}, got {self.constraint!r}."
-            )
-        if not 0 <= self.tolerance < 1:
-            raise InvalidParameterError(f"tolerance must lie in [0, 1), got {self.tolerance!r}.")
-        if not self.n_candidates >= 2:
-            raise InvalidParameterError(
-                f"n_candidates must be at least 2, got {self.n_candidates!r}."
-            )
         _probabilities(scores)
         rows = read_scored(
-            scores,
-            y,
-            sensitive_features,
-            positive_label=self.positive_label,
-            missing=self.missing,
+            scores, y, sensitive_features, positive_label=self.positive_label, missing=self.missing
         )
-        s, target, groups, labels = rows.score, rows.y, rows.groups, rows.labels
-        assert s is not None
-        assert target is not None
-        assert labels is not None
-        names = _RATES[self.constraint]
-        curves = _curves(s, target, groups, self.n_candidates)
-        self._require_labels(groups, target, names)
-        rates = np.stack([curves[name] for name in names])
-        right = curves["right"]
+        assert rows.labels is not None
+        names, groups = _RATES[self.constraint], rows.groups
+        curves = _Curves.of(rows, self.n_candidates)
+        curves.require(names, groups)
+        rates = np.stack([curves.rates[name] for name in names])
         if self.randomized:
             parity = DemographicParity(difference_bound=self.tolerance)
             bounds = [RateBounds(parity, np.ones(len(groups)))] * len(names)
-            weight = most_accurate_lots(bounds, rates, right)
+            weight = most_accurate_lots(bounds, rates, curves.right)
         else:
-            weight = _deterministic(rates, right, groups.counts, self.tolerance)
+            weight = _deterministic(rates, curves.right, groups.counts, self.tolerance)
         g, k = np.nonzero(weight > 1e-9)
         self.scheme_ = groups.scheme
-        self.classes_, self._labels = labels.classes, labels
+        self.classes_, self._labels = rows.labels.classes, rows.labels
         self.thresholds_ = pd.DataFrame(
             {
                 "group": [groups.names[i] for i in g],
-                "threshold": curves["threshold"][g, k],
+                "threshold": curves.threshold[g, k],
                 "weight": weight[g, k],
             }
         )
         self._group_of = g
-        achieved = {
-            name: (curves[name] * weight).sum(1)
-            for name in ("selection_rate", "true_positive_rate", "false_positive_rate")
-        }
+        achieved = {name: (rate * weight).sum(1) for name, rate in curves.rates.items()}
         self.rates_ = pd.DataFrame({"group": list(groups.names), "rows": groups.counts, **achieved})
         self.gap_ = float(max(np.ptp(achieved[name]) for name in names))
-        self.accuracy_ = float((right * weight).sum() / len(s))
-        selected = float(achieved["selection_rate"] @ groups.counts / len(s))
+        self.accuracy_ = float((curves.right * weight).sum() / len(rows))
+        selected = float(np.average(achieved["selection_rate"], weights=groups.counts))
         if min(selected, 1 - selected) <= _NEAR_CONSTANT:
             warnings.warn(
                 f"the tolerance {self.tolerance:g} is kept by giving "
@@ -223,19 +205,6 @@ class GroupThresholds(BaseEstimator):
             )
         self.draw_key_ = int(np.random.default_rng(self.random_state).integers(2**63))
         return self
-
-    def _require_labels(self, groups: Groups, y: Floats, names: tuple[str, ...]) -> None:
-        positive = group_sums(y, groups.codes, len(groups))
-        for name, count in (
-            ("true_positive_rate", positive),
-            ("false_positive_rate", groups.counts - positive),
-        ):
-            if name in names and (count == 0).any():
-                group = groups.names[int(np.argmin(count))]
-                raise InvalidDataError(
-                    f"the group {group!r} has no row that a {name.replace('_', ' ')} speaks of; "
-                    "merge it with another group or choose demographic_parity."
-                )
 
     def predict(self, scores: Any, sensitive_features: Any, *, X: Any = None) -> NDArray[Any]:
         """Decide.
@@ -290,32 +259,46 @@ def _probabilities(scores: Any) -> Floats:
     return s
 
 
-def _curves(s: Floats, y: Floats, groups: Groups, most: int) -> dict[str, Floats]:
-    """Rates of each group at up to ``most`` thresholds, (G, most); one sort for all groups."""
-    size = len(groups)
-    order = np.lexsort((-s, groups.codes))
-    s, y, codes = s[order], y[order].astype(np.float64), groups.codes[order]
-    counts = groups.counts
-    start = np.concatenate([[0], np.cumsum(counts)])[:-1]
-    cuts = np.rint(np.linspace(0, 1, most) * counts[:, None]).astype(np.int64)
-    # A cut must not part equal scores: it moves on to the end of the tie.
-    last = np.append((np.diff(s) != 0) | (np.diff(codes) != 0), True)
-    end_of_tie = np.minimum.accumulate(np.where(last, np.arange(len(s)), len(s))[::-1])[::-1]
-    before = np.clip(start[:, None] + cuts - 1, 0, len(s) - 1)
-    cuts = np.where(cuts > 0, end_of_tie[before] - start[:, None] + 1, 0)
-    running = np.append(0.0, np.cumsum(y))
-    hits = running[start[:, None] + cuts] - running[start][:, None]
-    positive = group_sums(y, codes, size)[:, None]
-    total = counts[:, None].astype(np.float64)
-    at = np.clip(start[:, None] + cuts - 1, 0, len(s) - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "threshold": np.where(cuts > 0, s[at], np.inf),
-            "selection_rate": cuts / total,
-            "true_positive_rate": hits / positive,
-            "false_positive_rate": (cuts - hits) / (total - positive),
-            "right": hits + (total - positive) - (cuts - hits),
-        }
+@dataclass(frozen=True)
+class _Curves:
+    """Every group at up to K thresholds, each of shape (G, K): rates, and right decisions."""
+
+    threshold: Floats
+    rates: dict[str, Floats]
+    right: Floats
+
+    @classmethod
+    def of(cls, rows: Rows, most: int) -> _Curves:
+        """Sweep the thresholds of all groups in one sort."""
+        s, groups, counts = rows.scores, rows.groups, rows.groups.counts
+        order = np.lexsort((-s, groups.codes))
+        s, codes = s[order], groups.codes[order]
+        start = np.cumsum(counts) - counts
+        # A cut must not part equal scores: it moves on to the end of the tie.
+        last = np.append((np.diff(s) != 0) | (np.diff(codes) != 0), True)
+        end_of_tie = np.minimum.accumulate(np.where(last, np.arange(len(s)), len(s))[::-1])[::-1]
+        cuts = np.rint(np.linspace(0, 1, most) * counts[:, None]).astype(np.int64)
+        before = np.clip(start[:, None] + cuts - 1, 0, len(s) - 1)
+        ends = np.where(cuts > 0, end_of_tie[before] + 1, start[:, None])
+        families = families_of(_CURVES, groups.scheme)
+        *rates, error = RateTable(families, rows.outcomes, groups.codes).sweep(order, start, ends)
+        return cls(
+            np.where(cuts > 0, s[ends - 1], np.inf),
+            dict(zip(_NAMES, rates, strict=True)),
+            # Whole numbers again, so that ties stay ties.
+            counts[:, None] - np.rint(error * counts[:, None]),
+        )
+
+    def require(self, names: Sequence[str], groups: Groups) -> None:
+        """Raise if a rate is defined on no row of some group."""
+        for name in names:
+            empty = np.isnan(self.rates[name]).all(axis=1)
+            if empty.any():
+                raise InvalidDataError(
+                    f"the group {groups.names[int(np.argmax(empty))]!r} has no row that a "
+                    f"{name.replace('_', ' ')} speaks of; merge it with another group or choose "
+                    "demographic_parity."
+                )
 
 
 def _deterministic(rates: Floats, right: Floats, counts: Codes, tolerance: float) -> Floats:
@@ -390,25 +373,17 @@ def threshold_effects(
         before=before, after=after, y=y, sensitive_features=sensitive_features
     )
     rows = Rows.read(
-        _probabilities(after),
-        y,
-        sensitive_features,
-        positive_label=positive_label,
-        missing=missing,
+        _probabilities(after), y, sensitive_features, positive_label=positive_label, missing=missing
     )
-    y_true, groups = rows.y, rows.groups
-    assert y_true is not None
-    families = families_of([DemographicParity(), EqualizedOdds()], groups.scheme)
-    cells = RateTable(families, y_true, groups.codes)
+    groups = rows.groups
+    cells = RateTable(families_of(_CURVES[:-1], groups.scheme), rows.outcomes, groups.codes)
     table: dict[str, Any] = {"group": list(groups.names), "rows": groups.counts}
-    table["base_rate"] = cells.cells[0](y_true)
+    table["base_rate"] = cells.cells[0](rows.outcomes)
     for when, scores in (("before", before), ("after", after)):
         chosen = (_probabilities(scores) >= threshold).astype(np.float64)
         inputs.check_lengths(len(rows), **{when: chosen})
-        selected, false_positive, true_positive = cells(chosen).reshape(3, -1)
-        table[f"selection_rate_{when}"] = selected
-        table[f"true_positive_rate_{when}"] = true_positive
-        table[f"false_positive_rate_{when}"] = false_positive
+        by_name = zip(_NAMES, cells(chosen).reshape(len(_NAMES), -1), strict=True)
+        table |= {f"{name}_{when}": rate for name, rate in by_name}
     frame = pd.DataFrame(table)
     rates = frame.columns[2:]
     gap = (frame[rates].max() - frame[rates].min()).to_dict()

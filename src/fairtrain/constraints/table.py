@@ -194,6 +194,18 @@ class CellRates(CellRows):
             self._base + self._sums(self.slope * chosen, self.members, self.size)
         )
 
+    def sweep(
+        self, order: NDArray[np.int64], start: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> Floats:
+        """Rates at decisions that favour the first rows of every group; see `RateTable.sweep`."""
+        assert self.slope is not None  # rates of decisions
+        gain = np.zeros(len(order))
+        gain[self.rows] = self.slope
+        running = np.append(0.0, np.cumsum(gain[order]))
+        sums = self._base[:, None] + running[ends] - running[start][:, None]
+        unknown, known = np.full(sums.shape, np.nan), self.totals[:, None] > 0
+        return np.asarray(np.divide(sums, self.totals[:, None], out=unknown, where=known))
+
     @cached_property
     def present(self) -> NDArray[np.int64]:
         """Groups that have rows in the event and take part (weight above 0)."""
@@ -295,6 +307,30 @@ class RateTable:
         """
         soft = decisions if predictions is None else predictions
         return np.concatenate([c(soft if c.slope is None else decisions) for c in self.cells])
+
+    def sweep(
+        self, order: NDArray[np.int64], start: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> Floats:
+        """Rates at many cuts of every group at once: its best rows decided favourably, no others.
+
+        One running sum a family, where a call for each of K cuts would read all rows K times.
+
+        Parameters
+        ----------
+        order : ndarray of int64, shape (n,)
+            Rows, group by group, those that are favoured first in front.
+        start : ndarray of int64, shape (G,)
+            Place in it where each group begins.
+        ends : ndarray of int64, shape (G, K)
+            Places behind the last row that is favoured, for every cut.
+
+        Returns
+        -------
+        ndarray of shape (F, G, K)
+            For every family; NaN where the event has no row. All families must compare the same
+            hard groups.
+        """
+        return np.stack([cells.sweep(order, start, ends) for cells in self.cells])
 
     def error(self, decisions: NDArray[Any]) -> float:
         """Weighted share of wrong decisions."""

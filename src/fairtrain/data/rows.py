@@ -281,6 +281,23 @@ class Rows:
         return self.y if self.labels is None else self.labels.decode(self.y)
 
     @property
+    def outcomes(self) -> Floats:
+        """Class numbers or values, where it is known that there are some."""
+        assert self.y is not None
+        return self.y
+
+    @property
+    def scores(self) -> Floats:
+        """Probabilities of the favourable label, where it is known that there are some."""
+        assert self.score is not None
+        return self.score
+
+    @property
+    def weights(self) -> Floats:
+        """Sample weights; ones where there are none."""
+        return np.ones(len(self)) if self.weight is None else self.weight
+
+    @property
     def sensitive(self) -> inputs.Columns:
         """Sensitive columns by name, with their values."""
         return self.groups.scheme.decode(self.groups.codes)

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import expit
 
 from fairtrain._parameters import MISSING, NONE, Choice, Real, Table, Whole, check_parameters
-from fairtrain.calibration.cells import as_logits, gather
-from fairtrain.calibration.significance import adjusted, score_test
+from fairtrain.calibration.cells import gather
+from fairtrain.calibration.intake import as_logits
+from fairtrain.calibration.significance import Evidence, adjusted, score_test, statistic_of
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
@@ -126,20 +128,19 @@ class CalibrationMonitor:
         seed = None if self.random_state is None else [self.random_state, window]
         rng = np.random.default_rng(seed)
         cells = gather(x, target, groups.codes, len(groups))
-        counts = groups.counts
+        own, counts = Evidence.at(cells, expit(cells.x)), groups.counts
         judged = counts >= self.min_rows
         p_window = np.where(judged, score_test(cells, random_state=rng).p_value, np.nan)
-        p_all = np.where(judged, self._cumulative(cells, groups.names), np.nan)
+        p_all = np.where(judged, self._cumulative(own, groups.names), np.nan)
         level = self.alpha * 6 / (np.pi**2 * window**2)
         alarm = _holm(p_window, level / 2) | _holm(p_all, level / 2)
-        q = 1 / (1 + np.exp(-cells.x))
         table = pd.DataFrame(
             {
                 "window": window,
                 "group": list(groups.names),
                 "rows": counts,
                 "events": cells.sums(cells.events).astype(np.int64),
-                "gap": cells.sums(cells.events - cells.weight * q) / counts,
+                "gap": own.score[:, 0] / counts,
                 "p_window": p_window,
                 "p_all": p_all,
                 "p_adjusted": adjusted(p_window),
@@ -150,22 +151,19 @@ class CalibrationMonitor:
         self.history.append(table)
         return table
 
-    def _cumulative(self, cells: Any, names: tuple[str, ...]) -> Floats:
+    def _cumulative(self, window: Evidence, names: tuple[str, ...]) -> Floats:
         """Chi-squared p-values of scores and information summed over all windows."""
-        q = 1 / (1 + np.exp(-cells.x))
-        residual, v = cells.events - cells.weight * q, cells.weight * q * (1 - q)
-        score = np.stack([cells.sums(residual), cells.sums(residual * cells.x)], axis=1)
-        parts = [cells.sums(v), cells.sums(v * cells.x), cells.sums(v * cells.x**2)]
-        found = np.empty(len(names))
         for g, name in enumerate(names):
-            own = np.array([[parts[0][g], parts[1][g]], [parts[1][g], parts[2][g]]])
-            self._score[name] = self._score.get(name, np.zeros(2)) + score[g]
-            self._information[name] = self._information.get(name, np.zeros((2, 2))) + own
-            total, u = self._information[name], self._score[name]
-            rank = int(np.linalg.matrix_rank(total, tol=1e-8 * max(total.max(), 1e-12)))
-            statistic = u @ np.linalg.pinv(total, rcond=1e-8) @ u
-            found[g] = stats.chi2.sf(statistic, max(rank, 1))
-        return found
+            self._score[name] = self._score.get(name, np.zeros(2)) + window.score[g]
+            known = self._information.get(name, np.zeros((2, 2)))
+            self._information[name] = known + window.slope[g]
+        information = np.stack([self._information[name] for name in names])
+        statistic, df, _ = statistic_of(
+            np.stack([self._score[name] for name in names]),
+            information,
+            np.trace(information, axis1=1, axis2=2),
+        )
+        return np.asarray(stats.chi2.sf(statistic, np.maximum(df, 1)))
 
     def explain(self) -> str:
         """Say in plain words whether to refit, and for whom."""

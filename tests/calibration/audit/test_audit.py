@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from fairtrain import GroupFairnessCalibrator, calibration_audit
-from fairtrain.calibration.audit.binning import make_cells
 from fairtrain.calibration.audit.errors import (
     brier_parts,
     debiased_ece,
     folded_mean,
+    make_cells,
     measures_of,
     smooth_ece,
 )
-from fairtrain.calibration.audit.null import ece_interval, null_reference
-from fairtrain.calibration.audit.screen import screen
-from fairtrain.calibration.lattice import families
+from fairtrain.calibration.audit.measuring import ece_interval, null_reference
+from fairtrain.calibration.lattice import families, hidden_subgroups, screen
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.datasets import make_miscalibrated
@@ -44,7 +45,7 @@ def cells_of(s: Any, y: Any, codes: Any = None, n_bins: int = 10) -> Any:
 
 
 def plug_in(cells: Any) -> Any:
-    rows = cells.by_mass(cells.rows.astype(float))
+    rows = cells.by_mass(cells.weight)
     return np.abs(cells.by_mass(cells.events - cells.score)).sum(-1) / rows.sum(-1)
 
 
@@ -371,3 +372,130 @@ def test_rows_are_checked() -> None:
         calibration_audit([0.2, 0.3], ["no", "yes"], ["a", "b"])
     audit = calibration_audit([-1.0, 2.0], [0, 1], ["a", "b"], scale="logit", random_state=0)
     assert audit.groups["rows"].tolist() == [1, 1]
+
+
+def known(members: Any, hidden: Any, target: Any) -> bool:
+    """Whether a sum over leaves follows from those of the lines shown, by ranks."""
+    shown = np.vstack([np.ones(members.shape[1]), members[~hidden]])
+    return bool(np.linalg.matrix_rank(np.vstack([shown, target])) == np.linalg.matrix_rank(shown))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=12, max_size=12), st.booleans())
+def test_small_subgroups_do_not_follow_from_what_is_shown(sizes: list[int], deep: bool) -> None:
+    levels = np.array(list(np.ndindex(2, 3, 2)))
+    codes = np.repeat(np.arange(12), sizes)
+    if len(codes) < 10:
+        return
+    groups = Groups.from_sensitive(levels[codes])
+    lattice = list(families(groups.scheme, 3 if deep else 2))
+    members = np.concatenate([f.of_leaf == np.arange(len(f))[:, None] for f in lattice])
+    over = [str(f.columns) for f in lattice for _ in range(len(f))]
+    hidden = hidden_subgroups(members, over, groups.counts, 10)
+    rows = members @ groups.counts
+    assert hidden[rows < 10].all()
+    if (rows == len(codes)).any():  # everybody is one group, and always shown
+        return
+    secret = members[rows < 10]
+    assert not any(known(members, hidden, line) for line in secret)
+    for g in np.flatnonzero(hidden & (rows >= 10)):  # no more is hidden than must be
+        fewer = hidden.copy()
+        fewer[g] = False
+        rests = [
+            line - members[[o == name for o in over] & ~fewer & (members <= line).all(1)].sum(0)
+            for line in [np.ones(members.shape[1]), *members[~fewer]]
+            for name in dict.fromkeys(over)
+        ]
+        small_rest = any(0 < rest @ groups.counts < 10 for rest in rests)
+        assert small_rest or any(known(members, fewer, line) for line in secret)
+
+
+def test_one_small_intersection_takes_its_neighbours_along() -> None:
+    rows = {("a", "f"): 4, ("a", "m"): 40, ("b", "f"): 30, ("b", "m"): 60, ("c", "f"): 70}
+    who = np.repeat(list(rows), list(rows.values()), axis=0)
+    rng = np.random.default_rng(0)
+    s = rng.uniform(0.2, 0.8, len(who))
+    audit = calibration_audit(
+        s, rng.binomial(1, s), {"race": who[:, 0], "sex": who[:, 1]}, n_simulations=20
+    )
+    hidden = set(audit.groups["group"][audit.hidden()])
+    # Race a less its men, and women less those of b and c, would each be the four.
+    assert hidden == {
+        "race=a & sex=f",
+        "race=a & sex=m",
+        "race=b & sex=f",
+        "race=b & sex=m",
+    }
+    written = {r["group"]: r for r in audit.to_dict()["groups"]}
+    assert written["race=a & sex=f"]["rows"] == "< 10"
+    assert all(written["race=b & sex=m"][name] is None for name in ("rows", "events", "ece"))
+    assert written["race=a"]["rows"] == 44
+    assert not audit.hidden(min_cell=2).any()
+    told = audit.to_dict()["disparity"]["value"]
+    ends = audit.disparities.query("measure == 'ece'").iloc[-1][["highest", "lowest"]]
+    assert (told is None) == bool(hidden & set(ends))
+
+
+def test_integer_weights_are_repeated_rows_and_noise_knows_better() -> None:
+    rng = np.random.default_rng(0)
+    s, who = rng.uniform(size=600).round(2), rng.integers(0, 2, 600)
+    y, w = rng.binomial(1, 0.8 * s), rng.integers(0, 4, 600)
+    quick: Any = {"n_simulations": 40, "random_state": 0}
+    weighted = calibration_audit(s, y, who, w, **quick).groups
+    r = np.repeat(np.arange(600), w)
+    repeated = calibration_audit(s[r], y[r], who[r], **quick).groups
+    for name in (
+        *("mean_score", "event_rate", "ece_equal_width", "smooth_ece", "mce", "brier", "log_loss"),
+        *("reliability", "resolution", "uncertainty", "within", "intercept", "slope"),
+    ):
+        np.testing.assert_allclose(weighted[name], repeated[name], atol=1e-6, err_msg=name)
+    assert weighted["rows"].sum() == (w > 0).sum()
+    kish = [w[who == g].sum() ** 2 / (w[who == g] ** 2).sum() for g in (0, 1)]
+    np.testing.assert_allclose(weighted["effective_rows"], kish)
+    assert (weighted["ece_null"] > repeated["ece_null"]).all()
+    assert (weighted["calibration_p"] > repeated["calibration_p"]).all()
+    # The unit of weights is nobody's business.
+    other = calibration_audit(s, y, who, 7.0 * w, **quick).groups
+    for name in ("ece", "ece_lower", "ece_upper", "ece_null", "ece_p", "calibration_p"):
+        np.testing.assert_allclose(other[name], weighted[name], atol=1e-9, err_msg=name)
+
+
+def test_a_group_of_weight_0_has_a_line_without_numbers() -> None:
+    rng = np.random.default_rng(0)
+    s, who = rng.uniform(size=300), np.repeat(["a", "b", "c"], 100)
+    y = rng.binomial(1, s)
+    audit = calibration_audit(s, y, who, who != "c", n_simulations=20, random_state=0)
+    present = calibration_audit(s[:200], y[:200], who[:200], n_simulations=20, random_state=0)
+    table = audit.groups.set_index("group")
+    assert table.loc["group=c", "rows"] == 0
+    assert np.isnan(table.loc["group=c", "ece"])
+    assert audit.disparity == present.disparity
+    assert np.isfinite(audit.disparity_interval).all()
+    assert audit.n_rows == 200
+
+
+def test_weighted_p_values_and_intervals_keep_their_level() -> None:
+    rng = np.random.default_rng(1)
+    groups, n = 400, 80
+    codes = np.repeat(np.arange(groups), n)
+    s = rng.uniform(0.1, 0.9, groups * n)
+    order = np.lexsort((s, codes))
+    w = rng.exponential(size=groups * n)
+    cells = make_cells(s[order], rng.binomial(1, s)[order], codes, groups, 10, w[order])
+    rejected = (null_reference(cells, 200, rng).p_value("ece") <= 0.05).mean()
+    assert 0.02 < rejected < 0.09
+    lower, _ = ece_interval(cells, 0.95, 100, rng)
+    assert (lower == 0).mean() > 0.93
+
+
+def test_screened_sums_are_weighted() -> None:
+    s, y, who = three_attributes(4000)
+    groups = Groups.from_sensitive(who)
+    rows = Rows(np.zeros(len(s)), y, groups, score=s)
+    options: Any = {"depth": 2, "n_bins": 5, "min_rows": 30, "max_subgroups": 10**5}
+    plain, constant, doubled = (
+        screen(replace(rows, weight=w), rng=np.random.default_rng(0), **options).table
+        for w in (None, np.full(len(s), 3.0), np.where(who[:, 0] == 0, 1.0, 2.0))
+    )
+    pd.testing.assert_frame_equal(plain, constant)
+    assert not np.allclose(plain["statistic"], doubled["statistic"])

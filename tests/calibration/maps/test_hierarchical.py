@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from fairtrain.calibration.cells import Cells, as_logits, gather
+from fairtrain.calibration.cells import Cells, gather
+from fairtrain.calibration.intake import as_logits
 from fairtrain.calibration.maps.curvature import curvature_test, fit_curvature
 from fairtrain.calibration.maps.hierarchical import fit_hierarchy
-from fairtrain.calibration.maps.plain import fit_platt
+from fairtrain.calibration.maps.logistic import fit_platt
 from fairtrain.data.groups import Groups
 from fairtrain.datasets import make_miscalibrated
 from fairtrain.exceptions import InvalidParameterError

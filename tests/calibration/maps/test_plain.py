@@ -15,11 +15,21 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from fairtrain.calibration.cells import CLIP, Cells, as_logits, gather
-from fairtrain.calibration.logistic import fit_logistic
-from fairtrain.calibration.maps.plain import PLAIN_METHODS, fit_beta, fit_platt, fit_temperature
-from fairtrain.calibration.maps.steps import distinct_cells, fit_histogram, fit_isotonic
-from fairtrain.calibration.maps.venn_abers import fit_venn_abers
+from fairtrain.calibration.cells import CLIP, Cells, gather
+from fairtrain.calibration.intake import as_logits
+from fairtrain.calibration.maps.assignment import PLAIN_METHODS
+from fairtrain.calibration.maps.logistic import (
+    fit_beta,
+    fit_logistic,
+    fit_platt,
+    fit_temperature,
+)
+from fairtrain.calibration.maps.steps import (
+    distinct_cells,
+    fit_histogram,
+    fit_isotonic,
+    fit_venn_abers,
+)
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 tiny_groups = st.lists(

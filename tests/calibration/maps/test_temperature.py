@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from fairtrain import TemperatureScaling
 from fairtrain.calibration.cells import Cells
-from fairtrain.calibration.maps.plain import fit_temperature
+from fairtrain.calibration.maps.logistic import fit_temperature
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 

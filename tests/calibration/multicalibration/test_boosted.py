@@ -210,3 +210,28 @@ def test_columns_are_coded_by_kind() -> None:
     edges, bins = binned(np.repeat([0.0, 1.0, 5.0], [50, 1, 49]), 10)
     assert len(np.unique(bins)) == len(edges) + 1
     assert len(binned(np.zeros(5), 10)[0]) == 0
+
+
+def test_weights_count_and_their_unit_does_not() -> None:
+    s, y, who, *_ = aged(6000)
+    w = np.random.default_rng(3).integers(0, 3, len(y)).astype(float)
+    there = np.flatnonzero(w)
+
+    def fitted(rows: Any, weight: Any) -> Any:
+        model = Multicalibrator(
+            GroupFairnessCalibrator("isotonic"),
+            backend="lightgbm",
+            rounds=1,
+            max_iter=30,
+            random_state=0,
+        )
+        model.fit(s[rows], y[rows], who.iloc[rows], sample_weight=weight)
+        return model.transform(s, who)
+
+    everyone = np.arange(len(y))
+    close: Any = {"atol": 1e-6}
+    np.testing.assert_allclose(fitted(everyone, None), fitted(everyone, 4.0 * (w > -1)), **close)
+    weighted = fitted(everyone, w)
+    np.testing.assert_allclose(weighted, fitted(there, w[there]), **close)
+    np.testing.assert_allclose(weighted, fitted(everyone, 0.5 * w), **close)
+    assert not np.allclose(weighted, fitted(there, None))

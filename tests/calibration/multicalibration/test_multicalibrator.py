@@ -95,3 +95,22 @@ def test_settings_and_rows_are_checked() -> None:
         Multicalibrator(validation_fraction=0.9).fit([0.1, 0.9], [0, 1], ["a", "b"])
     with pytest.raises(InvalidDataError, match="transform needs sensitive_features"):
         Multicalibrator(random_state=0).fit(s, y, who).transform(s)
+
+
+def test_weights_have_no_unit_and_rows_of_weight_0_are_absent() -> None:
+    q, y, who, _ = bent(8000)
+    w = np.random.default_rng(3).integers(0, 3, len(y)).astype(float)
+    there = np.flatnonzero(w)
+
+    def fitted(rows: Any, weight: Any) -> Any:
+        # Isotonic maps do not depend on the unit either; shrunk ones count weights as rows.
+        model = Multicalibrator(GroupFairnessCalibrator("isotonic"), random_state=0)
+        model.fit(q[rows], y[rows], who.iloc[rows], sample_weight=weight)
+        return model.transform(q, who)
+
+    everyone = np.arange(len(y))
+    np.testing.assert_allclose(fitted(everyone, None), fitted(everyone, np.full(len(y), 4.0)))
+    weighted = fitted(everyone, w)
+    np.testing.assert_allclose(weighted, fitted(there, w[there]))
+    np.testing.assert_allclose(weighted, fitted(everyone, 0.5 * w))
+    assert not np.allclose(weighted, fitted(there, None))

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from fairtrain.calibration.audit.binning import GroupCells, make_cells
-from fairtrain.calibration.audit.errors import MEASURES, brier_parts
-from fairtrain.calibration.audit.null import NullReference, ece_interval, null_reference
-from fairtrain.calibration.audit.screen import Screen, screen
-from fairtrain.calibration.cells import gather
-from fairtrain.calibration.fingerprint import fingerprint
-from fairtrain.calibration.intake import read_scored
-from fairtrain.calibration.lattice import Family, families, subgroup_names
-from fairtrain.calibration.logistic import fit_logistic
-from fairtrain.calibration.significance import adjusted, score_test
+from fairtrain._parameters import Real
+from fairtrain.calibration.audit.measuring import Measuring
+from fairtrain.calibration.cells import Codes, Mask
+from fairtrain.calibration.intake import fingerprint, read_scored
+from fairtrain.calibration.lattice import Family, Screen, families, hidden_subgroups, screen
+from fairtrain.calibration.significance import adjusted
 from fairtrain.data.groups import Missing
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError, SameRowsWarning
+from fairtrain.metrics.disclosure import plain_value
 from fairtrain.metrics.verdicts import Verdict
 
 __all__ = ["CalibrationAudit", "calibration_audit"]
-
-Floats = NDArray[np.float64]
-
-_LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +33,13 @@ class CalibrationAudit:
     ----------
     groups : DataFrame
         One line a group. ``group``, ``over`` (attributes), ``rows``, ``events``, ``mean_score``,
-        ``event_rate``; the measures ``ece`` (debiased, bins of equal mass), ``ece_equal_width``,
-        ``smooth_ece``, ``mce``, ``brier``, ``log_loss``, each with ``*_null`` (95 % quantile under
-        perfect calibration) and ``*_p``; ``ece_lower`` and ``ece_upper``; the parts of the Brier
-        score ``reliability``, ``resolution``, ``uncertainty``, ``within``; ``intercept`` and
-        ``slope`` of logit y on logit s (0 and 1 are right), their joint score test
-        ``calibration_p`` and ``calibration_p_adjusted`` (Benjamini-Hochberg); ``verdict`` if a
-        target was given.
+        ``event_rate``; ``effective_rows`` where rows are weighted; the measures ``ece`` (debiased,
+        bins of equal mass), ``ece_equal_width``, ``smooth_ece``, ``mce``, ``brier``, ``log_loss``,
+        each with ``*_null`` (95 % quantile under perfect calibration) and ``*_p``; ``ece_lower``
+        and ``ece_upper``; the parts of the Brier score ``reliability``, ``resolution``,
+        ``uncertainty``, ``within``; ``intercept`` and ``slope`` of logit y on logit s (0 and 1 are
+        right), their joint score test ``calibration_p`` and ``calibration_p_adjusted``
+        (Benjamini-Hochberg); ``verdict`` if a target was given.
     disparities : DataFrame
         One line a family of disjoint groups and measure: ``over``, ``measure``, ``groups``,
         ``disparity`` (largest minus smallest value), ``null`` (its 95 % quantile under perfect
@@ -64,7 +56,8 @@ class CalibrationAudit:
     screen : Screen or None
         Tests of all subgroups, where there were too many to measure each.
     bins : DataFrame
-        ``group``, ``bin``, ``rows``, ``mean_score``, ``event_rate`` of bins of equal mass.
+        ``group``, ``bin``, ``rows`` (their effective number, where they are weighted),
+        ``mean_score``, ``event_rate`` of bins of equal mass.
     n_bins : int
         Bins a group.
     n_rows : int
@@ -82,6 +75,8 @@ class CalibrationAudit:
     bins: pd.DataFrame
     n_bins: int
     n_rows: int
+    _members: Mask = field(repr=False)  # (lines, leaves)
+    _leaf_rows: Codes = field(repr=False)
 
     @property
     def maximum(self) -> pd.Series:
@@ -112,9 +107,10 @@ class CalibrationAudit:
             + "."
         )
         if self.screen is not None:
-            found = int((self.screen.table["p_adjusted"] < 0.05).sum())
+            screened = self.screen.table
             lines.append(
-                f"{len(self.screen.table):,} subgroups screened, {found:,} with adjusted p < .05; "
+                f"{len(screened):,} subgroups screened, "
+                f"{int((screened['p_adjusted'] < 0.05).sum()):,} with adjusted p < .05; "
                 f"{self.screen.pruned:,} not looked at"
                 + (", families drawn by chance." if self.screen.sampled else ".")
             )
@@ -123,24 +119,38 @@ class CalibrationAudit:
     def __str__(self) -> str:
         return self.explain()
 
+    def hidden(self, min_cell: int = 10) -> Mask:
+        """Which lines of ``groups`` must not be published, shape (G,).
+
+        Those of groups under ``min_cell`` rows, and as few others as keep these from being worked
+        out, such as the second smallest intersection of a marginal that is shown.
+        """
+        over = self.groups["over"].tolist()
+        return hidden_subgroups(self._members, over, self._leaf_rows, min_cell)
+
     def to_dict(self, *, min_cell: int = 10) -> dict[str, Any]:
-        """Make a plain structure for JSON; values of groups under ``min_cell`` rows are None."""
-        table = self.groups.astype(object).where(self.groups.notna(), None)
-        keep = {"group", "over"}
-        lines = [
-            row
-            if row["rows"] >= min_cell
-            else {k: v if k in keep else None for k, v in row.items()} | {"rows": f"< {min_cell}"}
-            for row in table.to_dict("records")
-        ]
+        """Make a plain structure for JSON.
+
+        Values of groups that :meth:`hidden` names are None, and so is a disparity that rests on
+        one of them.
+        """
+        hidden = self.hidden(min_cell)
+        lines = []
+        for row, hide in zip(self.groups.to_dict("records"), hidden, strict=True):
+            values = {k: None for k in row if hide and k not in ("group", "over")}
+            few = {"rows": f"< {min_cell}"} if row["rows"] < min_cell else {}
+            lines.append({str(k): plain_value(v) for k, v in (row | values | few).items()})
+        ends = self.disparities.query("measure == 'ece' and disparity == @self.disparity")
+        extremes = {*ends["highest"], *ends["lowest"]}
+        told = not self.groups.loc[hidden, "group"].isin(extremes).any()
         return {
             "rows": self.n_rows,
             "n_bins": self.n_bins,
-            "groups": [{str(k): _plain(v) for k, v in row.items()} for row in lines],
+            "groups": lines,
             "disparity": {
-                "value": self.disparity,
+                "value": self.disparity if told else None,
                 "null": self.disparity_null,
-                "p_value": self.disparity_p,
+                "p_value": self.disparity_p if told else None,
             },
         }
 
@@ -149,6 +159,7 @@ def calibration_audit(
     scores: Any,
     y: Any,
     sensitive_features: Any,
+    sample_weight: Any = None,
     *,
     depth: int | None = None,
     n_bins: int = 15,
@@ -179,6 +190,9 @@ def calibration_audit(
         Two labels. The rows must not be those that fitted the calibrator.
     sensitive_features : frame, series, mapping, array or list of n rows
         Who.
+    sample_weight : array-like of shape (n,), optional
+        Row weights. Measures are then weighted; noise, tests and intervals count the effective
+        number of rows (Kish), which ``effective_rows`` of every group gives.
     depth : int, optional
         Most attributes combined; all by default.
     n_bins : int, default=15
@@ -238,11 +252,11 @@ def calibration_audit(
         scores,
         y,
         sensitive_features,
+        sample_weight,
         scale=scale,
         positive_label=positive_label,
         missing=missing,
     )
-    assert rows.score is not None
     if calibrator is not None and _fitted_on(calibrator, rows):
         warnings.warn(
             "a calibrator was fitted on these rows, so its error on them is too small; audit rows "
@@ -251,13 +265,23 @@ def calibration_audit(
             stacklevel=2,
         )
     rng = np.random.default_rng(random_state)
-    rows, groups = rows.take(np.argsort(rows.score, kind="stable")), rows.groups
-    depth = len(groups.columns) if depth is None else min(depth, len(groups.columns))
-    measured, screened = _choose(rows, n_bins, depth, max_reported, max_subgroups, min_rows, rng)
-    parts = [
-        _measure(rows, n_bins, family, chosen, confidence, n_simulations, rng)
-        for family, chosen in measured
-    ]
+    rows = rows.take(np.argsort(rows.scores, kind="stable"))
+    width = len(rows.groups.columns)
+    depth = width if depth is None else min(depth, width)
+    lattice = _within(families(rows.groups.scheme, depth), max_reported)
+    screened: Screen | None = None
+    if lattice is None:
+        screened = screen(
+            rows,
+            depth=depth,
+            n_bins=n_bins,
+            min_rows=min_rows,
+            max_subgroups=max_subgroups,
+            rng=rng,
+        )
+        lattice = _worst(rows, screened, max_reported)
+    measure = Measuring(rows, n_bins, confidence, n_simulations, rng)
+    parts = [measure(family, chosen) for family, chosen in lattice]
     table = pd.concat([p.table for p in parts], ignore_index=True)
     table["calibration_p_adjusted"] = adjusted(table["calibration_p"].to_numpy(np.float64))
     if max_ece is not None:
@@ -271,6 +295,11 @@ def calibration_audit(
     at = len(by_ece) - 1 if screened is None else int(np.nanargmax(by_ece["disparity"]))
     last, interval = by_ece.iloc[at], _disparity_interval(whole[at].table)
     tries = 1 if screened is None else len(by_ece)
+    # Leaves that no line tells apart are one.
+    members, of_leaf = np.unique(
+        np.concatenate([p.members for p in parts]), axis=1, return_inverse=True
+    )
+    leaf_rows = np.bincount(of_leaf.reshape(-1), rows.groups.counts).astype(np.int64)
     return CalibrationAudit(
         groups=table,
         disparities=disparities,
@@ -283,154 +312,43 @@ def calibration_audit(
         bins=pd.concat([p.bins for p in parts], ignore_index=True),
         n_bins=n_bins,
         n_rows=len(rows),
+        _members=members,
+        _leaf_rows=leaf_rows,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Measures of one family, or of some of its subgroups."""
-
-    table: pd.DataFrame
-    disparities: pd.DataFrame
-    bins: pd.DataFrame
-    whole: bool
+Lattice = list[tuple[Family, Sequence[int] | None]]
+"""Families to measure, whole (None) or only some of their subgroups."""
 
 
-def _choose(
-    rows: Rows,
-    n_bins: int,
-    depth: int,
-    max_reported: int,
-    max_subgroups: int,
-    min_rows: int,
-    rng: np.random.Generator,
-) -> tuple[list[tuple[Family, Sequence[int] | None]], Screen | None]:
-    """Families to measure, whole (None) or in part, and the screen if one was needed."""
-    found: list[Family] = []
-    for family in families(rows.groups.scheme, depth):
-        found.append(family)
-        if sum(len(f) for f in found) > max_reported:
-            break
-    else:
-        return [(family, None) for family in found], None
-    screened = screen(
-        rows,
-        depth=depth,
-        n_bins=n_bins,
-        min_rows=min_rows,
-        max_subgroups=max_subgroups,
-        rng=rng,
-    )
-    chosen: list[tuple[Family, Sequence[int] | None]] = [
-        (family, None) for family in families(rows.groups.scheme, 1)
-    ]
-    left = max(max_reported - sum(len(family) for family, _ in chosen), 0)
+def _within(every: Iterable[Family], most: int) -> Lattice | None:
+    """All families, whole; None where they have more subgroups than can be reported."""
+    chosen: Lattice = []
+    for family in every:
+        chosen.append((family, None))
+        if sum(len(f) for f, _ in chosen) > most:
+            return None
+    return chosen
+
+
+def _worst(rows: Rows, screened: Screen, most: int) -> Lattice:
+    """Single attributes, whole, and the worst of the screened subgroups of several."""
+    chosen: Lattice = [(family, None) for family in families(rows.groups.scheme, 1)]
+    left = max(most - sum(len(family) for family, _ in chosen), 0)
     worst: dict[tuple[int, ...], tuple[Family, list[int]]] = {}
     for family, g in [place for place in screened.places if len(place[0].columns) > 1][:left]:
         worst.setdefault(family.columns, (family, []))[1].append(g)
-    return chosen + list(worst.values()), screened
-
-
-def _measure(
-    rows: Rows,
-    n_bins: int,
-    family: Family,
-    chosen: Sequence[int] | None,
-    confidence: float,
-    simulations: int,
-    rng: np.random.Generator,
-) -> _Part:
-    size = len(family)
-    place = np.arange(size)
-    if chosen is not None:
-        place = np.full(size, -1)
-        place[list(chosen)] = np.arange(len(chosen))
-        size = len(chosen)
-    codes = place[family.of_leaf][rows.groups.codes]
-    # Rows are sorted by score already: a stable sort of small integers is one linear pass.
-    order = np.argsort(codes.astype(np.int32), kind="stable")
-    order = order[np.searchsorted(codes[order], 0) :]
-    assert rows.score is not None
-    assert rows.y is not None
-    x, s, y, codes = rows.X[order], rows.score[order], rows.y[order], codes[order]
-    cells = make_cells(s, y, codes, size, n_bins)
-    null = null_reference(cells, simulations, rng)
-    lower, upper = ece_interval(cells, confidence, simulations, rng)
-    names = subgroup_names(rows.groups.scheme, family)
-    names = names if chosen is None else [names[g] for g in chosen]
-    over = " x ".join(rows.groups.columns[j] for j in family.columns)
-    table: dict[str, Any] = {
-        "group": names,
-        "over": over,
-        "rows": cells.count.astype(np.int64),
-        "events": cells.totals(cells.events).astype(np.int64),
-        "mean_score": cells.totals(cells.score) / cells.count,
-        "event_rate": cells.totals(cells.events) / cells.count,
-    }
-    for name in MEASURES:
-        table[name] = null.observed[name]
-        if name == "ece":
-            table["ece_lower"] = np.minimum(lower, null.observed[name])
-            table["ece_upper"] = np.maximum(upper, null.observed[name])
-        table[f"{name}_null"] = null.quantile(name, _LEVEL)
-        table[f"{name}_p"] = null.p_value(name)
-    table |= brier_parts(cells)
-    fit_cells = gather(x, y, codes, size)
-    design = (np.ones_like(fit_cells.x), fit_cells.x)
-    cox = fit_logistic(fit_cells, design, np.array([0.0, 1.0]), ridge=0.1)
-    table["intercept"], table["slope"] = cox[:, 0], cox[:, 1]
-    table["calibration_p"] = score_test(fit_cells, random_state=rng).p_value
-    return _Part(
-        pd.DataFrame(table),
-        _disparities(null, names, over),
-        _bins(cells, names),
-        whole=chosen is None,
-    )
-
-
-def _disparities(null: NullReference, names: list[str], over: str) -> pd.DataFrame:
-    lines = []
-    for measure in ("ece", "ece_equal_width", "smooth_ece", "mce"):
-        gap, level, p_value = null.disparity(measure, _LEVEL)
-        values = null.observed[measure]
-        lines.append(
-            {
-                "over": over,
-                "measure": measure,
-                "groups": len(names),
-                "disparity": gap,
-                "null": level,
-                "p_value": p_value,
-                "highest": names[int(np.nanargmax(values))],
-                "lowest": names[int(np.nanargmin(values))],
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def _bins(cells: GroupCells, names: list[str]) -> pd.DataFrame:
-    rows = cells.by_mass(cells.rows.astype(np.float64))
-    g, b = np.nonzero(rows)
-    n = rows[g, b]
-    return pd.DataFrame(
-        {
-            "group": np.array(names, dtype=object)[g],
-            "bin": b,
-            "rows": n.astype(np.int64),
-            "mean_score": cells.by_mass(cells.score)[g, b] / n,
-            "event_rate": cells.by_mass(cells.events)[g, b] / n,
-        }
-    )
+    return [*chosen, *worst.values()]
 
 
 def _disparity_interval(table: pd.DataFrame) -> tuple[float, float]:
     low, high = table["ece_lower"].to_numpy(), table["ece_upper"].to_numpy()
     if len(table) < 2:
         return float("nan"), float("nan")
-    least = max(float(low.max() - high.min()), 0.0)
+    least = max(float(np.nanmax(low) - np.nanmin(high)), 0.0)
     pairs = high[:, None] - low[None, :]
     np.fill_diagonal(pairs, 0.0)
-    return least, float(pairs.max())
+    return least, float(np.nanmax(pairs))
 
 
 def _verdict(low: float, high: float, target: float) -> Verdict:
@@ -446,32 +364,20 @@ def _fitted_on(calibrator: Any, rows: Rows) -> bool:
             "calibrator must be a fitted GroupFairnessCalibrator or Multicalibrator, got "
             f"{type(calibrator).__name__}."
         )
-    assert rows.score is not None
-    assert rows.y is not None
-    return bool(calibrator.fingerprint_ == fingerprint(rows.score, rows.y))
+    return bool(calibrator.fingerprint_ == fingerprint(rows.scores, rows.outcomes))
 
 
 def _check(
     depth: int | None, n_bins: int, confidence: float, n_simulations: int, **targets: float | None
 ) -> None:
-    for name, target in targets.items():
-        if target is not None and not (_is_number(target) and 0 <= target <= 1):
-            raise InvalidParameterError(f"{name} must be a number in [0, 1], got {target!r}.")
-    if depth is not None and not depth >= 1:
-        raise InvalidParameterError(f"depth must be at least 1, got {depth!r}.")
-    if not 1 <= n_bins <= 100:
-        raise InvalidParameterError(f"n_bins must lie between 1 and 100, got {n_bins!r}.")
-    if not 0 < confidence < 1:
-        raise InvalidParameterError(
-            f"confidence must lie strictly between 0 and 1, got {confidence!r}."
-        )
-    if not n_simulations >= 20:
-        raise InvalidParameterError(f"n_simulations must be at least 20, got {n_simulations!r}.")
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    share = Real(0, 1)
+    wrong = {name: t for name, t in targets.items() if t is not None and not share.accepts(t)}
+    for name, right, words, value in (
+        *((name, False, "be a number in [0, 1]", target) for name, target in wrong.items()),
+        ("depth", depth is None or depth >= 1, "be at least 1", depth),
+        ("n_bins", 1 <= n_bins <= 100, "lie between 1 and 100", n_bins),
+        ("confidence", 0 < confidence < 1, "lie strictly between 0 and 1", confidence),
+        ("n_simulations", n_simulations >= 20, "be at least 20", n_simulations),
+    ):
+        if not right:
+            raise InvalidParameterError(f"{name} must {words}, got {value!r}.")

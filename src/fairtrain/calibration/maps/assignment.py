@@ -2,80 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fairtrain.calibration.cells import CLIP, Cells
-from fairtrain.calibration.maps.curvature import Curvature, fit_curvature
-from fairtrain.calibration.maps.hierarchical import Hierarchy, fit_hierarchy
-from fairtrain.calibration.maps.parents import EVERYONE, Parents
-from fairtrain.calibration.maps.plain import PLAIN_METHODS, GroupMaps
+from fairtrain.calibration.cells import Cells, Codes, Floats, Mask, clipped_logit
+from fairtrain.calibration.maps.hierarchical import HierarchicalMaps, fit_hierarchical
+from fairtrain.calibration.maps.logistic import fit_beta, fit_platt, fit_temperature, log_likelihood
+from fairtrain.calibration.maps.steps import fit_histogram, fit_isotonic, fit_venn_abers
+from fairtrain.calibration.significance import EVERYONE, Parents
 from fairtrain.data.groups import GroupScheme
 from fairtrain.data.rows import Rows
 from fairtrain.data.splits import stratified_folds
 
 __all__ = [
     "METHODS",
+    "PLAIN_METHODS",
     "Assignment",
-    "HierarchicalMaps",
+    "GroupMaps",
     "assign",
     "choose_methods",
-    "fit_hierarchical",
     "log_loss_and_gap",
 ]
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+
+class GroupMaps(Protocol):
+    """Maps of G groups: logits and groups of n rows in, n probabilities out."""
+
+    def __call__(self, x: Floats, codes: Codes) -> Floats:
+        """Calibrate."""
+
+
+PLAIN_METHODS: dict[str, Callable[[Cells], GroupMaps]] = {
+    "platt": fit_platt,
+    "isotonic": fit_isotonic,
+    "temperature": fit_temperature,
+    "beta": fit_beta,
+    "histogram": fit_histogram,
+    "venn_abers": fit_venn_abers,
+}
+"""Methods that fit each group by itself."""
 
 METHODS = (*PLAIN_METHODS, "hierarchical", "auto")
 """Names of all methods."""
 
 CANDIDATES = ("hierarchical", "platt", "isotonic", "temperature", "beta")
 """Among which "auto" chooses; the first wins ties."""
-
-
-@dataclass(frozen=True, eq=False)
-class HierarchicalMaps:
-    """Shrunk logistic maps, corrected where curvature was found.
-
-    Attributes
-    ----------
-    hierarchy : Hierarchy
-        Effects and variances.
-    coefficients : ndarray of shape (G, 2)
-        Intercept and slope of every group.
-    curvature : Curvature
-        Corrections.
-    """
-
-    hierarchy: Hierarchy
-    coefficients: Floats
-    curvature: Curvature
-
-    def __call__(self, x: Floats, codes: Codes) -> Floats:
-        """Calibrate logits of rows in groups that were seen."""
-        found = self.coefficients[codes]
-        return self.curvature(found[:, 0] + found[:, 1] * x, codes)
-
-    def inherited(self, x: Floats, level_codes: Codes) -> Floats:
-        """Calibrate rows of intersections never seen by what their levels share with others."""
-        found = self.hierarchy.coefficients(level_codes)
-        nobody = np.full(len(x), -1)
-        return self.curvature(found[:, 0] + found[:, 1] * x, nobody)
-
-
-def fit_hierarchical(cells: Cells, scheme: GroupScheme) -> HierarchicalMaps:
-    """Fit the hierarchy and then what it leaves over."""
-    sizes = [len(levels) for levels in scheme.levels]
-    hierarchy = fit_hierarchy(cells, scheme.level_codes, sizes)
-    coefficients = hierarchy.coefficients(scheme.level_codes, np.arange(cells.size))
-    found = coefficients[cells.group]
-    curvature = fit_curvature(cells, found[:, 0] + found[:, 1] * cells.x)
-    return HierarchicalMaps(hierarchy, coefficients, curvature)
 
 
 @dataclass
@@ -88,8 +62,8 @@ class Assignment:
         Fitted maps.
     which, place : ndarray of int64, shape (G + 1,)
         Set and map of every group; the last entry serves groups never seen.
-    method, owner : list of str, length G
-        Method and owner ("own", a parent's name, "shrunk") of each group's map.
+    method, owner : list of str, length G + 1
+        Method and owner ("own", a parent's name, "shrunk") of each map.
     """
 
     sets: list[GroupMaps]
@@ -97,38 +71,44 @@ class Assignment:
     place: Codes
     method: list[str]
     owner: list[str]
-    hierarchical: HierarchicalMaps | None = field(default=None)
 
     def __call__(self, x: Floats, codes: Codes) -> Floats:
         """Calibrate logits of rows; code -1 is a group never seen."""
         which = self.which[codes]
         if (which == which[:1]).all() and len(which):
             return np.asarray(self.sets[which[0]](x, self.place[codes]))
-        found = np.empty(len(x))
+        result = np.empty(len(x))
         for s, maps in enumerate(self.sets):
             rows = np.flatnonzero(which == s)
             if len(rows):
-                found[rows] = maps(x[rows], self.place[codes[rows]])
-        return found
+                result[rows] = maps(x[rows], self.place[codes[rows]])
+        return result
 
-    def give(
-        self, groups: Any, maps: GroupMaps, place: Any, method: str, owner: Sequence[str]
-    ) -> None:
-        """Serve some groups by a new set of maps."""
+    @property
+    def hierarchical(self) -> HierarchicalMaps | None:
+        """The shrunk maps, where some group has one."""
+        return next((maps for maps in self.sets if isinstance(maps, HierarchicalMaps)), None)
+
+    def give(self, groups: Codes, maps: GroupMaps, place: Any, method: str, owner: Any) -> None:
+        """Serve some groups by a new set of maps; ``owner`` is one name, or one a group."""
+        if not len(groups):
+            return
         self.sets.append(maps)
         self.which[groups] = len(self.sets) - 1
         self.place[groups] = place
-        for g, name in zip(np.atleast_1d(groups).tolist(), owner, strict=True):
-            if g < len(self.method):
-                self.method[g], self.owner[g] = method, name
+        owners = [owner] * len(groups) if isinstance(owner, str) else owner
+        for g, name in zip(groups.tolist(), owners, strict=True):
+            self.method[g], self.owner[g] = method, name
 
 
 def assign(
     cells: Cells,
     scheme: GroupScheme,
     methods: Sequence[str],
-    parents: Parents,
-    inherits: Mapping[str, NDArray[np.bool_]],
+    parents: Parents | None = None,
+    *,
+    to_parent: Mask | None = None,
+    to_everyone: Mask | None = None,
 ) -> Assignment:
     """Fit every method on the groups that use it.
 
@@ -140,42 +120,42 @@ def assign(
         The groups.
     methods : sequence of str, length G
         Method of each group.
-    parents : Parents
+    parents : Parents, optional
         Whose map a group may inherit.
-    inherits : mapping
-        ``"parent"`` and ``"global"``: groups that take their parent's, or everyone's, map.
+    to_parent, to_everyone : ndarray of bool, shape (G,), optional
+        Groups of plain methods that take their parent's, or everyone's, map; none by default.
     """
     size = cells.size
-    none = np.zeros(size + 1, dtype=np.int64)
-    made = Assignment(
-        [], none.copy(), none.copy(), ["" for _ in range(size)], ["" for _ in methods]
-    )
+    nobody = np.zeros(size, dtype=bool)
+    to_parent = nobody if to_parent is None else to_parent
+    to_everyone = nobody if to_everyone is None else to_everyone
+    places = np.zeros((2, size + 1), dtype=np.int64)
+    made = Assignment([], places[0], places[1], [""] * (size + 1), [""] * (size + 1))
     main = max(set(methods), key=list(methods).count)
     everyone = cells.merged(np.zeros(size, dtype=np.int64), 1)
-    plain_main = main if main in PLAIN_METHODS else "platt"
-    made.give([size], PLAIN_METHODS[plain_main](everyone), 0, plain_main, [EVERYONE])
+    shared_method = main if main in PLAIN_METHODS else "platt"
+    made.give(np.array([size]), PLAIN_METHODS[shared_method](everyone), 0, shared_method, EVERYONE)
     for method in dict.fromkeys(methods):
-        groups = np.flatnonzero([m == method for m in methods])
+        here = np.array([m == method for m in methods])
+        groups = np.flatnonzero(here)
         if method == "hierarchical":
-            made.hierarchical = fit_hierarchical(cells, scheme)
-            made.give(groups, made.hierarchical, groups, method, ["shrunk"] * len(groups))
+            made.give(groups, fit_hierarchical(cells, scheme), groups, method, "shrunk")
             continue
         fit = PLAIN_METHODS[method]
-        keep = np.zeros(size, dtype=bool)
-        keep[groups] = True
-        own = groups[~(inherits["parent"] | inherits["global"])[groups]]
+        own = np.flatnonzero(here & ~(to_parent | to_everyone))
         if len(own):
-            maps = fit(cells.take(keep[cells.group]))
-            made.give(own, maps, own, method, ["own"] * len(own))
-        shared = groups[inherits["global"][groups]]
+            made.give(own, fit(cells.take(here[cells.group])), own, method, "own")
+        shared = np.flatnonzero(here & to_everyone)
         if len(shared):
-            made.give(shared, fit(everyone), 0, method, [EVERYONE] * len(shared))
-        for p, (names, codes) in enumerate(parents.partitions):
-            children = groups[(inherits["parent"] & (parents.choice == p))[groups]]
-            if len(children):
-                coarse = cells.merged(codes, len(names))
-                owners = [names[codes[g]] for g in children]
-                made.give(children, fit(coarse), codes[children], method, owners)
+            made.give(shared, fit(everyone), 0, method, EVERYONE)
+        if parents is None:
+            continue
+        for p in np.unique(parents.choice[here & to_parent]):
+            names, codes = parents.partitions[p]
+            children = np.flatnonzero(here & to_parent & (parents.choice == p))
+            coarse = fit(cells.merged(codes, len(names)))
+            owners = [names[codes[g]] for g in children]
+            made.give(children, coarse, codes[children], method, owners)
     return made
 
 
@@ -187,20 +167,15 @@ def choose_methods(
     Groups under ``min_group_size`` rows take the hierarchical map: their losses are noise.
     """
     scheme = rows.groups.scheme
-    assert rows.y is not None
-    loss = np.zeros((len(CANDIDATES), len(scheme)))
-    for train, test in stratified_folds((rows.groups.codes, rows.y), folds, rng):
+    gain = np.zeros((len(CANDIDATES), len(scheme)))
+    for train, test in stratified_folds((rows.groups.codes, rows.outcomes), folds, rng):
         cells = Cells.of(rows.take(train))
         missing = cells.sums(cells.weight) == 0
         judged = Cells.of(rows.take(test[~missing[rows.groups.codes[test]]]))
         for c, name in enumerate(CANDIDATES):
-            maps: GroupMaps = (
-                fit_hierarchical(cells, scheme)
-                if name == "hierarchical"
-                else PLAIN_METHODS[name](cells)
-            )
-            loss[c] += judged.sums(_log_loss(judged, maps(judged.x, judged.group)))
-    best = np.argmin(loss, axis=0)
+            maps = assign(cells, scheme, [name] * len(scheme))
+            gain[c] += log_likelihood(judged, clipped_logit(maps(judged.x, judged.group)))
+    best = np.argmax(gain, axis=0)
     best[scheme.counts < min_group_size] = 0
     return [CANDIDATES[c] for c in best]
 
@@ -209,12 +184,5 @@ def log_loss_and_gap(cells: Cells, q: Floats) -> tuple[Floats, Floats]:
     """Mean log loss, and mean probability minus event rate, of every group."""
     total = cells.sums(cells.weight)
     with np.errstate(invalid="ignore"):
-        return cells.sums(_log_loss(cells, q)) / total, cells.sums(
-            cells.weight * q - cells.events
-        ) / total
-
-
-def _log_loss(cells: Cells, q: Floats) -> Floats:
-    inside = np.clip(q, CLIP, 1 - CLIP)
-    misses = cells.weight - cells.events
-    return np.asarray(-(cells.events * np.log(inside) + misses * np.log1p(-inside)))
+        loss = -log_likelihood(cells, clipped_logit(q)) / total
+        return loss, cells.sums(cells.weight * q - cells.events) / total

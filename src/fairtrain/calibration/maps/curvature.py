@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import expit
 
-from fairtrain.calibration.cells import CLIP, Cells
-from fairtrain.calibration.logistic import information
+from fairtrain.calibration.cells import Cells, Codes, Floats, Mask, clipped_logit
+from fairtrain.calibration.maps.logistic import information, score_of
 from fairtrain.calibration.maps.steps import GroupTables, fit_isotonic
 
 __all__ = ["Curvature", "curvature_test", "fit_curvature"]
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 SMALLEST = 100
+"""Fewest rows for a curve."""
 LEVEL = 0.01
+"""Of the tests."""
 HALF_WEIGHT = 1000.0
+"""Rows at which a curve counts half."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Curvature:
     weight: Floats
 
     @property
-    def groups(self) -> NDArray[np.bool_]:
+    def groups(self) -> Mask:
         """Groups with a curve of their own, shape (G,)."""
         return self.weight > 0
 
@@ -63,9 +63,8 @@ class Curvature:
             q = _blended(q, self.shared(eta, everyone), self.shared_weight)
         corrected = (codes >= 0) & (self.weight[codes] > 0)
         if corrected.any():
-            group = codes[corrected]
-            before = q[corrected]
-            curve = self.own(_logit(before), group)
+            group, before = codes[corrected], q[corrected]
+            curve = self.own(clipped_logit(before), group)
             q[corrected] = _blended(before, curve, self.weight[group])
         return q
 
@@ -92,11 +91,10 @@ def curvature_test(cells: Cells, eta: Floats) -> Floats:
     z = np.clip(z, -4, 4)
     design = (np.ones_like(z), z, z**2, z**3)
     q = expit(eta)
-    residual = cells.events - cells.weight * q
-    score = np.stack([cells.sums(residual * d) for d in design], axis=1)
-    found = information(cells, design, cells.weight * q * (1 - q))
-    found[:, range(4), range(4)] += 1e-9 * total[:, None]
-    linear, cross, extra = found[:, :2, :2], found[:, 2:, :2], found[:, 2:, 2:]
+    score = score_of(cells, design, cells.events - cells.weight * q)
+    matrix = information(cells, design, cells.weight * q * (1 - q))
+    matrix[:, range(4), range(4)] += 1e-9 * total[:, None]
+    linear, cross, extra = matrix[:, :2, :2], matrix[:, 2:, :2], matrix[:, 2:, 2:]
     solved = np.linalg.solve(linear, cross.transpose(0, 2, 1)).transpose(0, 2, 1)
     left = score[:, 2:] - np.einsum("gij,gj->gi", solved, score[:, :2])
     variance = extra - solved @ cross.transpose(0, 2, 1)
@@ -105,14 +103,7 @@ def curvature_test(cells: Cells, eta: Floats) -> Floats:
     return np.asarray(stats.chi2.sf(np.maximum(statistic, 0.0), 2))
 
 
-def fit_curvature(
-    cells: Cells,
-    eta: Floats,
-    *,
-    level: float = LEVEL,
-    smallest: int = SMALLEST,
-    half_weight: float = HALF_WEIGHT,
-) -> Curvature:
+def fit_curvature(cells: Cells, eta: Floats) -> Curvature:
     """Correct where curvature is detected, by isotonic curves blended in by n / (n + 1000).
 
     Without the test a correction costs more than it gains where there is no curvature.
@@ -123,40 +114,24 @@ def fit_curvature(
         Rows as sums.
     eta : ndarray of shape (m,)
         Calibrated logit of each cell.
-    level : float, default=0.01
-        Of the tests.
-    smallest : int, default=100
-        Fewest rows for a curve.
-    half_weight : float, default=1000
-        Rows at which the curve counts half.
     """
     none = np.zeros(cells.size)
     everyone = replace(cells, group=np.zeros_like(cells.group), x=eta, size=1)
-    count = _effective(everyone)[0]
+    count = everyone.effective[0]
     shared, weight = None, 0.0
-    if count >= smallest and curvature_test(everyone, eta)[0] < level:
-        shared, weight = fit_isotonic(everyone), float(count / (count + half_weight))
+    if count >= SMALLEST and curvature_test(everyone, eta)[0] < LEVEL:
+        shared, weight = fit_isotonic(everyone), float(count / (count + HALF_WEIGHT))
     corrected = Curvature(shared, weight, fit_isotonic(cells.take(none[:0].astype(int))), none)
     if cells.size == 1 and shared is not None:
         return corrected
-    moved = _logit(corrected(eta, cells.group))
-    rows = _effective(cells)
-    curved = (rows >= smallest) & (curvature_test(cells, moved) < level)
+    moved = clipped_logit(corrected(eta, cells.group))
+    rows = cells.effective
+    curved = (rows >= SMALLEST) & (curvature_test(cells, moved) < LEVEL)
     if not curved.any():
         return corrected
     own = fit_isotonic(replace(cells, x=moved).take(curved[cells.group]))
-    return replace(corrected, own=own, weight=np.where(curved, rows / (rows + half_weight), 0.0))
-
-
-def _effective(cells: Cells) -> Floats:
-    """Kish's effective number of rows of every group."""
-    squares = cells.sums(cells.squares)
-    return np.asarray(cells.sums(cells.weight) ** 2 / np.maximum(squares, 1e-300))
+    return replace(corrected, own=own, weight=np.where(curved, rows / (rows + HALF_WEIGHT), 0.0))
 
 
 def _blended(q: Floats, curve: Floats, weight: Floats | float) -> Floats:
     return np.asarray((1 - weight) * q + weight * curve)
-
-
-def _logit(q: Floats) -> Floats:
-    return np.asarray(logit(np.clip(q, CLIP, 1 - CLIP)))

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
-from fairtrain.calibration.cells import Cells
-from fairtrain.calibration.logistic import information, log_likelihood
+from fairtrain.calibration.cells import Cells, Codes, Floats
+from fairtrain.calibration.maps.curvature import Curvature, fit_curvature
+from fairtrain.calibration.maps.logistic import information, log_likelihood, score_of
+from fairtrain.data.groups import GroupScheme
 
-__all__ = ["Hierarchy", "fit_hierarchy"]
+__all__ = ["HierarchicalMaps", "Hierarchy", "fit_hierarchical", "fit_hierarchy"]
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 
 PRIOR_LEVELS = 0.3
 PRIOR_VARIANCE = 0.01
@@ -50,8 +49,6 @@ class Hierarchy:
         Variance of the effects of each attribute and, last, of the intersections.
     spread : ndarray of shape (G, 2, 2)
         Posterior covariance of each group's intercept and slope.
-    n_iter : int
-        Newton steps taken.
     """
 
     centre: float
@@ -60,7 +57,6 @@ class Hierarchy:
     own: Floats
     variances: Floats
     spread: Floats
-    n_iter: int
 
     def coefficients(self, level_codes: Codes, group: Codes | None = None) -> Floats:
         """Intercept at logit 0 and slope of rows or groups, shape (m, 2).
@@ -72,15 +68,15 @@ class Hierarchy:
         group : ndarray of shape (m,), optional
             Intersection; -1, one never seen, adds nothing.
         """
-        found = np.tile(self.overall, (len(level_codes), 1))
+        estimate = np.tile(self.overall, (len(level_codes), 1))
         for j, effects in enumerate(self.levels):
             known = level_codes[:, j] >= 0
-            found[known] += effects[level_codes[known, j]]
+            estimate[known] += effects[level_codes[known, j]]
         if group is not None:
-            found[group >= 0] += self.own[group[group >= 0]]
-        found[:, 1] = np.maximum(found[:, 1], SMALLEST_SLOPE)
-        found[:, 0] -= found[:, 1] * self.centre
-        return found
+            estimate[group >= 0] += self.own[group[group >= 0]]
+        estimate[:, 1] = np.maximum(estimate[:, 1], SMALLEST_SLOPE)
+        estimate[:, 0] -= estimate[:, 1] * self.centre
+        return estimate
 
 
 def fit_hierarchy(
@@ -119,32 +115,64 @@ def fit_hierarchy(
     Empirical Bayes for generalised linear mixed models: Breslow and Clayton (1993), JASA 88, 9-25;
     Platt (1999) for the map of one group.
     """
-    return _Fit(cells, level_codes, sizes, prior_levels, prior_variance).run()
+    return _Fit(cells, level_codes, sizes, (prior_levels, prior_variance)).run()
+
+
+@dataclass(frozen=True, eq=False)
+class HierarchicalMaps:
+    """Shrunk logistic maps, corrected where curvature was found.
+
+    Attributes
+    ----------
+    hierarchy : Hierarchy
+        Effects and variances.
+    coefficients : ndarray of shape (G, 2)
+        Intercept and slope of every group.
+    curvature : Curvature
+        Corrections.
+    """
+
+    hierarchy: Hierarchy
+    coefficients: Floats
+    curvature: Curvature
+
+    def __call__(self, x: Floats, codes: Codes) -> Floats:
+        """Calibrate logits of rows in groups that were seen."""
+        estimate = self.coefficients[codes]
+        return self.curvature(estimate[:, 0] + estimate[:, 1] * x, codes)
+
+    def inherited(self, x: Floats, level_codes: Codes) -> Floats:
+        """Calibrate rows of intersections never seen by what their levels share with others."""
+        estimate = self.hierarchy.coefficients(level_codes)
+        nobody = np.full(len(x), -1)
+        return self.curvature(estimate[:, 0] + estimate[:, 1] * x, nobody)
+
+
+def fit_hierarchical(cells: Cells, scheme: GroupScheme) -> HierarchicalMaps:
+    """Fit the hierarchy and then what it leaves over."""
+    sizes = [len(levels) for levels in scheme.levels]
+    hierarchy = fit_hierarchy(cells, scheme.level_codes, sizes)
+    coefficients = hierarchy.coefficients(scheme.level_codes, np.arange(cells.size))
+    estimate = coefficients[cells.group]
+    curvature = fit_curvature(cells, estimate[:, 0] + estimate[:, 1] * cells.x)
+    return HierarchicalMaps(hierarchy, coefficients, curvature)
 
 
 class _Fit:
     """State of one fit."""
 
     def __init__(
-        self,
-        cells: Cells,
-        level_codes: Codes,
-        sizes: Sequence[int],
-        prior_levels: float,
-        prior_variance: float,
+        self, cells: Cells, level_codes: Codes, sizes: Sequence[int], prior: tuple[float, float]
     ) -> None:
-        self.cells = cells
-        self.prior = (prior_levels, prior_variance)
+        self.cells, self.prior = cells, prior
         total = cells.weight.sum()
         self.centre = float(cells.weight @ cells.x / total) if total else 0.0
         self.x = cells.x - self.centre
         # With a single attribute its levels are the intersections.
         self.sizes = list(sizes) if len(sizes) > 1 else []
         offsets = np.cumsum([1, *self.sizes])
-        self.columns = [
-            offset + level_codes[:, j] for j, offset in enumerate(offsets[: len(self.sizes)])
-        ]
-        self.columns.insert(0, np.zeros(cells.size, dtype=np.int64))
+        levels = level_codes[:, : len(self.sizes)] + offsets[:-1]
+        self.columns = [np.zeros(cells.size, dtype=np.int64), *levels.T]
         self.width = int(offsets[-1])
         self.attribute = np.repeat(np.arange(len(self.sizes)), self.sizes)
         self.shared = np.zeros((self.width, 2))
@@ -154,62 +182,52 @@ class _Fit:
         self.variances = np.full((len(self.sizes) + 1, 2), 0.1)
 
     def run(self) -> Hierarchy:
-        self._look(self._of(self.shared, self.own))
-        spread = np.zeros((self.cells.size, 2, 2))
-        rounds = 0
+        self._evaluate(self._of(self.shared, self.own))
         for _ in range(_ROUNDS):
-            rounds += 1
-            before = self.found
+            before = self.estimate
             shared, own, spread = self._target()
             self._move(shared, own)
-            if np.abs(self.found - before).max() < 1e-5:
+            if np.abs(self.estimate - before).max() < 1e-5:
                 break
         levels = np.split(self.shared[1:], np.cumsum(self.sizes)[:-1]) if self.sizes else []
         return Hierarchy(
-            self.centre,
-            self.shared[0],
-            tuple(levels),
-            self.own,
-            self.variances,
-            spread,
-            rounds,
+            self.centre, self.shared[0], tuple(levels), self.own, self.variances, spread
         )
 
     def _of(self, shared: Floats, own: Floats) -> Floats:
         """Intercept and slope of every group."""
         return np.asarray(own + sum(shared[column] for column in self.columns))
 
-    def _look(self, found: Floats) -> None:
+    def _evaluate(self, estimate: Floats) -> None:
         """Pass over the cells: likelihood, gradient and information of each group."""
         cells, x = self.cells, self.x
-        eta = found[cells.group, 0] + found[cells.group, 1] * x
+        eta = estimate[cells.group, 0] + estimate[cells.group, 1] * x
         q = expit(eta)
-        residual = cells.events - cells.weight * q
-        self.found = found
-        self.likelihood = float(log_likelihood(cells, eta, cells.events).sum())
-        self.gradient = np.stack([cells.sums(residual), cells.sums(residual * x)], axis=1)
-        ones = np.ones_like(x)
-        self.information = information(cells, (ones, x), cells.weight * q * (1 - q))
+        design = (np.ones_like(x), x)
+        self.estimate = estimate
+        self.likelihood = float(log_likelihood(cells, eta).sum())
+        self.gradient = score_of(cells, design, cells.events - cells.weight * q)
+        self.information = information(cells, design, cells.weight * q * (1 - q))
 
     def _target(self) -> tuple[Floats, Floats, Floats]:
         """Mode of the quadratic approximation here, its variances moved by EM."""
         H = self.information
-        pull = np.einsum("gij,gj->gi", H, self.found) + self.gradient
+        target = np.einsum("gij,gj->gi", H, self.estimate) + self.gradient
         for _ in range(_EM_STEPS):
             T = np.diag(self.variances[-1])
             shrink = np.linalg.inv(np.eye(2) + H @ T)
             A = shrink @ H  # information that is left once the intersection's effect is integrated
-            c = np.einsum("gij,gj->gi", shrink, pull)
+            c = np.einsum("gij,gj->gi", shrink, target)
             covariance: Floats = np.linalg.inv(self._normal(A)).astype(np.float64)
-            pulled = self._gathered(c)
-            pulled[0] += _OVERALL_PRECISION * self.identity
-            shared = (covariance @ pulled.ravel()).reshape(-1, 2)
+            gathered = self._gathered(c)
+            gathered[0] += _OVERALL_PRECISION * self.identity
+            shared = (covariance @ gathered.ravel()).reshape(-1, 2)
             mean = self._of(shared, np.zeros_like(c))
             own = (c - np.einsum("gij,gj->gi", A, mean)) * self.variances[-1]
             around = self._around(covariance)
-            kept = np.eye(2) - T @ A
+            retained = np.eye(2) - T @ A
             spread: Floats = np.asarray(T - T @ A @ T + T @ A @ around @ A @ T, dtype=np.float64)
-            whole = kept @ around @ kept.transpose(0, 2, 1) + T - T @ A @ T
+            whole = retained @ around @ retained.transpose(0, 2, 1) + T - T @ A @ T
             self._learn_variances(shared, own, covariance, spread)
         return shared, own, whole
 
@@ -226,34 +244,31 @@ class _Fit:
         return N.transpose(0, 2, 1, 3).reshape(2 * self.width, 2 * self.width)
 
     def _gathered(self, c: Floats) -> Floats:
-        found = np.zeros((self.width, 2))
+        estimate = np.zeros((self.width, 2))
         for column in self.columns:
-            np.add.at(found, column, c)
-        return found
+            np.add.at(estimate, column, c)
+        return estimate
 
     def _around(self, covariance: Floats) -> Floats:
         """Covariance of each group's sum of shared effects, shape (G, 2, 2)."""
         S = covariance.reshape(self.width, 2, self.width, 2)
-        found = np.zeros((self.cells.size, 2, 2))
+        estimate = np.zeros((self.cells.size, 2, 2))
         for p in self.columns:
             for q in self.columns:
-                found += S[p, :, q, :]
-        return found
+                estimate += S[p, :, q, :]
+        return estimate
 
     def _learn_variances(
         self, shared: Floats, own: Floats, covariance: Floats, spread: Floats
     ) -> None:
         levels, variance = self.prior
         squares = shared[1:] ** 2 + np.diag(covariance).reshape(-1, 2)[1:]
-        for j, size in enumerate(self.sizes):
-            here = squares[self.attribute == j].sum(0)
-            self._set_variance(j, (here + levels * variance) / (size + levels))
-        here = (own**2 + np.einsum("gii->gi", spread)).sum(0)
-        self._set_variance(-1, (here + levels * variance) / (len(own) + levels))
-
-    def _set_variance(self, j: int, value: Floats) -> None:
+        estimate = [squares[self.attribute == j].sum(0) for j in range(len(self.sizes))]
+        estimate.append((own**2 + np.einsum("gii->gi", spread)).sum(0))
+        counts = np.array([*self.sizes, len(own)])[:, None]
+        learned = (np.array(estimate) + levels * variance) / (counts + levels)
         # Steps not yet damped overshoot in separated groups; the variances must not follow.
-        self.variances[j] = np.minimum(value, _LARGEST_VARIANCE)
+        self.variances = np.minimum(learned, _LARGEST_VARIANCE)
 
     def _objective(self, shared: Floats, own: Floats) -> float:
         penalty = (shared[1:] ** 2 / self.variances[self.attribute]).sum()
@@ -268,6 +283,6 @@ class _Fit:
             step = 0.5**halvings
             self.shared = before[0] + step * (shared - before[0])
             self.own = before[1] + step * (own - before[1])
-            self._look(self._of(self.shared, self.own))
+            self._evaluate(self._of(self.shared, self.own))
             if self._objective(self.shared, self.own) >= start - 1e-9 * abs(start):
                 return

@@ -56,10 +56,7 @@ class TemperatureScaling(nn.Module):
     torch.Size([4000])
     """
 
-    _allowed: ClassVar[Table] = {
-        "num_groups": Whole(1, MOST_GROUPS),
-        "penalty": Real(0),
-    }
+    _allowed: ClassVar[Table] = {"num_groups": Whole(1, MOST_GROUPS), "penalty": Real(0)}
 
     @checked
     def __init__(self, num_groups: int = 1, *, penalty: float = 1.0) -> None:

@@ -9,34 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import expit
 
 from fairtrain._imports import require
-from fairtrain.calibration.multicalibration.columns import ColumnScheme, binned
+from fairtrain.calibration.cells import Codes, Floats, Mask, effective
+from fairtrain.calibration.multicalibration.columns import ColumnScheme, Settings, binned
 from fairtrain.data.rows import Rows
 
-__all__ = ["BoostSettings", "BoostedShift", "at_knots", "fit_boosted", "rearranged", "scale_of"]
+__all__ = ["BoostedShift", "at_knots", "fit_boosted", "rearranged", "scale_of"]
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
-Held = NDArray[np.bool_]
+Held = Mask
 
 _KNOTS = 20
 _LEARNING_RATE = 0.1
 _STANDARD_ERRORS = 2.0
 """A round is kept if held-out log loss falls by more than so many of its standard errors."""
 _PREDICTED_AT_ONCE = 1 << 21
-
-
-@dataclass(frozen=True)
-class BoostSettings:
-    """Size and number of trees; see ``Multicalibrator``."""
-
-    num_leaves: int
-    min_rows: int
-    shrinkage: float
-    max_iter: int
-    patience: int
-    rounds: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +40,7 @@ class BoostedShift:
         How columns are read.
     edges, knots : ndarray of shape (K - 1,), (K,)
         Bins of the starting logit, and the mean logit of each.
-    rounds : tuple of dict
+    steps : tuple of dict
         ``trees``, ``scale`` (what they were multiplied by) and held-out ``gain`` in log loss.
     models : tuple of str
         The trees of each round, as LightGBM writes them.
@@ -61,16 +49,16 @@ class BoostedShift:
     columns: ColumnScheme
     edges: Floats
     knots: Floats
-    rounds: tuple[dict[str, Any], ...] = ()
+    steps: tuple[dict[str, Any], ...] = ()
     models: tuple[str, ...] = field(default=(), repr=False)
 
     def __call__(self, x: Floats, columns: dict[str, NDArray[Any]]) -> Floats:
         """Logits to add to rows; none where a category was never seen."""
         codes, known = self.columns.encode(columns)
-        found = np.zeros(len(x))
+        result = np.zeros(len(x))
         if self.models and known.any():
-            found[known] = self._known(x[known], codes[known])
-        return found
+            result[known] = self._known(x[known], codes[known])
+        return result
 
     def _known(self, x: Floats, codes: Codes) -> Floats:
         distinct, row = _distinct(codes)
@@ -85,7 +73,7 @@ class BoostedShift:
     def _table(self, boosters: list[Any], distinct: Codes) -> Floats:
         """Logits to add at every knot, for rows of column codes, shape (m, K)."""
         table = np.zeros((len(distinct), len(self.knots)))
-        for booster, done in zip(boosters, self.rounds, strict=True):
+        for booster, done in zip(boosters, self.steps, strict=True):
             raw = done["scale"] * _at_every_knot(booster, distinct, len(self.knots))
             table = rearranged(table + raw, self.knots)
         return table
@@ -96,7 +84,7 @@ def fit_boosted(
     columns: dict[str, NDArray[Any]],
     scheme: ColumnScheme,
     held: Held,
-    settings: BoostSettings,
+    settings: Settings,
     seed: int,
 ) -> BoostedShift:
     """Boost trees on top of calibrated logits, in a few rounds.
@@ -115,7 +103,7 @@ def fit_boosted(
         How columns are read.
     held : ndarray of bool, shape (n,)
         Rows that decide on stopping and scaling.
-    settings : BoostSettings
+    settings : Settings
         The rest.
     seed : int
         For what chance LightGBM needs.
@@ -126,9 +114,8 @@ def fit_boosted(
     regression", ICML; rounds with a factor each: Perini et al. (2025), "MCGrad". Rising by
     rearrangement: Chernozhukov, Fernandez-Val and Galichon (2009), Biometrika 96, 559-575.
     """
-    lightgbm = require("lightgbm", extra="boosting")
-    x, y = rows.X, rows.y
-    assert y is not None
+    x, y, w = rows.X, rows.outcomes, rows.weights
+    w = w * (w.sum() / (w**2).sum())  # they sum to the effective number of rows
     edges, bins = binned(x, _KNOTS)
     knots = np.bincount(bins, x) / np.bincount(bins)
     codes, _ = scheme.encode(columns)
@@ -139,38 +126,36 @@ def fit_boosted(
     models: list[str] = []
     for number in range(settings.rounds if settings.max_iter else 0):
         now = x + at_knots(table, row, x, knots)
-        booster = _boost(
-            lightgbm, matrix, y, now, held, scheme.categorical, settings, seed + number
-        )
+        fitting, judging = ((matrix[part], y[part], now[part], w[part]) for part in (~held, held))
+        booster = _boost(fitting, judging, scheme.categorical, settings, seed + number)
         if not booster.num_trees():
             break
         raw = _at_every_knot(booster, distinct, len(knots))
-        scale = scale_of(now[held], at_knots(raw, row, x, knots)[held], y[held])
+        scale = scale_of(now[held], at_knots(raw, row, x, knots)[held], y[held], w[held])
         after = rearranged(table + scale * raw, knots)
         then = x + at_knots(after, row, x, knots)
-        gains = _losses(now[held], y[held]) - _losses(then[held], y[held])
-        error = gains.std() / np.sqrt(len(gains))
-        if not gains.mean() > _STANDARD_ERRORS * error:
+        gains = (_losses(now, y) - _losses(then, y))[held]
+        gain = float(np.average(gains, weights=w[held]))
+        spread = np.sqrt(np.average((gains - gain) ** 2, weights=w[held]))
+        n = effective(w[held].sum(), (w[held] ** 2).sum())
+        if not gain > _STANDARD_ERRORS * spread / np.sqrt(n):
             break
         table = after
-        gain = float(gains.mean())
         rounds.append({"trees": booster.num_trees(), "scale": scale, "gain": gain})
         models.append(booster.model_to_string())
     return BoostedShift(scheme, edges, knots, tuple(rounds), tuple(models))
 
 
+_Part = tuple[NDArray[np.float32], Floats, Floats, Floats]
+"""Bins and codes, outcomes, starting logits and weights of some rows."""
+
+
 def _boost(
-    lightgbm: Any,
-    matrix: NDArray[np.float32],
-    y: Floats,
-    start: Floats,
-    held: Held,
-    categorical: Sequence[bool],
-    settings: BoostSettings,
-    seed: int,
+    fitting: _Part, judging: _Part, categorical: Sequence[bool], settings: Settings, seed: int
 ) -> Any:
     """Trees up to the best held-out log loss."""
-    q = 1 / (1 + np.exp(-start))
+    lightgbm = require("lightgbm", extra="boosting")
+    q = expit(np.concatenate([fitting[2], judging[2]]))
     options = {
         "objective": "binary",
         "learning_rate": _LEARNING_RATE,
@@ -189,23 +174,22 @@ def _boost(
     }
     places = [j + 1 for j, named in enumerate(categorical) if named]
 
-    def part(rows: Held, reference: Any = None) -> Any:
+    def dataset(part: _Part, reference: Any = None) -> Any:
+        matrix, y, start, weight = part
         return lightgbm.Dataset(
-            matrix[rows],
-            y[rows],
-            init_score=start[rows],
+            matrix,
+            y,
+            weight=None if (weight == 1).all() else weight,
+            init_score=start,
             categorical_feature=places,
             reference=reference,
             params=options,
         )
 
-    train = part(~held)
+    train = dataset(fitting)
+    stop = lightgbm.early_stopping(settings.patience, verbose=False)
     booster = lightgbm.train(
-        options,
-        train,
-        settings.max_iter,
-        valid_sets=[part(held, train)],
-        callbacks=[lightgbm.early_stopping(settings.patience, verbose=False)],
+        options, train, settings.max_iter, valid_sets=[dataset(judging, train)], callbacks=[stop]
     )
     best = booster.model_to_string(num_iteration=booster.best_iteration)
     return lightgbm.Booster(model_str=best)
@@ -246,11 +230,11 @@ def at_knots(table: Floats, row: Codes, x: Floats, knots: Floats) -> Floats:
     return np.asarray((1 - share) * table[row, left] + share * table[row, right])
 
 
-def scale_of(start: Floats, added: Floats, y: NDArray[Any]) -> float:
+def scale_of(start: Floats, added: Floats, y: NDArray[Any], weight: Any = 1.0) -> float:
     """Factor in [0, 1] by which added logits give the smallest log loss."""
 
     def loss(scale: float) -> float:
-        return float(_losses(start + scale * added, y).sum())
+        return float((weight * _losses(start + scale * added, y)).sum())
 
     return float(minimize_scalar(loss, bounds=(0.0, 1.0), method="bounded").x)
 
@@ -261,5 +245,5 @@ def _losses(logits: Floats, y: NDArray[Any]) -> Floats:
 
 def _distinct(codes: Codes) -> tuple[Codes, Codes]:
     """Distinct rows of codes, and the place of each row among them."""
-    found, row = np.unique(codes, axis=0, return_inverse=True)
-    return found, row.reshape(-1)
+    distinct, row = np.unique(codes, axis=0, return_inverse=True)
+    return distinct, row.reshape(-1)

@@ -1,4 +1,4 @@
-"""Columns, categorical or continuous, as whole numbers."""
+"""What corrections go by: their settings, and columns as whole numbers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,32 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fairtrain.calibration.cells import Codes, Floats, Mask
 from fairtrain.data.groups import match_columns
 from fairtrain.data.inputs import as_float_column, factorize
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["ColumnScheme", "binned", "is_continuous", "read_columns"]
+__all__ = ["ColumnScheme", "Settings", "binned", "is_continuous", "read_columns"]
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 Columns = dict[str, NDArray[Any]]
 
 _MOST_NUMBERS = 30
 _COLUMN_BINS = 32
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is corrected, how far, and when to stop; see ``Multicalibrator``."""
+
+    depth: int | None
+    n_bins: int
+    z: float
+    min_rows: int
+    shrinkage: float
+    max_iter: int
+    patience: int
+    num_leaves: int
+    rounds: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +64,7 @@ class ColumnScheme:
         return tuple(edges is None for edges in self.edges)
 
     @classmethod
-    def of(
-        cls,
-        columns: Columns,
-        continuous: Collection[str],
-        incomplete: Collection[str],
-    ) -> Self:
+    def of(cls, columns: Columns, continuous: Collection[str], incomplete: Collection[str]) -> Self:
         """Read columns: continuous ones are cut, only incomplete ones may have missing values."""
         levels: list[tuple[Hashable, ...] | None] = []
         edges: list[Floats | None] = []
@@ -73,7 +82,7 @@ class ColumnScheme:
                 edges.append(None)
         return cls(tuple(columns), tuple(levels), tuple(edges), tuple(absent))
 
-    def encode(self, columns: Columns) -> tuple[Codes, NDArray[np.bool_]]:
+    def encode(self, columns: Columns) -> tuple[Codes, Mask]:
         """Code rows.
 
         Returns
@@ -82,9 +91,9 @@ class ColumnScheme:
         known : ndarray of bool, shape (n,)
             False where a category, or a missing value, was never seen in that column.
         """
-        found = match_columns(columns, self.names)
-        codes = np.zeros((len(found[0]), len(found)), dtype=np.int64)
-        for j, column in enumerate(found):
+        matched = match_columns(columns, self.names)
+        codes = np.zeros((len(matched[0]), len(matched)), dtype=np.int64)
+        for j, column in enumerate(matched):
             levels, edges = self.levels[j], self.edges[j]
             values, own = factorize(column)
             _check_missing(self.names[j], own, self.absent[j])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -27,23 +27,19 @@ from fairtrain._parameters import (
     check_parameters,
 )
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
-from fairtrain.calibration.cells import CLIP
-from fairtrain.calibration.fingerprint import fingerprint
-from fairtrain.calibration.intake import later_scores, read_scored
-from fairtrain.calibration.multicalibration.boosted import BoostedShift, BoostSettings, fit_boosted
-from fairtrain.calibration.multicalibration.columns import ColumnScheme, read_columns
-from fairtrain.calibration.multicalibration.patching import CellPatches, PatchSettings, fit_patches
+from fairtrain.calibration.cells import Floats, Mask, clipped_logit
+from fairtrain.calibration.intake import fingerprint, later_scores, read_scored
+from fairtrain.calibration.multicalibration.boosted import BoostedShift, fit_boosted
+from fairtrain.calibration.multicalibration.columns import ColumnScheme, Settings, read_columns
+from fairtrain.calibration.multicalibration.patching import CellPatches, fit_patches
 from fairtrain.data import inputs
 from fairtrain.data.groups import GroupScheme, Missing, match_columns
 from fairtrain.data.rows import Rows
-from fairtrain.data.splits import split_rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["Multicalibrator"]
 
-Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
-S = TypeVar("S", PatchSettings, BoostSettings)
 
 
 class Multicalibrator(BaseEstimator):
@@ -194,7 +190,14 @@ class Multicalibrator(BaseEstimator):
         self.positive_label = positive_label
         self.random_state = random_state
 
-    def fit(self, scores: Any, y: Any, sensitive_features: Any, features: Any = None) -> Self:
+    def fit(
+        self,
+        scores: Any,
+        y: Any,
+        sensitive_features: Any,
+        features: Any = None,
+        sample_weight: Any = None,
+    ) -> Self:
         """Fit the starting map, then correct it.
 
         Parameters
@@ -207,6 +210,9 @@ class Multicalibrator(BaseEstimator):
             Who.
         features : frame, mapping or array of n rows, optional
             More columns that trees may split on, numbers or categories; missing values allowed.
+        sample_weight : array-like of shape (n,), optional
+            Row weights. How sure a correction is, and how far it is shrunk, goes by the effective
+            number of rows (Kish), so that their unit does not matter.
 
         Returns
         -------
@@ -214,12 +220,21 @@ class Multicalibrator(BaseEstimator):
         """
         self._check_settings(features)
         inputs.require_same_index(
-            scores=scores, y=y, sensitive_features=sensitive_features, features=features
+            scores=scores,
+            y=y,
+            sensitive_features=sensitive_features,
+            features=features,
+            sample_weight=sample_weight,
         )
         columns = inputs.sensitive_columns(sensitive_features)
         more = self._features(features, columns)
         s = inputs.as_vector(scores, "scores")
         inputs.check_lengths(len(s), y=y, **columns, **more)
+        weight = inputs.as_sample_weight(sample_weight, len(s))
+        if weight is not None:
+            there = weight > 0
+            s, y, weight = s[there], inputs.as_vector(y, "y")[there], weight[there]
+            columns, more = _rows_of(columns, there), _rows_of(more, there)
         self._sensitive = tuple(columns)
         self._scheme: ColumnScheme | None = None
         if self.backend == "lightgbm":
@@ -230,6 +245,7 @@ class Multicalibrator(BaseEstimator):
             s,
             y,
             start_columns,
+            weight,
             scale=start.scale,
             positive_label=self.positive_label,
             missing=self.missing,
@@ -237,25 +253,23 @@ class Multicalibrator(BaseEstimator):
         self.scheme_: GroupScheme = rows.groups.scheme
         rng = np.random.default_rng(self.random_state)
         held = self._held_out(rows, rng)
-        target = rows.y
-        assert target is not None
         self.calibrator_ = clone(start).set_params(missing=self.missing, positive_label=None)
-        self.calibrator_.fit(s[~held], target[~held], _rows_of(start_columns, ~held))
-        rows = replace(rows, X=_logit(self.calibrator_.transform(s, start_columns)))
+        fitting = rows.take(~held)
+        own = _rows_of(start_columns, ~held)
+        self.calibrator_.fit(s[~held], fitting.outcomes, own, fitting.weight)
+        rows = replace(rows, X=clipped_logit(self.calibrator_.transform(s, start_columns)))
+        settings = Settings(**{name: getattr(self, name) for name in Settings.__annotations__})
         self._shift: CellPatches | BoostedShift
         if self._scheme is not None:
-            seed = int(rng.integers(1 << 30))
-            every = columns | more
-            settings = self._settings(BoostSettings)
+            seed, every = int(rng.integers(1 << 30)), columns | more
             self._shift = fit_boosted(rows, every, self._scheme, held, settings, seed)
-            self.patches_ = list(self._shift.rounds)
             shift = self._shift(rows.X, every)
         else:
-            self._shift = fit_patches(rows, held, self._settings(PatchSettings))
-            self.patches_ = self._shift.steps
+            self._shift = fit_patches(rows, held, settings)
             shift = self._shift(rows.X, rows.groups.codes)
+        self.patches_ = list(self._shift.steps)
         self.n_iter_ = len(self.patches_)
-        self.fingerprint_ = fingerprint(np.asarray(expit(rows.X + shift)), target)
+        self.fingerprint_ = fingerprint(np.asarray(expit(rows.X + shift)), rows.outcomes)
         return self
 
     def transform(
@@ -279,10 +293,10 @@ class Multicalibrator(BaseEstimator):
         check_is_fitted(self)
         later_scores(scores, sensitive_features)
         inputs.require_same_index(scores=scores, features=features)
-        found = inputs.sensitive_columns(sensitive_features)
-        columns = dict(zip(self._sensitive, match_columns(found, self._sensitive), strict=True))
+        passed = inputs.sensitive_columns(sensitive_features)
+        columns = dict(zip(self._sensitive, match_columns(passed, self._sensitive), strict=True))
         start_columns = self._start_columns(columns)
-        x = _logit(self.calibrator_.transform(scores, start_columns))
+        x = clipped_logit(self.calibrator_.transform(scores, start_columns))
         if isinstance(self._shift, CellPatches):
             codes = self.scheme_.encode(start_columns, unseen="ignore")
             return np.asarray(expit(x + self._shift(x, codes)))
@@ -293,21 +307,16 @@ class Multicalibrator(BaseEstimator):
             raise InvalidDataError(f"features lacks the column {absent[0]!r}; pass it as in fit.")
         return np.asarray(expit(x + self._shift(x, columns | more)))
 
-    def _held_out(self, rows: Rows, rng: np.random.Generator) -> NDArray[np.bool_]:
+    def _held_out(self, rows: Rows, rng: np.random.Generator) -> Mask:
         """Draw the rows that decide when to stop."""
-        assert rows.y is not None
         share, n = self.validation_fraction, len(rows)
         held = np.zeros(n, dtype=bool)
         if n * min(share, 1 - share) >= 1:
-            split = split_rows(
-                rows.groups.codes,
-                rows.y,
-                validation_fraction=share,
-                certification_fraction=None,
-                random_state=rng,
-            )
-            held[split.steering] = True
-        if not held.any() or len(np.unique(rows.y[~held])) < 2:
+            split = rows.divided(
+                validation_fraction=share, certification_fraction=None, random_state=rng
+            ).split
+            held[split.steering if split else []] = True
+        if not held.any() or len(np.unique(rows.outcomes[~held])) < 2:
             raise InvalidDataError(
                 f"{n} rows are too few to hold out {share:.0%} of them; pass more rows."
             )
@@ -334,10 +343,6 @@ class Multicalibrator(BaseEstimator):
             )
         return more
 
-    def _settings(self, kind: type[S]) -> S:
-        """Those of the parameters that a back end needs."""
-        return kind(**{name: getattr(self, name) for name in kind.__dataclass_fields__})
-
     def _check_settings(self, features: Any) -> None:
         check_parameters(self)
         if self.backend == "lightgbm":
@@ -348,9 +353,5 @@ class Multicalibrator(BaseEstimator):
             )
 
 
-def _logit(q: Floats) -> Floats:
-    return np.asarray(logit(np.clip(q, CLIP, 1 - CLIP)))
-
-
-def _rows_of(columns: Columns, rows: NDArray[np.bool_]) -> Columns:
+def _rows_of(columns: Columns, rows: Mask) -> Columns:
     return {name: column[rows] for name, column in columns.items()}
