@@ -66,6 +66,10 @@ def test_accuracy_and_gap_are_those_of_a_large_sample(data: BiasedData) -> None:
         ).indices.values()
     ]
     assert judged["gap"] == pytest.approx(max(rates) - min(rates), abs=0.02)
+    known = population.rates(decide)
+    assert known.index.get_level_values("group").tolist() == sorted(population.groups.index)
+    np.testing.assert_allclose(known, rates, atol=0.015)
+    assert known.max() - known.min() == pytest.approx(judged["gap"])
     assert judged["selection_rate"] == pytest.approx(decisions.mean(), abs=0.008)
     true = population.judge(decide, label="true")["accuracy"]
     assert true == pytest.approx((decisions == data.true_y).mean(), abs=0.008)

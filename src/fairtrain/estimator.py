@@ -278,8 +278,7 @@ class FairEstimator(BaseEstimator):
         """Warn of every bound that the rows which steered, or else trained, do not keep."""
         steered = self._steered
         for result in steered.results:
-            over = result.achieved - result.bound
-            if (-over if result.kind == "ratio" else over) > _BROKEN:
+            if result.excess > _BROKEN:
                 warnings.warn(
                     f"{result.constraint} on {steered.rows} rows: {result.words()}",
                     ConstraintNotMetWarning,
@@ -321,7 +320,8 @@ class FairEstimator(BaseEstimator):
     @property
     def _steered(self) -> FairnessReport:
         """On the rows that chose the model: what was achieved where it could be."""
-        return self.reports_.get("steering") or self.reports_["training"]
+        reports = self.reports_
+        return reports.get("steering") or reports.get("training") or reports["certification"]
 
     @property
     def usefulness_(self) -> Usefulness:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
-from fairtrain.constraints import BoundedGroupLoss, Constraint, DemographicParity
+from fairtrain.constraints import AtLeast, BoundedGroupLoss, Constraint, DemographicParity
 from fairtrain.constraints.bounds import RateBounds
 
 FREE = DemographicParity(difference_bound=0.1)
@@ -16,8 +16,11 @@ RATIO = DemographicParity(ratio_bound=0.8)
 OVERALL = DemographicParity(difference_bound=0.1, reference="overall")
 OVERALL_RATIO = DemographicParity(ratio_bound=0.8, ratio_slack=0.01, reference="overall")
 UPPER = BoundedGroupLoss(upper_bound=0.3)
+LOWER = AtLeast("recall", 0.3)
 ALL = pytest.mark.parametrize(
-    "constraint", [FREE, RATIO, OVERALL, OVERALL_RATIO, UPPER], ids=lambda c: f"{c.kind}-{c.name}"
+    "constraint",
+    [FREE, RATIO, OVERALL, OVERALL_RATIO, UPPER, LOWER],
+    ids=lambda c: f"{c.kind}-{c.name}",
 )
 
 
@@ -92,7 +95,7 @@ def test_the_projection_is_the_nearest_point_under_the_cap(
 ) -> None:
     rng = np.random.default_rng(4)
     bounds = RateBounds(constraint, np.ones(3))
-    below = constraint.kind != "upper"
+    above, below = constraint.kind != "lower", constraint.kind != "upper"
     tau = 0.8 if constraint is RATIO else 1.0
     for _ in range(15):
         given = rng.normal(0.3, 1.0, (2, 3))
@@ -112,7 +115,7 @@ def test_the_projection_is_the_nearest_point_under_the_cap(
             lambda x, given=given: ((x - given.ravel()) ** 2).sum(),
             np.zeros(6),
             jac=lambda x, given=given: 2 * (x - given.ravel()),
-            bounds=[(0, None)] * 3 + [(0, None if below else 0)] * 3,
+            bounds=[(0, None if side else 0) for side in (above, below) for _ in range(3)],
             constraints=rules,
             method="SLSQP",
             options={"ftol": 1e-12, "maxiter": 300},

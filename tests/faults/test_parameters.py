@@ -23,6 +23,8 @@ RESULTS = {
 PRIVATE = {"history", "windows"}  # state that a dataclass keeps among its fields
 
 NEEDED = {
+    "AtLeast": {"rate": "recall", "value": 0.5},
+    "AtMost": {"rate": "recall", "value": 0.5},
     "BiasParityScoreLoss": {},
     "BoundedGroupLoss": {"upper_bound": 0.2},
     "BoundedGroupLossPenalty": {"upper_bound": 0.2},

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fairtrain import (
+    AtLeast,
     BoundedGroupLoss,
     DemographicParity,
     EqualizedOdds,
@@ -103,6 +104,7 @@ CONSTRAINTS = [
     EqualOpportunity(difference_bound=0.2),
     EqualizedOdds(difference_bound=0.2),
     BoundedGroupLoss(upper_bound=0.7),
+    AtLeast("accuracy", 0.3),
 ]
 
 

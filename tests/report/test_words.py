@@ -9,6 +9,8 @@ import pytest
 from tests.report.data import summary
 
 from fairtrain.constraints import (
+    AtLeast,
+    AtMost,
     BoundedGroupLoss,
     DemographicParity,
     EqualOpportunity,
@@ -37,6 +39,11 @@ from fairtrain.report.words import (
         (PredictiveEquality(difference_bound=0.1), "whose label is not hired"),
         (ErrorRateParity(difference_bound=0.1), "decisions that disagree with the label"),
         (BoundedGroupLoss(upper_bound=0.4), "of no group may be larger than 0.4"),
+        (AtLeast("recall", 0.7), "The true positive rate of no group may be smaller than 0.7"),
+        (
+            AtMost("selection_rate", 0.2, overall=True),
+            "The selection rate of all people together may not be larger than 0.2",
+        ),
     ],
 )
 def test_constraints_in_words(constraint: Any, said: str) -> None:

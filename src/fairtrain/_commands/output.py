@@ -137,7 +137,8 @@ def print_models(summary: RunSummary) -> None:
         _add(table, [f"  {name}", *cells])
     for i, result in enumerate(reports[0].results):
         found = [m.gap(m.report.results[i]) for m in summary.models]
-        word = {"difference": "gap", "ratio": "ratio", "upper": "largest"}[result.kind]
+        words = {"difference": "gap", "ratio": "ratio", "upper": "largest", "lower": "smallest"}
+        word = words[result.kind]
         _add(
             table,
             [

@@ -9,6 +9,7 @@ same object serves reductions, losses, Lagrangian training, boosting and metrics
 from __future__ import annotations
 
 from fairtrain.constraints.base import DEFAULT_DIFFERENCE_BOUND, Constraint, ParityConstraint
+from fairtrain.constraints.limits import AtLeast, AtMost, NoLevellingDown
 from fairtrain.constraints.notions import (
     BoundedGroupLoss,
     DemographicParity,
@@ -18,20 +19,33 @@ from fairtrain.constraints.notions import (
     PredictiveEquality,
     RateParity,
 )
-from fairtrain.constraints.reading import ConstraintSpec, as_constraints, from_fairlearn
+from fairtrain.constraints.rates import Rate
+from fairtrain.constraints.reading import (
+    ConstraintSpec,
+    ErrorCosts,
+    as_constraints,
+    as_costs,
+    from_fairlearn,
+)
 
 __all__ = [
     "DEFAULT_DIFFERENCE_BOUND",
+    "AtLeast",
+    "AtMost",
     "BoundedGroupLoss",
     "Constraint",
     "ConstraintSpec",
     "DemographicParity",
     "EqualOpportunity",
     "EqualizedOdds",
+    "ErrorCosts",
     "ErrorRateParity",
+    "NoLevellingDown",
     "ParityConstraint",
     "PredictiveEquality",
+    "Rate",
     "RateParity",
     "as_constraints",
+    "as_costs",
     "from_fairlearn",
 ]

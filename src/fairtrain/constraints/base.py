@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairtrain._parameters import (
     ANYTHING,
@@ -22,6 +23,7 @@ from fairtrain._parameters import (
     check_parameters,
 )
 from fairtrain.constraints.rates import Rate
+from fairtrain.data.groups import GroupScheme
 from fairtrain.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
@@ -95,9 +97,19 @@ class Constraint:
         raise NotImplementedError(f"{type(self).__name__} defines no rates.")
 
     @property
-    def kind(self) -> Literal["difference", "ratio", "upper"]:
+    def kind(self) -> Literal["difference", "ratio", "upper", "lower"]:
         """What the bound limits."""
         raise NotImplementedError(f"{type(self).__name__} defines no kind of bound.")
+
+    @property
+    def absolute(self) -> bool:
+        """Whether the bound limits every group's rate by itself; else groups are compared."""
+        return self.kind in ("upper", "lower")
+
+    @property
+    def larger_is_fairer(self) -> bool:
+        """Whether what the bound limits must be at least the bound."""
+        return self.kind in ("ratio", "lower")
 
     @property
     def bound(self) -> float:
@@ -129,6 +141,16 @@ class Constraint:
                 f"{_shown(names)}."
             )
         return np.array([given.get(name, 1.0) for name in names], dtype=np.float64)
+
+    def shifts(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """How far the bound of each group lies above :attr:`bound`, shape (G,)."""
+        return np.zeros(len(names))
+
+    def partition(self, scheme: GroupScheme) -> tuple[GroupScheme, NDArray[np.int64]]:
+        """Groups that the constraint speaks about, and the one of every group of ``scheme``."""
+        if self.over is None:
+            return scheme, np.arange(len(scheme))
+        return scheme.coarsen(tuple(self.over))
 
     def with_bounds(
         self, difference_bound: float | None = None, ratio_bound: float | None = None

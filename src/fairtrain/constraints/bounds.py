@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints.base import Constraint, ParityConstraint
-from fairtrain.constraints.notions import BoundedGroupLoss
 
 __all__ = ["Inequalities", "RateBounds", "cell_parts"]
 
@@ -34,6 +33,10 @@ class _Side:
     rate: float
     reference: float
     limit: float
+
+
+_NOTHING = _Side(0.0, 0.0, math.inf)
+"""The half that an absolute bound does not have."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class RateBounds:
     ratio tau         :math:`r_g - c \le 0`            :math:`\tau c - r_g \le 0`       free
     difference, fl.   :math:`r_g - c \le b`            :math:`c - r_g \le b`            overall
     ratio, fairlearn  :math:`\tau r_g - c \le s`       :math:`\tau c - r_g \le s`       overall
-    upper bound       :math:`r_g \le \zeta`            none                             none
+    upper bound       :math:`r_g \le \zeta_g`          none                             none
+    lower bound       none                             :math:`-r_g \le -\zeta_g`        none
     ================= ================================ ================================ ==========
 
     A free centre lets the rates lie in any interval of the bound's width, so that two multipliers
@@ -90,11 +94,14 @@ class RateBounds:
         How strongly each group's violation moves its multipliers; 0 leaves the group out.
     margin : float, default=0
         Amount by which the bound is tightened (below 0: loosened).
+    shift : float or ndarray of shape (G,), default=0
+        How far the bound of each group lies above the common one, where it is absolute.
     """
 
     constraint: Constraint
     importance: Floats
     margin: float = 0.0
+    shift: float | Floats = 0.0
 
     @property
     def n_groups(self) -> int:
@@ -104,31 +111,32 @@ class RateBounds:
     @property
     def bound(self) -> float:
         """The bound in force, margin included."""
-        sign = -1.0 if self.constraint.kind == "ratio" else 1.0
+        sign = -1.0 if self.constraint.larger_is_fairer else 1.0
         moved = self.constraint.bound - sign * self.margin
-        most = math.inf if self.constraint.kind == "upper" else 1.0
-        return float(min(max(moved, 0.0), most))
+        return float(moved if self.constraint.absolute else min(max(moved, 0.0), 1.0))
 
     @property
     def room(self) -> float:
-        """What shares of the bound are taken of: the bound itself, 1 minus it for a ratio."""
+        """What shares of the bound are taken of: itself, or 1 minus it for a ratio or a floor."""
         bound = self.constraint.bound
-        return 1 - bound if self.constraint.kind == "ratio" else bound
+        return max(1 - bound, 0.0) if self.constraint.larger_is_fairer else max(bound, 0.0)
 
     @property
     def reference(self) -> Literal["free", "overall", "none"]:
         """What rates are compared with."""
-        if isinstance(self.constraint, BoundedGroupLoss):
+        if self.constraint.absolute:
             return "none"
         assert isinstance(self.constraint, ParityConstraint)
         return "overall" if self.constraint.reference == "overall" else "free"
 
     @property
-    def sides(self) -> tuple[_Side, _Side | None]:
-        """The inequality above and the one below."""
+    def sides(self) -> tuple[_Side, _Side]:
+        """The inequality above and the one below; the limit of one that does not exist is inf."""
         bound, kind = self.bound, self.constraint.kind
         if kind == "upper":
-            return _Side(1.0, 0.0, bound), None
+            return _Side(1.0, 0.0, bound), _NOTHING
+        if kind == "lower":
+            return _NOTHING, _Side(1.0, 0.0, -bound)
         overall = self.reference == "overall"
         if kind == "difference":
             width = bound if overall else bound / 2
@@ -161,10 +169,10 @@ class RateBounds:
             (
                 sign * (side.rate * own - side.reference * overall),
                 np.full(len(groups), -sign * free * side.reference),
-                np.full(len(groups), side.limit),
+                side.limit + sign * side.rate * np.broadcast_to(self.shift, own[0].shape)[groups],
             )
             for sign, side in zip((1.0, -1.0), self.sides, strict=True)
-            if side is not None
+            if side is not _NOTHING
         ]
         return Inequalities(*(np.concatenate(part) for part in zip(*halves, strict=True)))
 
@@ -185,7 +193,8 @@ class RateBounds:
         """Amount by which the bound is exceeded, in units of the rate; below 0 there is room.
 
         For a difference the gap less the bound, for a ratio ``tau max r - min r``, for an upper
-        bound the largest rate less the bound. NaN where there is nothing to compare.
+        bound the largest rate less the bound, for a lower one the bound less the smallest. NaN
+        where there is nothing to compare.
 
         Parameters
         ----------
@@ -202,15 +211,17 @@ class RateBounds:
         above, below = self.sides
         centre = self._centre(rates, shares)
         found = above.rate * high - above.reference * centre - above.limit
-        if below is not None:
-            under = below.reference * centre - below.rate * low - below.limit
-            # A free centre serves both ends: what one end is short of, the other may have to spare.
-            found = found + under if self.reference == "free" else np.maximum(found, under)
+        under = below.reference * centre - below.rate * low - below.limit
+        # A free centre serves both ends: what one end is short of, the other may have to spare.
+        found = found + under if self.reference == "free" else np.maximum(found, under)
         found = np.where(enough, found, np.nan)
         return found if found.ndim else float(found)
 
     def achieved(self, rates: Floats) -> Any:
-        """The quantity that the bound limits between groups: gap, smallest ratio, or largest rate.
+        """The quantity that the bound limits: gap, smallest ratio, largest or smallest rate.
+
+        Where groups have bounds of their own, the rate nearest to its bound less what that bound
+        lies above the common one.
 
         Parameters
         ----------
@@ -223,10 +234,12 @@ class RateBounds:
             NaN where there is nothing to compare.
         """
         low, high, enough = self._range(rates)
-        if self.constraint.kind == "ratio":
+        if self.constraint.absolute:
+            found = low if self.constraint.larger_is_fairer else high
+        elif self.constraint.kind == "ratio":
             found = np.divide(low, high, out=np.ones_like(low), where=high > 0)
         else:
-            found = high if self.reference == "none" else high - low
+            found = high - low
         found = np.where(enough, found, np.nan)
         return found if found.ndim else float(found)
 
@@ -243,19 +256,16 @@ class RateBounds:
         Returns
         -------
         ndarray of shape (2, G)
-            Above 0 where broken; 0 for groups that do not take part, -inf below where there is no
-            inequality below.
+            Above 0 where broken; 0 for groups that do not take part, -inf where there is no such
+            inequality.
         """
         present = self.present(rates)
         above, below = self.sides
         centre = self._centre(rates, shares)
         out = np.zeros((2, self.n_groups))
-        known = np.where(present, rates, 0.0)
+        known = np.where(present, rates - self.shift, 0.0)
         out[0] = above.rate * known - above.reference * centre - above.limit
-        if below is None:
-            out[1] = -np.inf
-        else:
-            out[1] = below.reference * centre - below.rate * known - below.limit
+        out[1] = below.reference * centre - below.rate * known - below.limit
         out[:, ~present] = 0.0
         return out
 
@@ -270,12 +280,10 @@ class RateBounds:
             As in :meth:`violations`.
         """
         above, below = self.sides
-        prices: Floats = above.rate * multipliers[0]
-        if below is not None:
-            prices = prices - below.rate * multipliers[1]
-            if self.reference == "overall" and shares is not None:
-                total = above.reference * multipliers[0] - below.reference * multipliers[1]
-                prices = prices - shares * total.sum()
+        prices: Floats = above.rate * multipliers[0] - below.rate * multipliers[1]
+        if self.reference == "overall" and shares is not None:
+            total = above.reference * multipliers[0] - below.reference * multipliers[1]
+            prices = prices - shares * total.sum()
         return prices
 
     def project(self, multipliers: Floats, cap: float = math.inf) -> Floats:
@@ -294,9 +302,7 @@ class RateBounds:
         above, below = self.sides
         kept = self.importance > 0
         upper, lower = multipliers[:, kept]
-        if below is None:
-            part = np.vstack([_capped(upper, cap), np.zeros(len(lower))])
-        elif self.reference == "free" and len(upper):
+        if self.reference == "free" and len(upper):
             part = _balanced(np.vstack([upper, lower]), above.reference, below.reference)
             if part.sum(axis=1).max() > cap:
                 # The set is convex and the nearest balanced point lies beyond the cap: the nearest
@@ -305,7 +311,8 @@ class RateBounds:
                 most = cap / max(ratio, 1.0)
                 part = np.vstack([_on_simplex(upper, ratio * most), _on_simplex(lower, most)])
         else:
-            part = np.vstack([_capped(upper, cap), _capped(lower, cap)])
+            exist = [side is not _NOTHING for side in (above, below)]
+            part = np.vstack([_capped(upper * exist[0], cap), _capped(lower * exist[1], cap)])
         projected = np.zeros_like(multipliers)
         projected[:, kept] = part
         return projected
@@ -313,6 +320,7 @@ class RateBounds:
     def _range(self, rates: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """Smallest and largest known rate, and whether there are enough of them to compare."""
         present = self.present(rates)
+        rates = rates - self.shift
         enough = present.sum(axis=-1) >= (1 if self.reference == "none" else 2)
         ends = (
             np.where(present, rates, math.inf).min(axis=-1, initial=math.inf),

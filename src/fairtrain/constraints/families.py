@@ -57,11 +57,16 @@ class RateFamily:
     @cached_property
     def bounds(self) -> RateBounds:
         """The bound as signed inequalities."""
-        return RateBounds(self.constraint, self.constraint.group_weights(self.scheme.names))
+        names = self.scheme.names
+        return RateBounds(
+            self.constraint,
+            self.constraint.group_weights(names),
+            shift=self.constraint.shifts(names),
+        )
 
     def merged(self, members: NDArray[Any]) -> NDArray[Any]:
         """Groups here, or memberships in them, of rows given by their finest groups."""
-        if self.constraint.over is None:
+        if np.array_equal(self.parent, np.arange(len(self.scheme))):
             return members
         return merge_members(members, self.parent, len(self.scheme))
 
@@ -96,11 +101,7 @@ def families_of(
     """
     found = []
     for constraint in constraints:
-        coarse, parent = (
-            (scheme, np.arange(len(scheme)))
-            if constraint.over is None
-            else scheme.coarsen(tuple(constraint.over))
-        )
+        coarse, parent = constraint.partition(scheme)
         for rate in constraint.rates:
             several = () if outcomes is None or of_true_class(rate) else tuple(outcomes)
             found += [

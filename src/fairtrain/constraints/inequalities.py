@@ -130,7 +130,9 @@ def _row_block(cells: CellRates) -> RowBlock:
     even = bounds.constraint.kind == "difference" or bounds.bound == 1.0
     project = "none"
     if bounds.reference == "none":
-        said = [f"{rate}[{name}] <= {bounds.bound:g}" for name in names]
+        sign = ">=" if bounds.constraint.larger_is_fairer else "<="
+        limits = -rows.limit if bounds.constraint.larger_is_fairer else rows.limit
+        said = [f"{rate}[{n}] {sign} {v:g}" for n, v in zip(names, limits, strict=True)]
     elif bounds.reference == "overall":
         said = [f"{sign}{rate}[{name}]" for sign in "+-" for name in names]
         weights, project = np.tile(weights, 2), "median" if even else "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from fairtrain._parameters import FUNCTION, NONE, Choice, Of, Real, Table
 from fairtrain.constraints.base import Constraint, ParityConstraint
@@ -29,6 +29,7 @@ __all__ = [
     "EqualOpportunity",
     "EqualizedOdds",
     "ErrorRateParity",
+    "Limit",
     "PredictiveEquality",
     "RateParity",
 ]
@@ -176,8 +177,25 @@ class RateParity(ParityConstraint):
         return (Rate(self.label, self.quantity, self.event, self.label),)
 
 
+class Limit(Constraint):
+    """A bound on every group's rate by itself: no pairs are compared."""
+
+    _number: ClassVar[str]  # the setting that holds the bound
+
+    def with_bounds(
+        self, difference_bound: float | None = None, ratio_bound: float | None = None
+    ) -> Self:
+        """Reject a difference or ratio bound: there are no pairs here."""
+        if difference_bound is None and ratio_bound is None:
+            return self
+        raise InvalidParameterError(
+            f"{type(self).__name__} compares no pairs: set its {self._number} instead of "
+            "difference_bound or ratio_bound."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
-class BoundedGroupLoss(Constraint):
+class BoundedGroupLoss(Limit):
     r"""No group's mean loss exceeds a limit (Agarwal, Dudik & Wu, 2019).
 
     .. math:: E[\ell(Y, \hat Y) \mid A = g] \le \zeta \quad\text{for every group } g.
@@ -195,6 +213,7 @@ class BoundedGroupLoss(Constraint):
     """
 
     notion: ClassVar[str] = "bounded_group_loss"
+    _number: ClassVar[str] = "upper_bound"
 
     _allowed: ClassVar[Table] = {
         "upper_bound": Real(0, ends="()"),
@@ -225,17 +244,6 @@ class BoundedGroupLoss(Constraint):
         if callable(self.loss):
             return (Rate("loss", self.loss, None, "mean loss"),)
         return (LOSSES[self.loss],)
-
-    def with_bounds(
-        self, difference_bound: float | None = None, ratio_bound: float | None = None
-    ) -> BoundedGroupLoss:
-        """Reject a difference or ratio bound: there are no pairs here."""
-        if difference_bound is None and ratio_bound is None:
-            return self
-        raise InvalidParameterError(
-            "BoundedGroupLoss compares no pairs: set its upper_bound instead of difference_bound "
-            "or ratio_bound."
-        )
 
     def to_fairlearn(self) -> Moment:
         """Make fairlearn's ``BoundedGroupLoss`` (zero-one or squared loss)."""

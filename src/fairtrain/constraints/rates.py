@@ -16,6 +16,7 @@ __all__ = [
     "ERROR_RATE",
     "FALSE_POSITIVE_RATE",
     "LOSSES",
+    "NAMED_RATES",
     "SELECTION_RATE",
     "TRUE_POSITIVE_RATE",
     "Event",
@@ -65,6 +66,16 @@ def error(y: Any, p: Any) -> Any:
     return y + p - 2 * y * p
 
 
+def rejection(y: Any, p: Any) -> Any:
+    """Quantity of false and true negative rates: the unfavourable decision."""
+    return 1 - p
+
+
+def agreement(y: Any, p: Any) -> Any:
+    """Probability that the decision is the label."""
+    return 1 - error(y, p)
+
+
 def squared_error(y: Any, p: Any) -> Any:
     """Squared difference of label and prediction."""
     return (y - p) ** 2
@@ -98,6 +109,28 @@ FALSE_POSITIVE_RATE = Rate(
     "share predicted {outcome} among true not {outcome}",
 )
 ERROR_RATE = Rate("error_rate", error, None, "share decided wrongly")
+
+NAMED_RATES: dict[str, Rate] = {
+    "selection_rate": SELECTION_RATE,
+    "true_positive_rate": TRUE_POSITIVE_RATE,
+    "recall": TRUE_POSITIVE_RATE,
+    "false_positive_rate": FALSE_POSITIVE_RATE,
+    "false_negative_rate": Rate(
+        "false_negative_rate",
+        rejection,
+        is_positive,
+        "share predicted not {outcome} among true {outcome}",
+    ),
+    "true_negative_rate": Rate(
+        "true_negative_rate",
+        rejection,
+        is_negative,
+        "share predicted not {outcome} among true not {outcome}",
+    ),
+    "error_rate": ERROR_RATE,
+    "accuracy": Rate("accuracy", agreement, None, "share decided rightly"),
+}
+"""Rates of decisions by name; "recall" is the true positive rate."""
 
 LOSSES: dict[str, Rate] = {
     "zero_one": Rate("zero_one_loss", error, None, "share decided wrongly"),

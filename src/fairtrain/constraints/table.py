@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from fairtrain.constraints.base import Constraint
 from fairtrain.constraints.families import RateFamily, families_of
-from fairtrain.constraints.notions import BoundedGroupLoss
 from fairtrain.data.groups import Groups, group_sums
 from fairtrain.exceptions import InvalidDataError
 
@@ -277,7 +276,7 @@ class RateTable:
         table = cls(families, np.asarray(y, dtype=np.float64), groups.members, weight)
         for cells in table.cells:
             constraint = cells.family.constraint
-            if len(cells.present) < 2 and not isinstance(constraint, BoundedGroupLoss):
+            if len(cells.present) < 2 and not constraint.absolute:
                 raise InvalidDataError(
                     f"{constraint.name} compares the {cells.family.rate.name} of at least two "
                     f"groups, but only {len(cells.present)} of {cells.size} groups has rows it is "

@@ -24,11 +24,14 @@ from fairtrain.data.partition import (
 )
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupError
 
-__all__ = ["GroupScheme", "Groups", "group_sums", "match_columns", "merge_members"]
+__all__ = ["EVERYBODY", "GroupScheme", "Groups", "group_sums", "match_columns", "merge_members"]
 
 
 Missing = Literal["error", "group"]
 Unseen = Literal["error", "ignore"]
+
+EVERYBODY = "everybody"
+"""Name of the one group of all people."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +196,20 @@ class GroupScheme:
         return coarse, parent
 
     @property
+    def everybody(self) -> tuple[GroupScheme, NDArray[np.int64]]:
+        """One group of all people, and the parent code of every group here: as :meth:`coarsen`."""
+        scheme = GroupScheme(
+            columns=(),
+            levels=(),
+            level_codes=np.zeros((1, 0), dtype=np.int64),
+            names=(EVERYBODY,),
+            counts=np.array([self.counts.sum()]),
+            min_count=self.min_count,
+            missing=self.missing,
+        )
+        return scheme, np.zeros(len(self), dtype=np.int64)
+
+    @property
     def marginals(self) -> dict[str, GroupScheme]:
         """The groups of each column alone."""
         return {name: self.coarsen(name)[0] for name in self.columns}
@@ -207,7 +224,7 @@ class GroupScheme:
             Remaining columns -> (scheme, parent code of every group here). Empty for one column.
         """
         width = len(self.columns) - 1
-        return {c: self.coarsen(c) for c in combinations(self.columns, width)} if width else {}
+        return {c: self.coarsen(c) for c in combinations(self.columns, width)} if width > 0 else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,7 +351,12 @@ class Groups:
         """Merge to the groups of some columns; None keeps all."""
         if columns is None:
             return self
-        coarse, parent = self.scheme.coarsen(columns)
+        return self.merged(*self.scheme.coarsen(columns))
+
+    def merged(self, coarse: GroupScheme, parent: NDArray[np.int64]) -> Groups:
+        """Merge to coarser groups, given the one of every group."""
+        if coarse is self.scheme:
+            return self
         merged = merge_members(self.members, parent, len(coarse))
         if self.membership is None:
             return Groups(coarse, merged)

@@ -49,6 +49,8 @@ class Rows:
         Probability of the favourable label.
     position : ndarray of int64, shape (n,), optional
         Place of each row among those that were passed, where some are gone.
+    design_effect : float, default=1
+        Variance of a mean over the rows as they were decided, over that of independent ones.
 
     Examples
     --------
@@ -69,6 +71,7 @@ class Rows:
     decision: Floats | None = None
     score: Floats | None = None
     position: NDArray[np.int64] | None = None
+    design_effect: float = 1.0
 
     @classmethod
     def read(

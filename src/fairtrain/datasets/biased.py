@@ -143,6 +143,21 @@ class BiasedPopulation:
         decisions = np.asarray(decide(points.X), dtype=np.float64)
         return points.judged(decisions, self._families(constraints))
 
+    def rates(
+        self,
+        decide: Callable[[pd.DataFrame], Any],
+        constraints: ConstraintSpec = "demographic_parity",
+        *,
+        label: Label = "recorded",
+    ) -> pd.Series[float]:
+        """Rates of every group under a decision rule, on the population; see :meth:`judge`."""
+        points, families = self._points(label), self._families(constraints)
+        rates = linear_rates(families, points.scores, points.weight)
+        named = [(f.name, group) for f in families for group in f.scheme.names]
+        index = pd.MultiIndex.from_tuples(named, names=["constraint", "group"])
+        decisions = np.asarray(decide(points.X), dtype=np.float64)
+        return pd.Series(rates(decisions), index=index, name="rate")
+
     def frontier(
         self,
         constraints: ConstraintSpec = "demographic_parity",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.constraints import BoundedGroupLoss
 from fairtrain.constraints.bounds import cell_parts
 from fairtrain.constraints.families import RateFamily
 from fairtrain.metrics.cells import Cells
@@ -102,14 +101,14 @@ def working_margins(
 def _margin(family: RateFamily, rates: Floats, counts: Floats, confidence: float) -> float:
     constraint = family.constraint
     kept = np.isfinite(rates) & (counts > 0) & (family.bounds.importance > 0)
-    absolute = isinstance(constraint, BoundedGroupLoss)
-    if kept.sum() < (1 if absolute else 2):
+    if kept.sum() < (1 if constraint.absolute else 2):
         return 0.0
     seen, rows = rates[kept], counts[kept]
     if not ((seen >= 0) & (seen <= 1)).all():
         return 0.0
     cells = Cells(mean=seen, count=rows.astype(np.int64), effective=rows, total=rows, variance=None)
-    limits = limited(constraint, cells, confidence, len(constraint.rates))
-    is_ratio = constraint.kind == "ratio"
-    needed = limits.achieved - limits.lower if is_ratio else limits.upper - limits.achieved
+    shift = constraint.shifts(family.scheme.names)[kept]
+    limits = limited(constraint, cells, confidence, len(constraint.rates), shift)
+    least = constraint.larger_is_fairer
+    needed = limits.achieved - limits.lower if least else limits.upper - limits.achieved
     return float(min(needed, (1 - _LEAST_BOUND) * family.bounds.room))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -286,8 +287,7 @@ class Multipliers:
 
     def set_margin(self, i: int, margin: float) -> None:
         """Tighten (above 0) or loosen (below 0) bound number ``i``."""
-        old = self.bounds[i]
-        self.bounds[i] = RateBounds(old.constraint, old.importance, float(margin))
+        self.bounds[i] = replace(self.bounds[i], margin=float(margin))
 
     def _stepped(self, violations: Floats, reliability: Floats | None) -> Floats:
         moved = self.rule(self.values, self._weighted(violations, reliability))

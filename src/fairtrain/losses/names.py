@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fairtrain.constraints import BoundedGroupLoss, ParityConstraint
+from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base import FairnessLoss
 from fairtrain.losses.dependence import (
@@ -30,7 +30,7 @@ from fairtrain.losses.wasserstein import WassersteinLoss
 
 __all__ = ["PENALTIES", "Penalty", "as_penalty"]
 
-Penalty = FairnessLoss | ParityConstraint | BoundedGroupLoss | str
+Penalty = FairnessLoss | Constraint | str
 
 PENALTIES: dict[str, type[FairnessLoss]] = {
     "demographic_parity": DemographicParityLoss,
@@ -87,6 +87,11 @@ def as_penalty(penalty: Penalty, settings: Mapping[str, Any]) -> FairnessLoss:
         return RateParityLoss(penalty, **settings)
     if isinstance(penalty, BoundedGroupLoss):
         return BoundedGroupLossPenalty(penalty.upper_bound, loss=penalty.loss, **settings)
+    if isinstance(penalty, Constraint):
+        raise InvalidParameterError(
+            f"{penalty.name} is no penalty; keep it as a constraint of LagrangianFairnessTrainer "
+            "or FairPlugInClassifier."
+        )
     name = str(penalty).strip().lower().replace("-", "_").replace(" ", "_")
     loss = PENALTIES.get(name)
     if loss is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ class Cells:
         if self.variance is None:
             return wilson(np.nan_to_num(self.mean), self.effective, confidence)
         return mean_interval(self.mean, self.variance, self.effective, confidence)
+
+    def inflated(self, design_effect: float) -> Cells:
+        """Cells whose means vary so much more than those of independent rows (Kish, 1965)."""
+        if design_effect == 1:
+            return self
+        return replace(self, effective=self.effective / design_effect)
 
     def bare(self) -> tuple[Floats, Floats]:
         """Means with 0 for empty groups, and effective counts: what comparisons take."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
+from fairtrain.constraints import Constraint, ParityConstraint
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.intervals import (
@@ -35,8 +35,13 @@ class Limited:
     lowest: int
 
 
-def limited(constraint: Constraint, cells: Cells, confidence: float, n_rates: int) -> Limited:
+def limited(
+    constraint: Constraint, cells: Cells, confidence: float, n_rates: int, shift: Floats
+) -> Limited:
     """Read one rate of a notion that compares ``n_rates`` of them.
+
+    ``shift`` says how far the bound of each group lies above the common one, where it is absolute:
+    what is read then belongs to the group nearest to its own bound, or farthest beyond it.
 
     A group without a row may have any rate: it widens the limits and adds nothing to what was
     achieved.
@@ -44,8 +49,8 @@ def limited(constraint: Constraint, cells: Cells, confidence: float, n_rates: in
     # The limit on the near side may err once for every rate: Bonferroni over the rates.
     stricter = 1 - (1 - confidence) / n_rates
     known = cells.count > 0 if cells.variance is None else cells.effective >= 2
-    if isinstance(constraint, BoundedGroupLoss):
-        return _upper_limited(cells, known, confidence, stricter)
+    if constraint.absolute:
+        return _absolutely_limited(constraint, cells, known, confidence, stricter, shift)
     assert isinstance(constraint, ParityConstraint)
     if len(known) < 2 or not known.any():
         raise InvalidDataError(
@@ -149,18 +154,36 @@ def _ratio_to_overall(cells: Cells, far: GapInterval, near: GapInterval) -> Limi
     )
 
 
-def _upper_limited(cells: Cells, known: Bools, confidence: float, stricter: float) -> Limited:
+def _absolutely_limited(
+    constraint: Constraint,
+    cells: Cells,
+    known: Bools,
+    confidence: float,
+    stricter: float,
+    shift: Floats,
+) -> Limited:
+    """Read a cap or a floor; a group without rows may lie anywhere, on the far side."""
     present = cells.count > 0
     if not present.any():
-        raise InvalidDataError("bounded group loss: no group has rows.")
-    lower = cells.limits(1 - (1 - stricter) / int(present.sum()))[0]
-    upper = np.where(known, cells.limits(confidence)[1], 1.0 if cells.variance is None else np.inf)
-    order = np.argsort(np.where(present, cells.mean, -np.inf))
+        raise InvalidDataError(f"{constraint.name}: no group has rows.")
+    floor = constraint.larger_is_fairer
+    one_of_all = 1 - (1 - stricter) / int(present.sum())
+    far = cells.limits(confidence)[0 if floor else 1]
+    near = cells.limits(one_of_all)[1 if floor else 0]
+    worst_of_rates, worst_of_values = (0.0, -np.inf) if floor else (1.0, np.inf)
+    far = np.where(known, far, worst_of_rates if cells.variance is None else worst_of_values)
+    near = np.where(np.isnan(near), np.inf if floor else 0.0, near)
+    beyond = np.where(present, cells.mean - shift, np.nan)
+    extreme = int(np.nanargmin(beyond) if floor else np.nanargmax(beyond))
+    end = np.min if floor else np.max
+    own = shift[extreme]
+    highest, lowest = int(np.nanargmax(cells.mean)), int(np.nanargmin(cells.mean))
+    limits = float(end((near - shift)[present]) + own), float(end(far - shift) + own)
     return Limited(
-        achieved=float(np.nanmax(cells.mean)),
-        lower=float(np.nanmax(np.where(np.isnan(lower), 0.0, lower))),
-        upper=float(upper.max()),
-        pairwise=float(np.nanmax(cells.mean) - np.nanmin(cells.mean)),
-        highest=int(order[-1]),
-        lowest=int(np.nanargmin(cells.mean)),
+        achieved=float(cells.mean[extreme]),
+        lower=limits[floor],
+        upper=limits[not floor],
+        pairwise=float(cells.mean[highest] - cells.mean[lowest]),
+        highest=highest if floor else extreme,
+        lowest=extreme if floor else lowest,
     )

@@ -76,7 +76,8 @@ def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None)
         rate = _RATES[measure] if isinstance(measure, str) else measure
         values = rate.quantity(y, rows.decisions)
         inside = None if rate.event is None else np.asarray(rate.event(y), dtype=bool)
-    return cell_means(np.asarray(values), groups.members, len(groups), weight, inside)
+    cells = cell_means(np.asarray(values), groups.members, len(groups), weight, inside)
+    return cells.inflated(rows.design_effect)
 
 
 def group_rates(

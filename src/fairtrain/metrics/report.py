@@ -85,13 +85,9 @@ class FairnessReport:
 
     def is_beaten_by(self, other: FairnessReport) -> bool:
         """Whether another model is more accurate on the same rows and nearer to every bound."""
-        nearer = (
-            theirs.achieved > ours.achieved
-            if ours.kind == "ratio"
-            else theirs.achieved < ours.achieved
-            for ours, theirs in zip(self.results, other.results, strict=True)
-        )
-        return self.accuracy[0] < other.accuracy[0] and all(nearer)
+        pairs = zip(self.results, other.results, strict=True)
+        nearer = all(theirs.excess < ours.excess for ours, theirs in pairs)
+        return nearer and self.accuracy[0] < other.accuracy[0]
 
     def frame(self) -> pd.DataFrame:
         """One row a constraint."""
@@ -270,7 +266,7 @@ def report_on(
     assert data.y is not None
     everyone = np.zeros(len(data.decisions), dtype=np.int64)
     right = 1 - np.abs(data.y - data.decisions)
-    accuracy = cell_means(right, everyone, 1, data.weight)
+    accuracy = cell_means(right, everyone, 1, data.weight).inflated(data.design_effect)
     lower, upper = wilson(accuracy.mean, accuracy.effective, confidence)
     selected = float(cell_means(data.decisions, everyone, 1, data.weight).mean[0])
     favourable = float(cell_means(data.y, everyone, 1, data.weight).mean[0])

@@ -40,10 +40,11 @@ def rows_short(
     """
     short: dict[str, float] = {}
     filled = [_filled(cell) for cell in cells]
+    shift = constraint.shifts(names)
     for spare in (_SPARE, 0.0):
         for cell in filled:
-            mean = _yardstick(constraint, cell, spare)
-            least = _least_rows(constraint, cell, mean, confidence)
+            mean = _yardstick(constraint, cell, spare, shift)
+            least = _least_rows(constraint, cell, mean, confidence, shift)
             per_row = np.divide(
                 cell.count, cell.effective, out=np.ones(len(mean)), where=cell.effective > 0
             )
@@ -65,11 +66,13 @@ def _filled(cells: Cells) -> Cells:
     return replace(cells, mean=np.where(present, cells.mean, overall), variance=variance)
 
 
-def _yardstick(constraint: Constraint, cells: Cells, spare: float) -> Floats:
+def _yardstick(constraint: Constraint, cells: Cells, spare: float, shift: Floats) -> Floats:
     """The observed means, brought together until they leave a part of the bound unused."""
     mean, bound = cells.mean, constraint.bound
     if constraint.kind == "upper":
-        return np.minimum(mean, (1 - spare) * bound)
+        return np.minimum(mean, (1 - spare) * (bound + shift))
+    if constraint.kind == "lower":
+        return np.maximum(mean, bound + shift + spare * (1 - bound - shift))
     low, high = float(mean.min()), float(mean.max())
     if constraint.kind == "ratio":
         return np.maximum(mean, high * (bound + spare * (1 - bound)))
@@ -87,17 +90,18 @@ def _around(constraint: Constraint) -> bool:
     return getattr(constraint, "reference", "") == "overall"
 
 
-def _least_rows(constraint: Constraint, cells: Cells, mean: Floats, confidence: float) -> float:
+def _least_rows(
+    constraint: Constraint, cells: Cells, mean: Floats, confidence: float, shift: Floats
+) -> float:
     """Rows (of weight 1) that every group must have at these means, to within 2 %."""
 
     def enough(rows: float) -> bool:
         n = np.maximum(cells.effective, rows)
         if not n.all():
             return False
-        limit = _far_limit(constraint, cells, mean, n, confidence)
-        return (
-            limit >= constraint.bound if constraint.kind == "ratio" else limit <= constraint.bound
-        )
+        limit = _far_limit(constraint, cells, mean, n, confidence, shift)
+        least, bound = constraint.larger_is_fairer, constraint.bound
+        return limit >= bound if least else limit <= bound
 
     low, high = 0.0, 2.0
     while not enough(high):
@@ -113,12 +117,21 @@ def _least_rows(constraint: Constraint, cells: Cells, mean: Floats, confidence: 
 
 
 def _far_limit(
-    constraint: Constraint, cells: Cells, mean: Floats, n: Floats, confidence: float
+    constraint: Constraint,
+    cells: Cells,
+    mean: Floats,
+    n: Floats,
+    confidence: float,
+    shift: Floats,
 ) -> float:
     """The limit that has to lie within the bound."""
-    if constraint.kind == "upper":
-        limits = replace(cells, mean=mean, effective=n).limits(confidence)[1]
-        return float(np.nanmax(np.where((n > 0) & np.isnan(limits), np.inf, limits)))
+    if constraint.absolute:
+        low, high = (
+            limits - shift for limits in replace(cells, mean=mean, effective=n).limits(confidence)
+        )
+        if constraint.larger_is_fairer:
+            return float(np.nanmin(np.where((n > 0) & np.isnan(low), -np.inf, low)))
+        return float(np.nanmax(np.where((n > 0) & np.isnan(high), np.inf, high)))
     if constraint.kind == "ratio":
         return float(np.nanmin(pairwise_ratios(mean, n, confidence, simultaneous=False).lower))
     if _around(constraint):

@@ -78,7 +78,7 @@ def group_standings(
     confidence : float, default=0.95
         Level of the intervals.
     """
-    groups = rows.groups.over(constraint.over)
+    groups = rows.groups.merged(*constraint.partition(rows.groups.scheme))
     judged = constraint.group_weights(groups.names) > 0
     cells = [measure_cells(rows, rate, groups) for rate in constraint.rates]
     counts = np.min([c.count for c in cells], axis=0)
@@ -86,7 +86,7 @@ def group_standings(
     if _is_pairwise(constraint):
         broken = _broken(constraint, cells, judged, confidence)
     if result.verdict is Verdict.NOT_MET and not broken.any():
-        ends = {result.highest} if result.kind == "upper" else {result.highest, result.lowest}
+        ends = {result.extreme} if result.absolute else {result.highest, result.lowest}
         broken = np.isin(groups.names, list(ends))
     short = result.rows_needed
     if result.verdict is Verdict.NOT_MET and _is_pairwise(constraint):

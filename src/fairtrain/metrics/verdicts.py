@@ -91,7 +91,7 @@ class ConstraintResult:
     ----------
     constraint : str
         Name of the constraint.
-    kind : {"difference", "ratio", "upper"}
+    kind : {"difference", "ratio", "upper", "lower"}
         What the bound limits.
     reference : {"pairwise", "overall", "absolute"}
         What groups are compared with under the bound.
@@ -132,16 +132,37 @@ class ConstraintResult:
     counts: dict[str, int]
     empty: tuple[EmptyCell, ...] = ()
 
+    @property
+    def absolute(self) -> bool:
+        """Whether the bound limits every group's rate by itself; else groups are compared."""
+        return self.kind in ("upper", "lower")
+
+    @property
+    def larger_is_fairer(self) -> bool:
+        """Whether what was achieved must be at least the bound."""
+        return self.kind in ("ratio", "lower")
+
+    @property
+    def extreme(self) -> str:
+        """Under an absolute bound, the group that is nearest to it, or farthest beyond it."""
+        return self.lowest if self.larger_is_fairer else self.highest
+
+    @property
+    def excess(self) -> float:
+        """By how much the bound is exceeded; 0 or less is inside."""
+        over = self.achieved - self.bound
+        return -over if self.larger_is_fairer else over
+
     def __str__(self) -> str:
         return f"{self.constraint}: {self.verdict}. {self.words()}"
 
     def words(self, confidence: float = 0.95) -> str:
         """Say what was found in a sentence or two."""
         interval = f"{confidence:.0%} interval {self.lower:.3f} to {self.upper:.3f}"
-        most = "at least" if self.kind == "ratio" else "at most"
+        most = "at least" if self.larger_is_fairer else "at most"
         subject = self.rate.replace("_", " ")
-        if self.kind == "upper":
-            said = f"{subject} of {self.highest!r} is {self.achieved:.3f} ({interval})"
+        if self.absolute:
+            said = f"{subject} of {self.extreme!r} is {self.achieved:.3f} ({interval})"
         else:
             what = "differs by" if self.kind == "difference" else "has the ratio"
             said = (
@@ -193,7 +214,7 @@ def judge(
     InvalidDataError
         If a parity constraint speaks of fewer than two groups, or no row belongs to its event.
     """
-    groups = rows.groups.over(constraint.over)
+    groups = rows.groups.merged(*constraint.partition(rows.groups.scheme))
     kept = np.flatnonzero(constraint.group_weights(groups.names) > 0)
     names = [groups.names[g] for g in kept]
     cells = [_of(measure_cells(rows, rate, groups), kept) for rate in constraint.rates]
@@ -202,18 +223,17 @@ def judge(
         for rate, cell in zip(constraint.rates, cells, strict=True)
         for g in np.flatnonzero(cell.count == 0)
     )
-    found = [limited(constraint, c, confidence, len(cells)) for c in cells]
-    ratio = constraint.kind == "ratio"
+    shift = constraint.shifts(names)
+    found = [limited(constraint, c, confidence, len(cells), shift) for c in cells]
+    least = constraint.larger_is_fairer
     values = np.array([f.achieved for f in found])
-    worst = int(np.nanargmin(values) if ratio else np.nanargmax(values))
-    achieved, lower, upper = _over_rates(found, ratio)
-    within = (
-        achieved >= constraint.bound - _ROUNDING
-        if ratio
-        else (achieved <= constraint.bound + _ROUNDING)
-    )
-    shown = not empty and (lower >= constraint.bound if ratio else upper <= constraint.bound)
-    broken = upper < constraint.bound if ratio else lower > constraint.bound
+    worst = int(np.nanargmin(values) if least else np.nanargmax(values))
+    extreme = found[worst]
+    bound = constraint.bound + float(shift[extreme.lowest if least else extreme.highest])
+    achieved, lower, upper = _over_rates(found, least)
+    within = achieved >= bound - _ROUNDING if least else achieved <= bound + _ROUNDING
+    shown = not empty and (lower >= bound if least else upper <= bound)
+    broken = upper < bound if least else lower > bound
     small = _small(cells, names, groups.scheme.min_count)
     if shown or broken or (within and role != "certification"):
         short = small  # nothing to tell, or nothing but whether all groups are large enough
@@ -222,12 +242,11 @@ def judge(
     verdict = _verdict(
         role, within=within, shown=shown, broken=broken, short=bool(short), small=bool(small)
     )
-    extreme = found[worst]
     return ConstraintResult(
         constraint=constraint.name,
         kind=constraint.kind,
         reference=getattr(constraint, "reference", "absolute"),
-        bound=constraint.bound,
+        bound=bound,
         rate=constraint.rates[worst].name,
         achieved=achieved,
         lower=lower,
@@ -282,9 +301,9 @@ def _fewest(cells: Sequence[Cells]) -> NDArray[np.int64]:
     return np.where((counts > 0).any(axis=0), fewest, 0)
 
 
-def _over_rates(found: Sequence[Limited], ratio: bool) -> tuple[float, float, float]:
+def _over_rates(found: Sequence[Limited], least: bool) -> tuple[float, float, float]:
     """Worst over the rates of a notion; the far limit needs no correction (Berger, 1982)."""
-    extreme = np.nanmin if ratio else np.nanmax
+    extreme = np.nanmin if least else np.nanmax
     return (
         float(extreme([f.achieved for f in found])),
         float(extreme([f.lower for f in found])),

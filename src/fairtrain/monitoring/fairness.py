@@ -176,7 +176,7 @@ class FairnessMonitor:
         self._asked = as_constraints(
             self.constraints, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
         )
-        if bad := [c.name for c in self._asked if c.kind == "upper"]:
+        if bad := [c.name for c in self._asked if c.absolute]:
             raise InvalidParameterError(f"{bad[0]} compares no groups; watch a parity instead.")
 
     @property

@@ -151,7 +151,10 @@ def plot_before_after(
     )
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(left=0)
-    way = {"difference": "lower is fairer", "ratio": "higher is fairer", "upper": "lower is better"}
+    way = {
+        "difference": "lower is fairer", "ratio": "higher is fairer",
+        "upper": "lower is better", "lower": "higher is better",
+    }  # fmt: skip
     said = " / ".join(way[kind] for kind in sorted(kinds))
     word = "ratio" if kinds == {"ratio"} else "difference between groups"
     ax.set_xlabel(f"{word}, 95 % interval ({said})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -10,26 +9,44 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, MetaEstimatorMixin
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Real, Table, Whole
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ConstraintSpec
+from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Choice, Real, Table, Whole
+from fairtrain.constraints import (
+    BoundedGroupLoss,
+    Constraint,
+    ConstraintSpec,
+    NoLevellingDown,
+    as_costs,
+)
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import RateTable
+from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform, new_key
-from fairtrain.data.rows import Rows
+from fairtrain.data.rows import Rows, take_sensitive
 from fairtrain.data.splits import RowSplit, stratified_folds
 from fairtrain.estimator import FairEstimator, require_favourable
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError, NearConstantWarning
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.metrics.measures import measure_cells
+from fairtrain.plugin.cross import DESIGN_EFFECT, Lottery, require_linear, train_members
 from fairtrain.plugin.linear import JointScores, linear_rates
-from fairtrain.plugin.rule import PricedRule, RuleSettings, ScoredRows, find_rule
-from fairtrain.plugin.scores import CrossFit, cross_fit, default_estimators
+from fairtrain.plugin.rule import PricedRule, RuleSettings, ScoredRows, explain_broken, find_rule
+from fairtrain.plugin.scores import CrossFit, GroupMaps, cross_fit, default_estimators
 
 __all__ = ["FairPlugInClassifier"]
 
 Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+_READ = ("classes_", "_coding", "constraints_", "scheme_", "costs_")
+"""What is known once rows were read, before any is trained on."""
+
+# Held-out scores are of training rows: the models go on without them.
+_NOBODY: Floats = np.empty((0, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +62,21 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
 
     Among decisions that read x only, the best under linear constraints on group rates is
 
-    .. math:: d(x) = 1\Big[2 P(y = 1 \mid x) - 1 - \sum_j p_j\, h_j(x) > 0\Big], \qquad
+    .. math:: d(x) = 1\Big[a(x) - \sum_j p_j\, h_j(x) > 0\Big], \qquad
        h_j(x) = E[s(y)\, 1(g, E) \mid x] / P(g, E)
 
     with one price :math:`p_j` a cell (Menon & Williamson, 2018; Zeng, Cheng & Dobriban, 2024; Xian
-    & Zhao, 2024). P(y | x) and P(g | x, y) are learnt once, out of fold; for each notion and bound
-    a few prices then follow from a small convex problem on all rows. Nobody's group is needed to
-    decide: that a group is likely, given x, is estimated inside, and never returned for a person.
+    & Zhao, 2024), and the gain :math:`a(x) = 2 P(y = 1 \mid x) - 1`, or :math:`a(x) = 2\,(c_{fn}
+    P(y = 1 \mid x) - c_{fp} P(y = 0 \mid x)) / (c_{fn} + c_{fp})` where the two errors cost
+    differently. P(y | x) and P(g | x, y) are learnt once, out of fold; for each notion and bound a
+    few prices then follow from a small convex problem on all rows. Nobody's group is needed to
+    decide: that a group is likely, given x, is estimated inside, and returned for a person only
+    by :meth:`contributions`, when asked.
+
+    Floors and caps of groups, capacity and "no group worse off than unconstrained" are bounds of
+    the same rates: :class:`~fairtrain.constraints.AtLeast`,
+    :class:`~fairtrain.constraints.AtMost`, :class:`~fairtrain.constraints.NoLevellingDown`, alone
+    or in a list beside a parity.
 
     Parameters
     ----------
@@ -60,13 +85,21 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         of ``HistGradientBoostingClassifier`` and logistic regression by out-of-fold log loss.
     constraints : Constraint, str, fairlearn moment, or a list of these
         What is asked. Rates must be linear in decisions: not a bounded loss of probabilities.
+        Where not all can hold together, those of lower ``priority`` give way.
     difference_bound, ratio_bound : float, optional
-        Replace the bounds of ``constraints``, so that they can be searched.
+        Replace the bounds of the parities in ``constraints``, so that they can be searched.
     group_estimator : estimator, optional
         Classifier for the group, trained once on the rows of either label; None as above.
     cv : int, splitter or iterable of (training, held-out) positions, default=5
         Folds, by number stratified by group and label; every row is held out once. Two cost less
         than half of five and lose little.
+    objective : "accuracy", dict, ErrorCosts or fairlearn's ``ErrorRate``, default="accuracy"
+        What decisions are best at: accuracy, or the least cost of errors, as in
+        ``{"false_positive": 1, "false_negative": 5}``.
+    sensitive_at_predict : bool, default=False
+        The group is known when deciding, and lawful to use: it replaces what would be estimated,
+        so that every group gets thresholds of its own, and P(y | x) is recalibrated by group.
+        ``predict`` and its kin then need ``sensitive_features``.
     mixing : float, default=100
         Rows of a cell at which its counted rate weighs as much as the score-weighted one.
     aim : bool, default=True
@@ -74,6 +107,14 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         these is the bound asked for. Without it the gap on new rows exceeds the bound on average.
     confidence : float in (0, 1), optional
         Tighten bounds so that this confidence limit of the gap keeps them.
+    certification : "cross", optional
+        Certify on all rows: five members each train and choose prices on four fifths of the rows
+        and are judged on the fifth that they never saw; one of them, drawn for every person,
+        decides. Worth about four times the rows of ``certification_fraction=0.2``, at five times
+        the cost; the verdict speaks of that lottery, at the constraints and bounds of ``fit``. Only
+        for linear scores, which None stands for here: held-out rates of others vary more than was
+        measured. Prices that steer to the bound end on it: to be ``met`` aim lower, by
+        ``confidence``.
     certification_fraction : float, optional
         Share of the rows that are set aside and read once, after everything is decided. All others
         train and steer.
@@ -95,9 +136,11 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     prices_ : DataFrame
         A row a cell: ``constraint``, ``group``, ``price`` in units of 2 P(y = 1 | x) - 1.
     estimator_name_, group_estimator_name_ : str
-        What gives the scores.
+        What gives the scores; no name where the group is known.
     log_loss_ : dict of str to float
-        Out-of-fold log loss of "outcome" and "group", in nats.
+        Out-of-fold log loss of "outcome" and "group", in nats; no "group" where it is known.
+    costs_ : ErrorCosts
+        What the objective says of the two errors.
     lottery_ : bool
         Whether people whose scores tie are decided by lot.
     classes_, constraints_, scheme_, reports_, fairness_report_, status_
@@ -136,9 +179,12 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         "estimator": ANYTHING,
         "group_estimator": ANYTHING,
         "cv": Whole(2) | SPLITTER,
+        "objective": ANYTHING,
+        "sensitive_at_predict": FLAG,
         "mixing": Real(0),
         "aim": FLAG,
         "confidence": Real(0, 1, "()") | NONE,
+        "certification": Choice("cross") | NONE,
         "n_jobs": Whole(-1024) | NONE,
     }
 
@@ -151,9 +197,12 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         ratio_bound: float | None = None,
         group_estimator: Any = None,
         cv: Any = 5,
+        objective: Any = "accuracy",
+        sensitive_at_predict: bool = False,
         mixing: float = 100.0,
         aim: bool = True,
         confidence: float | None = None,
+        certification: str | None = None,
         certification_fraction: float | None = None,
         sensitive_features: str | Sequence[str] | None = None,
         positive_label: Any = None,
@@ -168,9 +217,12 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         self.ratio_bound = ratio_bound
         self.group_estimator = group_estimator
         self.cv = cv
+        self.objective = objective
+        self.sensitive_at_predict = sensitive_at_predict
         self.mixing = mixing
         self.aim = aim
         self.confidence = confidence
+        self.certification = certification
         self.certification_fraction = certification_fraction
         self.sensitive_features = sensitive_features
         self.positive_label = positive_label
@@ -178,6 +230,11 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         self.min_count = min_count
         self.n_jobs = n_jobs
         self.random_state = random_state
+
+    @property
+    def needs_sensitive_at_predict(self) -> bool:
+        """What ``sensitive_at_predict`` says."""
+        return bool(self.sensitive_at_predict)
 
     def fit(
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
@@ -211,6 +268,9 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         return self._fit(X, y, sensitive_features, sample_weight)
 
     def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
+        self._lottery: Lottery | None = None
+        if self.certification is not None:
+            return self._train_lottery(rows, rng)
         learning = rows.part("training")
         scores = self._learn(learning, rng)
         self.draw_key_ = new_key(rng)
@@ -220,10 +280,50 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         assert split is not None
         share[split.training] = self._price(None)
         if len(split.certification):
-            share[split.certification] = self._decision(rows.part("certification").X)
+            share[split.certification] = self._decided(rows.part("certification")).decisions
         # Out-of-fold decisions chose the prices: the rows that train are rows that steer.
         steered = RowSplit(split.training[:0], split.training, split.certification)
         return replace(rows, split=steered).decided(share)
+
+    def _train_lottery(self, rows: Rows, rng: np.random.RandomState) -> Rows:
+        """Train members; every row certifies the one that never saw it."""
+        self._lottery, decision = train_members(self._member, rows, rng)
+        self.draw_key_, self.lottery_ = new_key(rng), True
+        members = self._lottery.members
+        self.estimator_name_ = members[0].estimator_name_
+        self.group_estimator_name_ = members[0].group_estimator_name_
+        self.log_loss_ = dict(pd.DataFrame([m.log_loss_ for m in members]).mean())
+        self.prices_ = members[0].prices_.assign(
+            price=np.mean([m.prices_["price"] for m in members], axis=0)
+        )
+        self._notes = [
+            *members[0]._notes[:1],
+            f"One of {len(members)} models decides, drawn for every person; each was judged on "
+            "rows that it never saw. The verdict speaks of that lottery, not of their average. "
+            f"They disagree about {self._lottery.disagreement:.1%} of people, which says little "
+            "about how good the fit is.",
+        ]
+        nobody = np.empty(0, dtype=np.int64)
+        return replace(
+            rows,
+            split=RowSplit(nobody, nobody, np.arange(len(rows))),
+            design_effect=DESIGN_EFFECT,
+        ).decided(decision)
+
+    def _member(self, rows: Rows, seed: int) -> Self:
+        """Train one model of the lottery, on rows that were read."""
+        member: Self = clone(self).set_params(certification=None, random_state=seed)
+        linear = default_estimators(rows.X)[-1]
+        member.estimator = linear if member.estimator is None else member.estimator
+        if member.group_estimator is None:
+            member.group_estimator = linear
+        seen = vars(self)
+        for name in _READ:
+            if name in seen:
+                setattr(member, name, seen[name])
+        member._train(rows, np.random.RandomState(seed))
+        member._memory = None  # prices are certified as they are
+        return member
 
     def _learn(self, rows: Rows, rng: np.random.RandomState) -> JointScores:
         """Scores of the label, and of the group among rows of either label, out of fold."""
@@ -247,20 +347,21 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             )
 
         outcome = learnt(self.estimator, y, 2)
+        self._outcome = replace(outcome, held=_NOBODY)
+        self.estimator_name_ = _name(outcome.models[0])
+        self.log_loss_ = {"outcome": outcome.loss}
+        self._group_of: list[CrossFit] = []
+        self.group_estimator_name_ = None
+        if self.sensitive_at_predict:
+            self._maps = GroupMaps.fit(outcome.held[:, 1], y, codes, size, rows.weight)
+            return JointScores.of_known(self._maps(outcome.held[:, 1], codes), codes, size)
         by_label = [learnt(self.group_estimator, np.where(y == v, codes, -1), size) for v in (0, 1)]
-        groups = np.stack([fit.held for fit in by_label])
-        scores = JointScores(outcome.held[:, 1], groups)
-        self.log_loss_ = {
-            "outcome": outcome.loss,
-            "group": float(np.average([f.loss for f in by_label], weights=np.bincount(y))),
-        }
-        # Held-out scores are of training rows: the models go on without them.
-        nobody = np.empty((0, 0))
-        self._outcome = replace(outcome, held=nobody)
-        self._group_of = [replace(fit, held=nobody) for fit in by_label]
-        self.estimator_name_ = _name(self._outcome.models[0])
+        self.log_loss_["group"] = float(
+            np.average([f.loss for f in by_label], weights=np.bincount(y))
+        )
+        self._group_of = [replace(fit, held=_NOBODY) for fit in by_label]
         self.group_estimator_name_ = _name(by_label[1].models[0])
-        return scores
+        return JointScores(outcome.held[:, 1], np.stack([fit.held for fit in by_label]))
 
     def _folds(
         self, rows: Rows, y: NDArray[np.int64], rng: np.random.RandomState
@@ -283,10 +384,13 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         memory = self._remembered()
         rows = memory.rows
         assert rows.y is not None
+        gain = self._gain(memory.scores.outcome)
+        free = rows.decided((gain > 0).astype(np.float64))
+        self.constraints_ = tuple(_resolved(c, free) for c in self.constraints_)
         table = RateTable.comparing(self.constraints_, rows.y, rows.groups, rows.weight)
         families = [cells.family for cells in table.cells]
         scored = ScoredRows(
-            gain=2 * memory.scores.outcome - 1,
+            gain=gain,
             rates=linear_rates(families, memory.scores, rows.weight),
             counted=table,
             counts=table.effective,
@@ -298,20 +402,53 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         self.prices_ = pd.DataFrame(names, columns=["constraint", "group"]).assign(
             price=self._rule.prices
         )
+        groups = "known at predict"
+        if not self.sensitive_at_predict:
+            groups = f"estimated inside by {self.group_estimator_name_}"
         self._notes = [
             f"P({rows.favourable} | x) is given by {self.estimator_name_}, the groups are "
-            f"estimated inside by {self.group_estimator_name_}; out-of-fold rates chose the prices."
+            f"{groups}; out-of-fold rates chose the prices.",
+            *explain_broken(families, scored, settings, self._rule),
         ]
         if self.lottery_:
             self._notes.append("People whose scores tie are decided by lot.")
         return self._rule.share(scored.gain - scored.rates.slopes @ self._rule.prices)
 
+    def _gain(self, outcome: Floats) -> Floats:
+        """What the favourable decision gains, in units of the mean cost of the two errors."""
+        return 2 * (outcome - self.costs_.threshold)
+
     def _families(self) -> list[RateFamily]:
         return families_of(self.constraints_, self.scheme_)
+
+    def _check_settings(self) -> None:
+        self.costs_ = as_costs(self.objective)
+        if self.certification is not None and self.certification_fraction:
+            raise InvalidParameterError(
+                "certification='cross' certifies on all rows: leave certification_fraction out."
+            )
+        if self.certification is not None and not isinstance(self.cv, int | np.integer):
+            raise InvalidParameterError(
+                "certification='cross' makes folds within folds: cv must be a number of them."
+            )
+        if self.certification is not None:
+            require_linear(estimator=self.estimator, group_estimator=self.group_estimator)
+
+    def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
+        rows = super()._read(X, y, sensitive_features, sample_weight)
+        if self.costs_.threshold != 0.5:
+            assert rows.labels is not None
+            rows.labels.require_named("objective")
+        return rows
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = super()._read_constraints()
         for constraint in constraints:
+            if isinstance(constraint, NoLevellingDown) and self.certification is not None:
+                raise InvalidParameterError(
+                    f"{constraint.name} takes its floors from the rows, so that every member would "
+                    "have floors of its own; certify it with certification_fraction."
+                )
             if isinstance(constraint, BoundedGroupLoss) and constraint.loss != "zero_one":
                 raise InvalidParameterError(
                     f"{constraint.name} bounds a loss of probabilities, which no price on "
@@ -319,64 +456,175 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
                 )
         return constraints
 
-    def _scores(self, X: Any) -> JointScores:
+    def _people(self, X: Any, sensitive_features: Any) -> tuple[Any, Codes | None]:
+        """Checked features, and the groups where they are used."""
+        features = self._features(X)
+        if not self.sensitive_at_predict:
+            if sensitive_features is not None:
+                raise InvalidParameterError(
+                    "this model decides by features only: leave sensitive_features out, or set "
+                    "sensitive_at_predict=True."
+                )
+            return features, None
+        who = take_sensitive(inputs.as_features(X), self.sensitive_features, sensitive_features)[1]
+        if who is None:
+            raise InvalidDataError(
+                "predict needs sensitive_features: sensitive_at_predict is True. Pass them, or "
+                "name columns of X in the constructor."
+            )
+        codes = self.scheme_.encode(who, like=X)
+        inputs.check_lengths(inputs.number_of_rows(features), sensitive_features=codes)
+        return features, codes
+
+    def _scores(self, X: Any, codes: Codes | None) -> JointScores:
         """Average scores of the folds' models, for features that were checked."""
-        groups = np.stack([fit(X) for fit in self._group_of])
-        return JointScores(self._outcome(X)[:, 1], groups)
+        if self._lottery is not None:
+            return self._priced(X, codes)[0]
+        outcome = self._outcome(X)[:, 1]
+        if codes is not None:
+            return JointScores.of_known(self._maps(outcome, codes), codes, len(self.scheme_))
+        return JointScores(outcome, np.stack([fit(X) for fit in self._group_of]))
 
-    def _margin(self, X: Any) -> Floats:
-        """Gain less what the cells' prices ask, for features that were checked."""
-        scores = self._scores(X)
+    def _priced(self, X: Any, codes: Codes | None) -> tuple[JointScores, Floats]:
+        """Scores, and what the price of every cell takes from each person's gain, (n, m)."""
+        if self._lottery is not None:
+            parts = [member._priced(X, codes) for member in self._lottery.members]
+            scores = JointScores.mean([scores for scores, _ in parts])
+            return scores, np.mean([asked for _, asked in parts], axis=0)
+        scores = self._scores(X, codes)
         rates = linear_rates(self._families(), scores, scale=self._rule.scale)
-        return np.asarray(2 * scores.outcome - 1 - rates.slopes @ self._rule.prices)
+        return scores, rates.slopes * self._rule.prices
 
-    def _decision(self, X: Any) -> Floats:
-        return self._rule.share(self._margin(X))
+    def _margin(self, X: Any, codes: Codes | None) -> Floats:
+        """Gain less what the cells' prices ask, for features that were checked."""
+        scores, asked = self._priced(X, codes)
+        return np.asarray(self._gain(scores.outcome) - asked.sum(axis=1))
 
-    def decision_function(self, X: Any) -> Floats:
+    def _decision(self, X: Any, codes: Codes | None = None) -> Floats:
+        if self._lottery is not None:
+            return self._lottery.mean(lambda member: member._decision(X, codes))
+        return self._rule.share(self._margin(X, codes))
+
+    def _known(self, rows: Rows) -> Codes | None:
+        return rows.groups.codes if self.sensitive_at_predict else None
+
+    def _decided(self, rows: Rows) -> Rows:
+        return rows.decided(self._decision(rows.X, self._known(rows)))
+
+    def decision_function(self, X: Any, *, sensitive_features: Any = None) -> Floats:
         """Priced score: above 0 decides for ``classes_[1]``.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or frame of shape (n, d)
+            Features.
+        sensitive_features : frame, series, mapping, array or list of n rows, optional
+            Who, with ``sensitive_at_predict=True``; left out where the constructor names columns.
 
         Returns
         -------
         ndarray of shape (n,)
-            2 P(y | x) - 1 less what the groups' prices ask, in [-1, 1] where nothing is asked.
+            The gain less what the groups' prices ask: for accuracy 2 P(y | x) - 1, in [-1, 1],
+            where nothing is asked.
         """
-        margin = self._margin(self._features(X))
+        margin = self._margin(*self._people(X, sensitive_features))
         assert self._coding is not None
         return margin if self._coding.column == 1 else -margin
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def decision_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
+        """Chance of each decision, (n, 2): 0 or 1, or in between where it is drawn by lot."""
+        people = self._people(X, sensitive_features)
+        assert self._coding is not None
+        return self._coding.columns(self._decision(*people))
+
+    def predict(self, X: Any, *, sensitive_features: Any = None) -> NDArray[Any]:
         """Decide; where scores tie, by a draw that belongs to the row.
+
+        Parameters
+        ----------
+        X, sensitive_features
+            As in :meth:`decision_function`.
 
         Returns
         -------
         ndarray of shape (n,)
             Labels.
         """
-        X = self._features(X)
-        share = self._decision(X)
+        X, codes = self._people(X, sensitive_features)
+        share = self._decision(X, codes)
         assert self._coding is not None
         if self.lottery_:
             return self._coding.decode(keyed_uniform(X, self.draw_key_) < share)
         return self._coding.decode(share > 0.5)
 
-    def predict_proba(self, X: Any) -> Floats:
+    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
         """Priced probability: what each decision would be taken at .5 of.
+
+        Parameters
+        ----------
+        X, sensitive_features
+            As in :meth:`decision_function`.
 
         Returns
         -------
         ndarray of shape (n, 2)
             In the order of ``classes_``; :meth:`outcome_proba` has the probability of the label.
         """
-        share = np.clip((1 + self._margin(self._features(X))) / 2, 0.0, 1.0)
+        margin = self._margin(*self._people(X, sensitive_features))
+        widest = np.abs(self._gain(np.array([0.0, 1.0]))).max()  # 1 for accuracy
         assert self._coding is not None
-        return self._coding.columns(share)
+        return self._coding.columns(np.clip((1 + margin / widest) / 2, 0.0, 1.0))
 
-    def outcome_proba(self, X: Any) -> Floats:
+    def outcome_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
         """Probability of each label before any price, (n, 2), in the order of ``classes_``."""
-        X = self._features(X)
+        X, codes = self._people(X, sensitive_features)
         assert self._coding is not None
-        return self._coding.columns(self._outcome(X)[:, 1])
+        return self._coding.columns(self._scores(X, codes).outcome)
+
+    def score(
+        self, X: Any, y: Any, sample_weight: Any = None, *, sensitive_features: Any = None
+    ) -> float:
+        """Accuracy of :meth:`predict`."""
+        decided = self.predict(X, sensitive_features=sensitive_features)
+        return float(accuracy_score(y, decided, sample_weight=sample_weight))
+
+    def contributions(
+        self, X: Any, *, sensitive_features: Any = None, by_group: bool = False
+    ) -> pd.DataFrame:
+        """Say what each person's score is made of: P(y | x), and what prices moved.
+
+        Parameters
+        ----------
+        X, sensitive_features
+            As in :meth:`decision_function`.
+        by_group : bool, default=False
+            Add a column a cell. Each is a price times how likely the person's group is: **it tells
+            an estimate of a sensitive feature of a person**, whose release is for a privacy
+            officer to decide. The sum over groups, which is there without it, tells far less.
+
+        Returns
+        -------
+        DataFrame
+            ``outcome_proba`` of the favourable label, ``gain``, ``moved`` (what prices added), and
+            ``margin``, their sum: above 0 is decided favourably. A row a person, with the index of
+            ``X`` if it has one.
+        """
+        scores, asked = self._priced(*self._people(X, sensitive_features))
+        gain = self._gain(scores.outcome)
+        moved = -asked.sum(axis=1)
+        table = pd.DataFrame(
+            {
+                "outcome_proba": scores.outcome,
+                "gain": gain,
+                "moved": moved,
+                "margin": gain + moved,
+            },
+            index=getattr(X, "index", None),
+        )
+        if by_group:
+            names = self.prices_["constraint"] + ": " + self.prices_["group"]
+            table[names.tolist()] = -asked
+        return table
 
     def with_bounds(
         self, *, difference_bound: float | None = None, ratio_bound: float | None = None
@@ -450,8 +698,10 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         FairPlugInClassifier
         """
         rows = self._read_later(X, y, sensitive_features, sample_weight)
+        if self._lottery is not None:
+            self._remembered()
         other = self._twin()
-        other._memory = _Memory(self._scores(rows.X), replace(rows, X=None))
+        other._memory = _Memory(self._scores(rows.X, self._known(rows)), replace(rows, X=None))
         return other._repriced(self._rule.multipliers)
 
     def frontier(self, bounds: Sequence[float]) -> pd.DataFrame:
@@ -460,7 +710,8 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         Parameters
         ----------
         bounds : sequence of float
-            Values of ``difference_bound``, or of ``ratio_bound`` where the constraints have ratios.
+            Values of ``difference_bound``, or of ``ratio_bound`` where the parities have ratios;
+            caps and floors beside them stay.
 
         Returns
         -------
@@ -468,12 +719,19 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             ``bound``, ``accuracy``, ``selection_rate``, ``achieved``; choosing from it is steering.
         """
         check_is_fitted(self)
-        name = "ratio_bound" if self.constraints_[0].kind == "ratio" else "difference_bound"
+        moved = [i for i, c in enumerate(self.constraints_) if not c.absolute]
+        if not moved:
+            raise InvalidParameterError(
+                "frontier moves the bound of a parity, and there is none among the constraints; "
+                "with_constraints changes caps and floors."
+            )
+        by_ratio = self.constraints_[moved[0]].kind == "ratio"
+        name = "ratio_bound" if by_ratio else "difference_bound"
         rows = []
         for bound in bounds:
             report = self.with_bounds(**{name: float(bound)}).fairness_report_
-            achieved = [r.achieved for r in report.results]
-            worst = min(achieved) if name == "ratio_bound" else max(achieved)
+            achieved = [report.results[i].achieved for i in moved]
+            worst = min(achieved) if by_ratio else max(achieved)
             rows.append((float(bound), report.accuracy[0], report.selection_rate, worst))
         return pd.DataFrame(rows, columns=["bound", "accuracy", "selection_rate", "achieved"])
 
@@ -491,22 +749,17 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
 
     def _remembered(self) -> _Memory:
         memory: _Memory | None = getattr(self, "_memory", None)
+        if self._lottery is not None:
+            raise InvalidParameterError(
+                "a certificate belongs to the bounds it was made at, and the best of several by "
+                "their gaps would not hold: choose bounds with certification=None, then fit anew."
+            )
         if memory is None:
             raise InvalidDataError(
                 "this model was loaded, and scores of training rows are not saved: "
                 "with_rows(X, y, sensitive_features=...) first says which rows choose prices."
             )
         return memory
-
-    def _warn_of_outcome(self) -> None:
-        super()._warn_of_outcome()
-        if self.fairness_report_.near_constant:
-            warnings.warn(
-                "(almost) everybody gets the same decision, so any bound is kept and worth "
-                "nothing: loosen the bound, or improve the estimator.",
-                NearConstantWarning,
-                stacklevel=4,
-            )
 
     def __sklearn_tags__(self) -> Tags:
         """Tags of a binary classifier that accepts what its estimators accept."""
@@ -517,6 +770,16 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         tags.input_tags.sparse = all(t.sparse for t in inner)
         tags.input_tags.allow_nan = all(t.allow_nan for t in inner)
         return tags
+
+
+def _resolved(constraint: Constraint, unconstrained: Rows) -> Constraint:
+    """The constraint, with floors measured on unconstrained decisions where it has none yet."""
+    if not isinstance(constraint, NoLevellingDown) or constraint.value is not None:
+        return constraint
+    groups = unconstrained.groups
+    groups = groups.merged(*constraint.partition(groups.scheme))
+    cells = measure_cells(unconstrained, constraint.rates[0], groups)
+    return constraint.resolved(groups.names, cells.mean)
 
 
 def _name(model: Any) -> str:

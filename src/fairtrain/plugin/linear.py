@@ -43,11 +43,23 @@ class JointScores:
     groups: Floats
 
     @classmethod
+    def of_known(cls, outcome: Floats, codes: NDArray[np.int64], size: int) -> JointScores:
+        """Scores of people whose groups are known: nothing about them is estimated."""
+        known = np.eye(size)[codes]
+        return cls(outcome, np.broadcast_to(known, (2, *known.shape)))
+
+    @classmethod
     def of(cls, joint: Floats) -> JointScores:
         """From P(g, y | x), shape (n, G, 2)."""
         by_label = joint.sum(axis=1)
         known = np.where(by_label > 0, by_label, 1.0)
         return cls(by_label[:, 1], np.moveaxis(joint / known[:, None, :], 2, 0))
+
+    @classmethod
+    def mean(cls, several: Sequence[JointScores]) -> JointScores:
+        """Scores of a model drawn from several with equal chances."""
+        joint = np.mean([np.stack([s.joint(0), s.joint(1)], axis=2) for s in several], axis=0)
+        return cls.of(joint)
 
     def __len__(self) -> int:
         return len(self.outcome)

@@ -152,7 +152,7 @@ def smooth_step(scaled: Floats) -> tuple[Floats, Floats]:
 def _limits(multipliers: Multipliers) -> Floats:
     limits = np.zeros((2, multipliers.n_cells))
     for bounds, part in zip(multipliers.bounds, multipliers.slices, strict=True):
-        above, below = bounds.sides
-        limits[0, part] = above.limit
-        limits[1, part] = 0.0 if below is None else below.limit
+        for row, (sign, side) in enumerate(zip((1.0, -1.0), bounds.sides, strict=True)):
+            if np.isfinite(side.limit):
+                limits[row, part] = side.limit + sign * side.rate * bounds.shift
     return limits

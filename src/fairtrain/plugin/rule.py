@@ -24,7 +24,7 @@ from fairtrain.plugin.prices import (
     solve_dual,
 )
 
-__all__ = ["PricedRule", "RuleSettings", "ScoredRows", "find_rule"]
+__all__ = ["PricedRule", "RuleSettings", "ScoredRows", "explain_broken", "find_rule"]
 
 Floats = NDArray[np.float64]
 
@@ -37,6 +37,12 @@ LOTTERY = 0.001
 _COARSE = 20_000  # rows of the first solution, from which the one on all rows starts
 _DRAWS = 400  # of the noise, for the expected gap; fixed, so that the same rows give the same aim
 _SLACK = 5e-4  # of a rate: an excess that no rows could show
+_TOLD = 2e-3  # of a rate: an excess that is worth a sentence
+_HALVINGS = 7  # of an interval: to a hundredth of it
+_OFF = (
+    "no decision that reads these features keeps it at a price worth paying; the nearest one is "
+    "off by {:.3f}. Loosen it, or give features that tell more."
+)
 _WORTH_A_LOT = 1e-3  # gain that a lot among ties must bring over a rule without one
 _DISTINCT = 0.5  # share of distinct scores below which rows count as tied
 _FEW = 100  # distinct scores: each then stands for many people, however few rows there are
@@ -94,6 +100,18 @@ class ScoredRows:
         trust = self.counts / (self.counts + mixing)
         return np.asarray(np.where(self.counts > 0, soft + trust * (hard - soft), np.nan))
 
+    def of_cells(self, cells: NDArray[np.int64]) -> ScoredRows:
+        """The same rows and some of the cells."""
+        rates = LinearRates(
+            self.rates.slopes[:, cells],
+            self.rates.base[cells],
+            self.rates.share,
+            self.rates.scale[cells],
+        )
+        return replace(
+            self, rates=rates, counted=lambda d: self.counted(d)[cells], counts=self.counts[cells]
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PricedRule:
@@ -125,6 +143,11 @@ class PricedRule:
     excess: Floats
     multipliers: Floats
 
+    @property
+    def broken(self) -> NDArray[np.bool_]:
+        """Which bounds are not kept, by more than rows could hide."""
+        return self.excess > _TOLD
+
     def share(self, margin: Floats) -> Floats:
         """Chance of the favourable decision at a margin."""
         if self.temperature:
@@ -152,12 +175,81 @@ def find_rule(
         Multipliers of a nearby problem.
     """
     asked = [family.bounds for family in families]
-    rule = _best(asked, rows, settings, start)
+    # A cap or a floor is stated to be kept, not nearly kept: what counts as settled lies inside it.
+    working = [replace(b, margin=_SLACK) if b.constraint.absolute else b for b in asked]
+    rule = _best(working, rows, settings, start)
+    if rule.broken.any():
+        rule, working = _yielded(working, rows, settings, rule)
     margins = _margins(families, rule.rates, rows.counts, settings)
     if margins.any():
-        tightened = [replace(b, margin=float(m)) for b, m in zip(asked, margins, strict=True)]
+        tightened = [
+            replace(b, margin=b.margin + float(m)) for b, m in zip(working, margins, strict=True)
+        ]
         rule = _best(tightened, rows, settings, rule.multipliers)
     return replace(rule, excess=_excess(multipliers_of(asked), rule.rates))
+
+
+def explain_broken(
+    families: Sequence[RateFamily], rows: ScoredRows, settings: RuleSettings, rule: PricedRule
+) -> list[str]:
+    """Say of every bound that a rule breaks whether it could be kept alone, and beside which.
+
+    A bound of several rates counts as one. What is tried are prices of the other bounds' cells
+    left at 0, so that the answer is about decisions that read the same features.
+    """
+    constraints = list(dict.fromkeys(f.constraint for f in families))
+    owner = np.array([constraints.index(f.constraint) for f in families])
+    if len(constraints) == 1 and rule.broken.any():
+        return [f"{constraints[0].name}: {_OFF.format(rule.excess.max())}"]
+
+    def excess(*members: int) -> float:
+        kept = np.flatnonzero(np.isin(owner, members)).tolist()
+        sizes = np.array([len(f.scheme) for f in families])
+        cells = np.flatnonzero(np.isin(np.repeat(np.arange(len(sizes)), sizes), kept))
+        bounds = [families[i].bounds for i in kept]
+        return float(_best(bounds, rows.of_cells(cells), settings, None).excess.max())
+
+    said, told = [], set[frozenset[int]]()
+    for i in dict.fromkeys(owner[rule.broken].tolist()):
+        name, others = constraints[i].name, set(range(len(constraints))) - {i}
+        alone = excess(i)
+        against = [j for j in sorted(others) if excess(i, j) > _TOLD] if alone <= _TOLD else []
+        pairs = {frozenset((i, j)) for j in against}
+        if alone > _TOLD:
+            said.append(f"{name}: {_OFF.format(alone)}")
+        elif not against or not pairs <= told:
+            beside = " or with ".join(constraints[j].name for j in against)
+            said.append(
+                f"{name} cannot hold together with {beside or 'all the others at once'}, though "
+                "it can alone: loosen one of them, or give it the lower priority."
+            )
+        told |= pairs
+    return said
+
+
+def _yielded(
+    bounds: Sequence[RateBounds], rows: ScoredRows, settings: RuleSettings, rule: PricedRule
+) -> tuple[PricedRule, list[RateBounds]]:
+    """Loosen bounds of lower priority, by as little as possible, until the others hold."""
+    priority = np.array([b.constraint.priority for b in bounds])
+    for level in np.unique(priority)[:-1]:
+        low, high, best = 0.0, 1.0, None
+        for _ in range(_HALVINGS):
+            slack = high if best is None else (low + high) / 2
+            loosened = [
+                replace(b, margin=b.margin - slack) if p <= level else b
+                for b, p in zip(bounds, priority, strict=True)
+            ]
+            tried = _corrected(loosened, rows, settings, rule.multipliers, lot=False)
+            if not tried.broken.any():
+                best, high = loosened, slack
+            elif best is None:
+                break
+            else:
+                low = slack
+        if best is not None:
+            return _best(best, rows, settings, rule.multipliers), best
+    return rule, list(bounds)
 
 
 def _best(
@@ -191,29 +283,54 @@ def _corrected(
     if lot:  # a step that sharp is hard to solve from afar
         first = replace(problem, temperature=TEMPERATURE)
         values = solve_dual(first, values, iterations=300).values
+    beyond: PricedRule | None = None
     for _ in range(CORRECTIONS):
         solution = solve_dual(problem, values, iterations=300 if lot else 100)
-        values, price = solution.values, solution.prices()
-        margin = rows.gain - rows.rates.slopes @ price
-        smooth = smooth_step(margin / temperature)[0]
-        share = smooth if lot else (margin > 0).astype(np.float64)
-        rates = rows.mixed(share, settings.mixing)
-        rule = PricedRule(
-            prices=price,
-            scale=rows.rates.scale,
-            temperature=temperature if lot else 0.0,
-            gain=float(rows.rates.share @ (rows.gain * share)),
-            rates=rates,
-            excess=_excess(solution, rates),
-            multipliers=values.copy(),
-        )
-        best = rule if best is None or _better(rule, best) else best
-        missed = np.nan_to_num(rates - rows.rates(smooth) - problem.offset)
+        values = solution.values
+        rule, smooth = _rule_at(solution, rows, settings, temperature, lot=lot)
+        if best is None or _better(rule, best):
+            best = rule
+        elif rule.gain > best.gain and (beyond is None or rule.excess.max() < beyond.excess.max()):
+            beyond = rule
+        missed = np.nan_to_num(rule.rates - rows.rates(smooth) - problem.offset)
         if np.abs(missed).max(initial=0.0) < _SETTLED and (rule.excess <= _SLACK).all():
             break
         problem = replace(problem, offset=problem.offset + _DAMPED * missed)
     assert best is not None
+    if beyond is None or lot or not any(b.constraint.absolute for b in bounds):
+        return best
+    # Corrections may jump to and fro over a limit, and what they leave unused is people.
+    for _ in range(_HALVINGS):
+        solution.values = (best.multipliers + beyond.multipliers) / 2
+        rule, _ = _rule_at(solution, rows, settings, temperature, lot=lot)
+        best, beyond = (rule, beyond) if _better(rule, best) else (best, rule)
     return best
+
+
+def _rule_at(
+    solution: Multipliers,
+    rows: ScoredRows,
+    settings: RuleSettings,
+    temperature: float,
+    *,
+    lot: bool,
+) -> tuple[PricedRule, Floats]:
+    """Give the rule of some multipliers, and its decisions smoothed."""
+    price = solution.prices()
+    margin = rows.gain - rows.rates.slopes @ price
+    smooth = smooth_step(margin / temperature)[0]
+    share = smooth if lot else (margin > 0).astype(np.float64)
+    rates = rows.mixed(share, settings.mixing)
+    rule = PricedRule(
+        prices=price,
+        scale=rows.rates.scale,
+        temperature=temperature if lot else 0.0,
+        gain=float(rows.rates.share @ (rows.gain * share)),
+        rates=rates,
+        excess=_excess(solution, rates),
+        multipliers=solution.values.copy(),
+    )
+    return rule, smooth
 
 
 def _better(new: PricedRule, old: PricedRule) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.dummy import DummyClassifier
@@ -20,14 +21,16 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from fairtrain.data import inputs
+from fairtrain.data.groups import group_sums
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["CrossFit", "cross_fit", "default_estimators"]
+__all__ = ["CrossFit", "GroupMaps", "cross_fit", "default_estimators"]
 
 Floats = NDArray[np.float64]
 Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 _FLOOR = 1e-6  # no class is impossible
+_NEWTON_STEPS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +60,65 @@ class CrossFit:
         for model in self.models:
             total += probabilities(model, X, self.n_classes)
         return total / len(self.models)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMaps:
+    r"""P(y | x, g) from P(y | x) and a known group: a line a group on the logit (Platt, 1999).
+
+    .. math:: P(y = 1 \mid x, g) = \sigma(a_g + b_g\, \sigma^{-1}(P(y = 1 \mid x)))
+
+    Attributes
+    ----------
+    lines : ndarray of shape (G, 2)
+        Intercept and slope of every group.
+    """
+
+    lines: Floats
+
+    @classmethod
+    def fit(
+        cls,
+        outcome: Floats,
+        y: NDArray[np.int64],
+        codes: NDArray[np.int64],
+        size: int,
+        weight: Floats | None = None,
+    ) -> GroupMaps:
+        """Fit by Newton's method; one row's worth of prior holds each line to the identity.
+
+        Parameters
+        ----------
+        outcome, y, codes : ndarray of shape (n,)
+            Out-of-fold P(y = 1 | x), labels and groups.
+        size : int
+            Groups.
+        weight : ndarray of shape (n,), optional
+            Weights of the rows.
+        """
+        z = logit(np.clip(outcome, _FLOOR, 1 - _FLOOR))
+        design = np.stack([np.ones_like(z), z])
+        identity = np.array([0.0, 1.0])
+        lines = np.tile(identity, (size, 1))
+        mass = np.ones_like(z) if weight is None else weight
+
+        def sums(values: Floats) -> Floats:
+            return group_sums(mass * values, codes, size)
+
+        for _ in range(_NEWTON_STEPS):
+            p = expit((lines[codes].T * design).sum(axis=0))
+            slope = np.stack([sums((y - p) * d) for d in design], axis=1) - (lines - identity)
+            bend = np.stack(
+                [[sums(p * (1 - p) * d * e) for e in design] for d in design]
+            ).transpose(2, 0, 1) + np.eye(2)
+            lines = lines + np.linalg.solve(bend, slope[:, :, None])[:, :, 0]
+        return cls(lines)
+
+    def __call__(self, outcome: Floats, codes: NDArray[np.int64]) -> Floats:
+        """P(y = 1 | x, g) of people of known groups, shape (n,)."""
+        own = self.lines[codes]
+        z = logit(np.clip(outcome, _FLOOR, 1 - _FLOOR))
+        return np.asarray(expit(own[:, 0] + own[:, 1] * z))
 
 
 def cross_fit(

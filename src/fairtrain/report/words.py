@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fairtrain.data.groups import EVERYBODY
 from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
 from fairtrain.report.judged import Judged
@@ -60,9 +61,12 @@ def short_names(summary: RunSummary) -> dict[str, str]:
 def constraint_meaning(result: ConstraintResult, outcome: str) -> str:
     """Say what one constraint asks, for somebody who does not know its name."""
     bound = result.bound
-    if result.kind == "upper":
+    if result.absolute:
         what = result.rate.replace("_", " ")
-        return f"The {what} of no group may be larger than {bound:g}."
+        way = "smaller" if result.larger_is_fairer else "larger"
+        if result.extreme == EVERYBODY:
+            return f"The {what} of all people together may not be {way} than {bound:g}."
+        return f"The {what} of no group may be {way} than {bound:g}."
     what = _COMPARED.get(result.constraint, f"the {result.rate.replace('_', ' ')}")
     what = what.format(outcome=outcome)
     against = "all people together" if result.reference == "overall" else "any other group"
@@ -93,7 +97,11 @@ def in_one_sentence(summary: RunSummary) -> str:
     found = model.gap(result)
     if found is None:
         return f"{said} (judged on {rows}; the numbers rest on a small group and are not shown)."
-    kind = {"difference": "largest difference", "ratio": "smallest ratio"}
+    kind = {
+        "difference": "largest difference",
+        "ratio": "smallest ratio",
+        "lower": "smallest value",
+    }
     what = f"{kind.get(result.kind, 'largest value')} {_between(result)}"
     said += f": on {rows}, the {what} is {found[0]:.3f} ({found[1]:.3f} to {found[2]:.3f})"
     same = [r for r in baseline.report.results if r.constraint == result.constraint]
@@ -152,7 +160,7 @@ def _decisive(model: Judged) -> ConstraintResult:
 
 
 def _between(result: ConstraintResult) -> str:
-    if result.kind == "upper":
+    if result.absolute:
         return f"of the {result.rate.replace('_', ' ')}"
     return f"in {result.rate.replace('_', ' ')} between two groups"
 

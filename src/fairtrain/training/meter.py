@@ -131,10 +131,11 @@ class EpochFairnessMeter:
     ) -> None:
         self.constraints = as_constraints(constraints)
         self.scheme = groups.scheme if isinstance(groups, Groups) else groups
-        if self.scheme is None and any(c.over is not None for c in self.constraints):
+        overall = any(getattr(c, "overall", False) for c in self.constraints)
+        if self.scheme is None and (overall or any(c.over is not None for c in self.constraints)):
             raise InvalidParameterError(
-                "a constraint with over= needs groups=Groups.from_sensitive(...), which knows the "
-                "sensitive columns."
+                "a constraint with over= or overall=True needs groups=Groups.from_sensitive(...), "
+                "which knows the sensitive columns."
             )
         if num_groups is None and self.scheme is not None:
             num_groups = len(self.scheme)
@@ -253,15 +254,15 @@ class EpochFairnessMeter:
         )
 
     def _gap(self, constraint: Constraint, weights: Tensor) -> float:
-        if constraint.over is not None:
-            assert self.scheme is not None
-            coarse, parent = self.scheme.coarsen(constraint.over)
+        if self.scheme is not None:
+            coarse, parent = constraint.partition(self.scheme)
             merged = torch.zeros(len(coarse), 2, 2, dtype=weights.dtype)
             weights = merged.index_add(0, torch.from_numpy(parent), weights)
         found = [_rate(rate, weights) for rate in constraint.rates]
-        if getattr(constraint, "kind", "") == "upper":
+        if constraint.absolute:
             present = found[0].rate[found[0].count > 0]
-            return float(present.max()) if len(present) else math.nan
+            extreme = present.min if constraint.larger_is_fairer else present.max
+            return float(extreme()) if len(present) else math.nan
         gaps = [gap for rate in found if not math.isnan(gap := rate.gap)]
         return max(gaps, default=math.nan)
 
