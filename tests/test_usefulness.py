@@ -78,3 +78,27 @@ def test_a_model_beaten_in_accuracy_and_gap_is_beaten() -> None:
     higher = replace(ratio, achieved=0.9)
     assert replace(bad, results=(ratio,)).is_beaten_by(replace(best, results=(higher,)))
     assert not replace(bad, results=(higher,)).is_beaten_by(replace(best, results=(ratio,)))
+
+
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.ConstraintNotMetWarning")
+def test_the_plug_in_knows_what_its_scores_do_without_prices() -> None:
+    X, y, group = signal(3000)
+    X[:, 0] += group
+    model = fairtrain.FairPlugInClassifier(LogisticRegression(), cv=2, random_state=0).fit(
+        X, y, sensitive_features=group
+    )
+    free = model.baseline_report_
+    assert free is not None
+    assert free.accuracy[0] > model.reports_["steering"].accuracy[0]
+    assert free.results[0].achieved > model.reports_["steering"].results[0].achieved
+    model.baseline_report_ = replace(
+        free, results=tuple(replace(r, achieved=0.0) for r in free.results)
+    )
+    assert model.usefulness_ == "beaten_by_baseline"
+    assert model.explain().startswith(
+        "beaten_by_baseline: the unconstrained model is more accurate"
+    )
+    costly = fairtrain.FairPlugInClassifier(
+        LogisticRegression(), objective={"false_positive": 1, "false_negative": 3}, cv=2
+    ).fit(X, y, sensitive_features=group)
+    assert costly.baseline_report_ is None

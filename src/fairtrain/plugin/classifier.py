@@ -143,7 +143,10 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         What the objective says of the two errors.
     lottery_ : bool
         Whether people whose scores tie are decided by lot.
-    classes_, constraints_, scheme_, reports_, fairness_report_, status_
+    baseline_report_ : FairnessReport or None
+        The same scores without prices, on the same out-of-fold rows; None where errors cost
+        differently, or with ``certification="cross"``.
+    classes_, constraints_, scheme_, reports_, fairness_report_, status_, usefulness_
         See :class:`~fairtrain.estimator.FairEstimator`. The report on "steering" rows is on
         out-of-fold decisions: they chose the prices and certify nothing.
     n_features_in_, feature_names_in_
@@ -387,6 +390,8 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         gain = self._gain(memory.scores.outcome)
         free = rows.decided((gain > 0).astype(np.float64))
         self.constraints_ = tuple(_resolved(c, free) for c in self.constraints_)
+        if self.costs_.threshold == 0.5:  # else accuracy is not what is sought
+            self.baseline_report_ = self._report(free, "steering")
         table = RateTable.comparing(self.constraints_, rows.y, rows.groups, rows.weight)
         families = [cells.family for cells in table.cells]
         scored = ScoredRows(
