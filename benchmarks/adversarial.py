@@ -29,7 +29,7 @@ from torch import nn
 
 from fairtrain import AdversarialDebiasingTrainer
 from fairtrain.exceptions import FairtrainWarning
-from fairtrain.training.leakage import PROBES, leakage_of
+from fairtrain.training.adversarial.leakage import PROBES, leakage_of
 
 DATA = {"adult": ("sex", 512, 1), "compas": ("race", 128, 3)}
 """Column, rows of a batch, and times as many epochs: compas has a tenth of the rows."""

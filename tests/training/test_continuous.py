@@ -21,9 +21,9 @@ from fairtrain import (
     LagrangianFairnessTrainer,
 )
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.training.adversary import Adversary, AdversarySettings, Targets
+from fairtrain.training.adversarial.adversary import Adversary, AdversarySettings, Targets
+from fairtrain.training.adversarial.tally import AdversaryTally
 from fairtrain.training.continuous import ContinuousColumns, learn_columns
-from fairtrain.training.tally import AdversaryTally
 
 QUICK: dict[str, Any] = {
     "module": two_layers, "lr": 0.01, "batch_size": 256, "max_epochs": 10, "random_state": 0,

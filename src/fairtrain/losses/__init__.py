@@ -1,6 +1,7 @@
 """Fairness losses for PyTorch: penalties to add to the loss of any training loop.
 
-Every loss is called as ``loss(logits, targets, sensitive_features)`` and gives a scalar.
+Every loss is called as ``loss(logits, targets, sensitive_features)`` and gives a scalar; those that
+read no labels as ``loss(logits, sensitive_features=sensitive_features)`` too.
 
 ========================================================  =========================================
 what should be alike                                      loss
@@ -35,6 +36,7 @@ from fairtrain.losses.dependence import (  # noqa: E402
     CorrelationLoss,
     CovarianceLoss,
     MutualInformationLoss,
+    WassersteinLoss,
 )
 from fairtrain.losses.diagnosis import GradientNorms  # noqa: E402
 from fairtrain.losses.disparity import disparity  # noqa: E402
@@ -65,7 +67,6 @@ from fairtrain.losses.robust import (  # noqa: E402
     GroupMSEParityLoss,
 )
 from fairtrain.losses.schedule import CosineRamp, LinearWarmup, SigmoidRamp, StepRamp  # noqa: E402
-from fairtrain.losses.wasserstein import WassersteinLoss  # noqa: E402
 
 FairnessRegularizer = FairnessRegularizerLoss
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypedDict, get_args
 
 import torch
@@ -26,18 +26,17 @@ from fairtrain.losses.batch import (
     FairnessBatch,
     TargetKind,
     check_codes,
-    check_weights,
-    read_column,
     read_outputs,
     read_sensitive,
     read_targets,
+    read_weight,
     value_range,
 )
 from fairtrain.losses.distributed import gather_rows, is_distributed
 from fairtrain.losses.functional import GroupMoments, Link, combine_codes, soft_decisions
-from fairtrain.losses.weights import GroupWeights, code_of, data_weights, read_weights
+from fairtrain.losses.weights import GroupWeights, data_weights, read_weights, weight_table
 
-__all__ = ["FairnessLoss", "GroupSettings"]
+__all__ = ["FairnessLoss", "GroupSettings", "refuse"]
 
 
 class GroupSettings(TypedDict, total=False):
@@ -65,6 +64,10 @@ class FairnessLoss(nn.Module):
 
         loss = loss + eta * penalty(logits, targets, sensitive_features)
 
+    A penalty that reads no labels (``target_kind`` is ``"none"``) does without them::
+
+        loss = loss + eta * penalty(logits, sensitive_features=sensitive_features)
+
     Under ``torch.distributed`` a loss in training mode judges the rows of *all* processes; every
     process must then call it. In ``eval()`` mode it judges its own rows only.
 
@@ -78,8 +81,9 @@ class FairnessLoss(nn.Module):
         Names of the groups, such as ``Groups.names``; implies ``num_groups``.
     group_weights : mapping, sequence, "size" or "inverse_variance", optional
         Importance of groups: code, tuple of column levels, or name -> weight >= 0 (1 where none is
-        given; 0 leaves a group out), or one weight a group. ``"size"`` weights by rows,
-        ``"inverse_variance"`` by the precision of the group mean; both average 1.
+        given; 0 leaves a group out), or one weight a group. With ``group_names`` an intersection
+        may be called ``"F/Black"``, ``"F x Black"`` or ``("F", "Black")``. ``"size"`` weights by
+        rows, ``"inverse_variance"`` by the precision of the group mean; both average 1.
     temperature : float > 0, default=1.0
         Sharpness of soft decisions; see :func:`~fairtrain.losses.functional.soft_decisions`.
     link : {"sigmoid", "probit"}, default="sigmoid"
@@ -97,8 +101,10 @@ class FairnessLoss(nn.Module):
     target_kind: TargetKind = "none"
     accepts_continuous: ClassVar[bool] = False
     gathers_rows: ClassVar[bool] = True
-    checks_codes_late: ClassVar[bool] = False
+    checks_codes_late: bool = False
     weights_by_name: ClassVar[tuple[str, ...]] = ()
+
+    _fixed_weights: Tensor | None
 
     _allowed: ClassVar[Table] = {
         "num_groups": NUMBER_OF_GROUPS,
@@ -130,8 +136,10 @@ class FairnessLoss(nn.Module):
         self._seen: tuple[int, ...] = ()
         self._checked = False
         # Made once where the number of groups is known; remade where it is still growing.
-        weights = None if self.levels is None else self._given_weights(self.levels)
-        self.register_buffer("_fixed_weights", weights, persistent=False)
+        table = None
+        if self.levels is not None and isinstance(self.group_weights, dict):
+            table = weight_table(self.group_weights, self.levels)
+        self.register_buffer("_fixed_weights", table, persistent=False)
 
     def forward(
         self,
@@ -194,15 +202,11 @@ class FairnessLoss(nn.Module):
         column = read_targets(targets, outputs, self.target_kind, check=check)
         if column is None and self.target_kind != "none":
             raise InvalidDataError(f"{type(self).__name__} needs targets, got None.")
-        weights = None
-        if sample_weight is not None:
-            weights = read_column(sample_weight, len(outputs), "sample_weight").to(outputs.dtype)
-            if check:
-                check_weights(weights)
-        if sensitive.is_floating_point():
-            batch = self._read_continuous(outputs, column, sensitive, weights)
-        else:
-            batch = self._read_codes(outputs, column, sensitive, weights, check=check)
+        weights = read_weight(sample_weight, outputs, check=check)
+        read_who = self._attributes if sensitive.is_floating_point() else self._codes
+        codes, levels, attributes = read_who(sensitive, outputs, check)
+        groups = math.prod(levels)
+        batch = FairnessBatch(outputs, column, codes, groups, levels, attributes, weights)
         if check and not self._checked:
             self._checked = True
         return self._gathered(batch) if self.gathers_rows and self.synced else batch
@@ -220,59 +224,39 @@ class FairnessLoss(nn.Module):
 
     def weights_of_groups(
         self, moments: GroupMoments | None, levels: tuple[int, ...], like: Tensor
-    ) -> Tensor | None:
-        """Weight of each group, shape (G,) or (K, G); None when all are 1."""
+    ) -> Tensor:
+        """Weight of each group, shape (G,) or (K, G), like a tensor that ends with the groups."""
         if self.group_weights is None:
-            return None
+            return torch.ones_like(like)
         if isinstance(self.group_weights, str):
             assert moments is not None
             return data_weights(self.group_weights, moments)
-        fixed = self._given_weights(levels) if self.levels is None else self._fixed_weights
-        assert isinstance(fixed, Tensor)
-        return fixed.to(like)
+        table = self._fixed_weights
+        return (table if table is not None else weight_table(self.group_weights, levels)).to(like)
 
     def extra_repr(self) -> str:
         """Settings shown by ``print``."""
         groups = "inferred" if self.levels is None else math.prod(self.levels)
         return f"num_groups={groups}, temperature={self.temperature}"
 
-    def _given_weights(self, levels: tuple[int, ...]) -> Tensor | None:
-        if self.group_weights is None or isinstance(self.group_weights, str):
-            return None
-        groups = math.prod(levels)
-        weights = [1.0] * groups
-        for key, weight in self.group_weights.items():
-            code = code_of(key, levels)
-            if not 0 <= code < groups:
-                raise InvalidParameterError(
-                    f"group_weights names the group {key!r}, but there are {groups}."
-                )
-            weights[code] = weight
-        return torch.tensor(weights)
-
-    def _read_codes(
-        self,
-        outputs: Tensor,
-        targets: Tensor | None,
-        sensitive: Tensor,
-        weights: Tensor | None,
-        *,
-        check: bool,
-    ) -> FairnessBatch:
-        codes = sensitive if sensitive.dtype == torch.int64 else sensitive.long()
+    def _codes(
+        self, sensitive: Tensor, outputs: Tensor, check: bool
+    ) -> tuple[Tensor, tuple[int, ...], None]:
+        """Group of each row, and the groups of each column."""
+        codes = sensitive.long()
         width = codes.shape[1] if codes.ndim == 2 else 1
         levels = self._infer_levels(codes) if self.levels is None else self.levels
         if len(levels) != width:
             raise InvalidDataError(
-                f"sensitive_features has {width} column(s), but num_groups={levels} "
-                f"describes {len(levels)}; give num_groups one number a column."
+                f"sensitive_features has {width} column(s), but num_groups={levels} (given, or "
+                f"seen before) describes {len(levels)}; give num_groups one number a column."
             )
         late = self.checks_codes_late and codes.ndim == outputs.ndim == 1
-        if check and self.levels is not None and not late:
+        if (check or self.levels is None) and not late:
             check_codes(codes, levels)
         if codes.ndim == 2:
             codes = combine_codes(codes, levels)
-        return FairnessBatch(outputs, targets, codes, math.prod(levels), levels, None, weights)
+        return codes, levels, None
 
     def _infer_levels(self, codes: Tensor) -> tuple[int, ...]:
         if self.synced:
@@ -280,22 +264,17 @@ class FairnessLoss(nn.Module):
                 f"{type(self).__name__} needs num_groups under torch.distributed: processes may "
                 "see different groups."
             )
-        columns = codes.unsqueeze(1) if codes.ndim == 1 else codes
-        seen = self._seen or (1,) * columns.shape[1]
-        if len(seen) != columns.shape[1]:
-            raise InvalidDataError(
-                f"sensitive_features had {len(seen)} column(s) before, now {columns.shape[1]}."
-            )
-        bounds = [value_range(column) for column in columns.unbind(1)]
-        if len(columns) and None in bounds:
+        columns = [codes] if codes.ndim == 1 else codes.unbind(1)
+        seen = self._seen or (1,) * len(columns)
+        if not len(codes) or len(seen) != len(columns):
+            return seen
+        bounds = [value_range(column) for column in columns]
+        if None in bounds:
             raise InvalidParameterError(
                 f"{type(self).__name__} needs num_groups under vmap over sensitive_features."
             )
-        if any(b is not None and b[0] < -1 for b in bounds):
-            raise InvalidDataError("sensitive_features holds a code below -1 (unknown).")
         largest = tuple(
-            size if b is None else max(size, int(b[1]) + 1)
-            for size, b in zip(seen, bounds, strict=True)
+            max(size, int(b[1]) + 1) for size, b in zip(seen, bounds, strict=True) if b is not None
         )
         if math.prod(largest) > MOST_GROUPS:
             raise InvalidDataError(
@@ -316,19 +295,18 @@ class FairnessLoss(nn.Module):
         """Whether the loss keeps state by group code, so that codes must not be renumbered."""
         return False
 
-    def _read_continuous(
-        self, outputs: Tensor, targets: Tensor | None, sensitive: Tensor, weights: Tensor | None
-    ) -> FairnessBatch:
+    def _attributes(
+        self, sensitive: Tensor, outputs: Tensor, check: bool
+    ) -> tuple[Tensor, tuple[int, ...], Tensor]:
+        """All rows as one group, and their continuous columns."""
         if not self.accepts_continuous:
             raise InvalidDataError(
                 f"{type(self).__name__} needs integer group codes, got {sensitive.dtype}; "
                 "call .long() on codes, or cut a continuous attribute into groups."
             )
-        attributes = (sensitive.unsqueeze(1) if sensitive.ndim == 1 else sensitive).to(
-            outputs.dtype
-        )
+        columns = sensitive if sensitive.ndim == 2 else sensitive.unsqueeze(1)
         codes = torch.zeros(len(outputs), dtype=torch.int64, device=outputs.device)
-        return FairnessBatch(outputs, targets, codes, 1, (1,), attributes, weights)
+        return codes, (1,), columns.to(outputs)
 
     def _gathered(self, batch: FairnessBatch) -> FairnessBatch:
         rows = {
@@ -337,6 +315,15 @@ class FairnessLoss(nn.Module):
             if isinstance(part, Tensor)
         }
         return batch._replace(**rows)  # type: ignore[arg-type]
+
+
+def refuse(loss: FairnessLoss, settings: Mapping[str, Any], *names: str) -> None:
+    """Raise if a keyword of a base class is set that the loss's own formula fixes."""
+    for name in names:
+        if not any(settings.get(name) is unset for unset in (None, False)):
+            raise InvalidParameterError(
+                f"{type(loss).__name__} takes no {name}: its formula fixes it."
+            )
 
 
 def _read_levels(

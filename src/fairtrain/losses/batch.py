@@ -75,6 +75,19 @@ def read_column(values: object, n: int, name: str) -> Tensor:
     return values
 
 
+def read_weight(sample_weight: object, outputs: Tensor, *, check: bool) -> Tensor | None:
+    """Check the weight of every row; ``check`` also reads values: none is negative or NaN."""
+    if sample_weight is None:
+        return None
+    weights = read_column(sample_weight, len(outputs), "sample_weight").to(outputs.dtype)
+    bounds = value_range(weights.detach()) if check else None
+    if bounds is not None and not 0 <= bounds[0] <= bounds[1] < math.inf:
+        raise InvalidDataError(
+            f"sample_weight must be finite and not negative, found {bounds[0]:g} to {bounds[1]:g}."
+        )
+    return weights
+
+
 def read_targets(
     targets: object, outputs: Tensor, kind: TargetKind, *, check: bool
 ) -> Tensor | None:
@@ -87,7 +100,11 @@ def read_targets(
             raise InvalidDataError(
                 f"this loss needs one output a row, got shape {tuple(outputs.shape)}."
             )
-        return column.to(outputs.dtype)
+        column = column.to(outputs.dtype)
+        bounds = value_range(column.detach()) if check else None
+        if bounds is not None and not -math.inf < bounds[0] <= bounds[1] < math.inf:
+            raise InvalidDataError("targets hold NaN or infinite values; drop or fill those rows.")
+        return column
     classes = outputs.shape[1] if outputs.ndim == 2 else 2
     if check and not _only_labels(column, classes):
         raise InvalidDataError(
@@ -132,12 +149,14 @@ def check_codes(codes: Tensor, levels: tuple[int, ...]) -> None:
             )
 
 
-def check_weights(weights: Tensor) -> None:
-    """Raise if a weight is negative, NaN or infinite."""
-    bounds = value_range(weights.detach())
-    if bounds is not None and not 0 <= bounds[0] <= bounds[1] < math.inf:
+def check_chances(targets: Tensor) -> None:
+    """Raise if a label is no probability."""
+    bounds = value_range(targets)
+    if bounds is not None and not 0 <= bounds[0] <= bounds[1] <= 1:
         raise InvalidDataError(
-            f"sample_weight must be finite and not negative, found {bounds[0]:g} to {bounds[1]:g}."
+            f"targets must be 0 or 1 (1: the favourable outcome), or lie between for soft labels; "
+            f"found {bounds[0]:g} to {bounds[1]:g}. For class numbers pass "
+            "base_loss=nn.CrossEntropyLoss()."
         )
 
 

@@ -1,18 +1,18 @@
-"""Losses that ask for independence of scores and groups, beyond equal means."""
+"""Losses that ask for independence of scores and groups: by moments, and at every threshold."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal, Unpack, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from fairtrain._parameters import NONE, Choice, Real, Table, checked
-from fairtrain.exceptions import InvalidParameterError
-from fairtrain.losses.base import FairnessLoss, GroupSettings
+from fairtrain.losses.base import FairnessLoss, GroupSettings, refuse
 from fairtrain.losses.batch import FairnessBatch
-from fairtrain.losses.functional import GroupMoments, moment_sums
+from fairtrain.losses.disparity import REDUCTIONS, Reduction, disparity
+from fairtrain.losses.functional import GroupMoments, group_means, shrunk
 from fairtrain.losses.group_mean import GroupMeanLoss, GroupMeanSettings
 
 __all__ = [
@@ -20,9 +20,16 @@ __all__ = [
     "CovarianceLoss",
     "MutualInformationLoss",
     "ScoreDependenceLoss",
+    "WassersteinLoss",
 ]
 
 On = Literal["decisions", "outputs"]
+
+
+class ScoreSettings(GroupSettings, total=False):
+    """Keywords of every :class:`ScoreDependenceLoss`."""
+
+    on: On | None
 
 
 class ScoreDependenceLoss(FairnessLoss):
@@ -76,7 +83,7 @@ class CovarianceLoss(ScoreDependenceLoss):
     >>> import torch
     >>> from fairtrain.losses import CovarianceLoss
     >>> CovarianceLoss(num_groups=2)(
-    ...     torch.tensor([1.0, 3.0, 0.0, 0.0]), None, torch.tensor([0, 0, 1, 1])
+    ...     torch.tensor([1.0, 3.0, 0.0, 0.0]), sensitive_features=torch.tensor([0, 0, 1, 1])
     ... )
     tensor(0.2500)
     """
@@ -91,10 +98,8 @@ class CovarianceLoss(ScoreDependenceLoss):
         centred = attributes - (rows @ attributes)
         covariances = (rows.unsqueeze(1) * centred).T @ scores
         squared = (covariances**2).mean(1)
-        weights = None
         if batch.attributes is None:
-            weights = self.weights_of_groups(None, batch.levels, squared)
-        squared = squared if weights is None else squared * weights
+            squared = squared * self.weights_of_groups(None, batch.levels, squared)
         return squared.mean() * comparable(batch, attributes, rows)
 
 
@@ -125,7 +130,8 @@ class CorrelationLoss(ScoreDependenceLoss):
     >>> import torch
     >>> from fairtrain.losses import CorrelationLoss
     >>> age = torch.tensor([20.0, 30.0, 40.0, 50.0])
-    >>> CorrelationLoss(on="outputs")(torch.tensor([1.0, 2.0, 3.0, 4.0]), None, age)
+    >>> scores = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    >>> CorrelationLoss(on="outputs")(scores, sensitive_features=age)
     tensor(1.0000)
     """
 
@@ -136,14 +142,9 @@ class CorrelationLoss(ScoreDependenceLoss):
     }
 
     @checked
-    def __init__(
-        self, *, on: On | None = None, ridge: float = 1e-6, **settings: Unpack[GroupSettings]
-    ) -> None:
-        if settings.get("group_weights") is not None:
-            raise InvalidParameterError(
-                "CorrelationLoss takes no group_weights: its formula fixes it."
-            )
-        super().__init__(on=on, **settings)
+    def __init__(self, *, ridge: float = 1e-6, **settings: Unpack[ScoreSettings]) -> None:
+        refuse(self, settings, "group_weights")
+        super().__init__(**settings)
         self.ridge = ridge
 
     def penalty(self, batch: FairnessBatch) -> Tensor:
@@ -152,25 +153,95 @@ class CorrelationLoss(ScoreDependenceLoss):
         scores = self.scores(batch.outputs)
         scores = scores - rows @ scores
         variances = rows @ scores**2
-        if batch.attributes is None:
-            # Indicators: the regression is the group mean.
-            means = attributes.T @ (rows.unsqueeze(1) * scores)
-            shares = (rows @ attributes).unsqueeze(1)
-            explained = (means**2 / torch.where(shares > 0, shares, 1)).sum(0)
+        if batch.attributes is None:  # indicators: the regression is the group mean
+            means, shares = group_means(scores, batch.codes, batch.num_groups, rows)
+            explained = (shares * means**2).sum(-1)
         else:
             centred = attributes - rows @ attributes
             spread = (rows @ centred**2).sqrt()
             centred = centred / torch.where(spread > 0, spread, 1)
             weighted = rows.unsqueeze(1) * centred
-            covariance = weighted.T @ centred
-            covariance = covariance + self.ridge * torch.eye(
-                len(covariance), dtype=covariance.dtype, device=covariance.device
-            )
-            cross = weighted.T @ scores
+            cross, covariance = weighted.T @ scores, weighted.T @ centred
+            covariance = covariance + torch.diag_embed(torch.full_like(spread, self.ridge))
             explained = (cross * torch.linalg.solve(covariance, cross)).sum(0)
         # Constant scores have nothing to explain: keep the quotient and its gradient finite.
         floor = torch.finfo(scores.dtype).eps
         return (explained / (variances + floor)).mean() * comparable(batch, attributes, rows)
+
+
+class WassersteinLoss(ScoreDependenceLoss):
+    r"""Distance of score distributions: demographic parity at every threshold (Jiang et al., 2020).
+
+    With :math:`F_g` the distribution function of scores in group g,
+
+    .. math:: \int \operatorname{disparity}\bigl(F_1(t), \dots, F_G(t)\bigr)\, dt .
+
+    At each threshold t the groups' selection rates are compared by ``reduction``:
+    ``"l1_to_mean"`` gives :math:`\sum_g w_g W_1(P_g, P)`, which for two groups is exactly the
+    1-Wasserstein distance between them; ``"max_gap"`` the area between the outermost distribution
+    functions; ``"squared_pairs"`` the mean Cramer distance over pairs. Every row gets gradient;
+    time O(n log n + nG).
+
+    Parameters
+    ----------
+    on : {"decisions", "outputs"}, default="decisions"
+        Soft decisions, or outputs as they are (regression), in whose unit the distance then is.
+    reduction : str, default="l1_to_mean"
+        As in :func:`~fairtrain.losses.disparity.disparity`.
+    shrinkage : float >= 0, default=0
+        Rows that the overall distribution counts for in each group.
+    **settings
+        Keywords of :class:`~fairtrain.losses.base.FairnessLoss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairtrain.losses import WassersteinLoss
+    >>> scores = torch.tensor([1.0, 2.0, 4.0, 5.0])
+    >>> WassersteinLoss(on="outputs")(scores, sensitive_features=torch.tensor([0, 0, 1, 1]))
+    tensor(3.)
+    """
+
+    weights_by_name: ClassVar[tuple[str, ...]] = ("size",)
+
+    _allowed: ClassVar[Table] = {
+        "reduction": Choice(*REDUCTIONS),
+        "shrinkage": Real(0),
+    }
+
+    @checked
+    def __init__(
+        self,
+        *,
+        reduction: Reduction = "l1_to_mean",
+        shrinkage: float = 0.0,
+        **settings: Unpack[ScoreSettings],
+    ) -> None:
+        super().__init__(**settings)
+        self.reduction: Reduction = reduction
+        self.shrinkage = shrinkage
+
+    def penalty(self, batch: FairnessBatch) -> Tensor:
+        """Integrate the disparity of distribution functions over thresholds."""
+        scores = self.scores(batch.outputs)
+        if len(scores) < 2:
+            return scores.sum() * 0
+        ordered, order = scores.sort(dim=0)
+        # Distribution functions move only with the scores' ranks: the gradient is in the gaps.
+        with torch.no_grad():  # a loop over the score, or the few columns of a representation
+            heights = [self._disparity(batch, column) for column in order.unbind(1)]
+        return (ordered.diff(dim=0) * torch.stack(heights, dim=1)).sum(0).mean()
+
+    def _disparity(self, batch: FairnessBatch, order: Tensor) -> Tensor:
+        member, rows = attribute_columns(batch)
+        mass = (member * rows.unsqueeze(1))[order]
+        counts = member.sum(0) if batch.weights is None else member.T @ batch.weights
+        total = mass.sum(0)
+        below = mass.cumsum(0)[:-1]
+        functions = below / torch.where(total > 0, total, 1)
+        moments = GroupMoments(functions, counts.expand_as(functions), below.sum(-1))
+        weights = self.weights_of_groups(moments, batch.levels, counts)
+        return disparity(shrunk(moments, self.shrinkage), self.reduction, weights)
 
 
 class MutualInformationLoss(GroupMeanLoss):
@@ -206,29 +277,22 @@ class MutualInformationLoss(GroupMeanLoss):
     >>> import torch
     >>> from fairtrain.losses import MutualInformationLoss
     >>> logits = torch.tensor([50.0, 50.0, -50.0, -50.0])
-    >>> MutualInformationLoss()(logits, None, torch.tensor([0, 0, 1, 1]))  # ln 2
+    >>> codes = torch.tensor([0, 0, 1, 1])
+    >>> MutualInformationLoss()(logits, sensitive_features=codes)  # ln 2
     tensor(0.6931)
     """
 
     def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
-        for name in ("reduction", "debias"):
-            if not any(settings.get(name) is unset for unset in (None, False)):
-                raise InvalidParameterError(
-                    f"MutualInformationLoss takes no {name}: its formula fixes it."
-                )
+        refuse(self, settings, "reduction", "debias")
         super().__init__(**settings)
 
-    def statistics(self, batch: FairnessBatch) -> Tensor:
-        """Sum class probabilities by group."""
-        decisions = self.decisions(batch.outputs)
-        return moment_sums(
-            decisions, batch.codes, batch.num_groups, batch.weights, squares=self.needs_squares
-        )
+    def values(self, batch: FairnessBatch) -> Tensor:
+        """Class probabilities."""
+        return self.decisions(batch.outputs)
 
     def reduce(self, moments: GroupMoments, batch: FairnessBatch) -> Tensor:
         """Information in nats."""
-        weights = self.weights_of_groups(moments, batch.levels, moments.means)
-        moments = self.shrunk(moments)
+        moments, weights = self.weighted(moments, batch)
         counts = moments.counts
         total = counts.sum(-1, keepdim=True)
         share = counts / torch.where(total > 0, total, 1)
@@ -236,22 +300,16 @@ class MutualInformationLoss(GroupMeanLoss):
         divergence = _plogp(means, overall)
         if len(means) == 1:  # one column: the other class is the rest
             divergence = divergence + _plogp(1 - means, 1 - overall)
-        if weights is not None:
-            share = share * weights
         enough = (counts > 0).sum(-1) > 1
-        return ((share * divergence).sum(-1) * enough).sum()
-
-
-def one_hot(codes: Int[Tensor, " n"], num_groups: int) -> Bool[Tensor, "n g"]:
-    """Indicator of each group; a row of code -1 is False everywhere."""
-    return codes.unsqueeze(1) == torch.arange(num_groups, device=codes.device)
+        return ((share * weights * divergence).sum(-1) * enough).sum()
 
 
 def attribute_columns(batch: FairnessBatch) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"]]:
     """Sensitive attributes as numbers, and row weights that sum to 1 over known rows."""
     dtype = batch.outputs.dtype
     if batch.attributes is None:
-        attributes = one_hot(batch.codes, batch.num_groups).to(dtype)
+        groups = torch.arange(batch.num_groups, device=batch.codes.device)
+        attributes = (batch.codes.unsqueeze(1) == groups).to(dtype)
         rows = (batch.codes >= 0).to(dtype)
     else:
         attributes = batch.attributes

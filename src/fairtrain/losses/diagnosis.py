@@ -85,19 +85,16 @@ def _flat_gradient(term: Tensor | None, parameters: list[Tensor]) -> Tensor:
     if term is None or not term.requires_grad:
         return parameters[0].new_zeros(sum(p.numel() for p in parameters))
     try:
-        grads = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        grads = torch.autograd.grad(
+            term, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
     except RuntimeError as error:
         if "second time" not in str(error):
             raise
         raise FairtrainError(
             "gradient_norms came after loss.backward(), which frees the graph; call it before."
         ) from None
-    return torch.cat(
-        [
-            (torch.zeros_like(p) if grad is None else grad).reshape(-1)  # type: ignore[redundant-expr]
-            for p, grad in zip(parameters, grads, strict=True)
-        ]
-    )
+    return torch.cat([grad.reshape(-1) for grad in grads])
 
 
 def _in_words(eta: float, base: float, penalty: float, cosine: float) -> str:

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.losses.functional import GroupMoments
+from fairtrain.losses.functional import GroupMoments, log_mean_exp
 
-__all__ = ["REDUCTIONS", "SQUARED_REDUCTIONS", "Reduction", "disparity"]
+__all__ = ["REDUCTIONS", "SQUARED_REDUCTIONS", "Reduction", "check_debias", "disparity"]
 
 Reduction = Literal[
     "squared_pairs", "squared_to_mean", "max_gap", "variance", "l1_to_mean", "smooth_max"
@@ -84,45 +84,47 @@ def disparity(
         raise InvalidParameterError(
             f"reduction must be one of {sorted(REDUCTIONS)}, got {reduction!r}."
         )
-    if debias and reduction not in SQUARED_REDUCTIONS:
-        raise InvalidParameterError(
-            f"debias=True needs a squared reduction {SQUARED_REDUCTIONS}, got {reduction!r}."
-        )
-    present = moments.counts > 0
-    if weights is not None:
-        present = present & (weights > 0)
+    check_debias(reduction, debias)
+    weights = torch.ones_like(moments.counts) if weights is None else weights
+    present, variances = (moments.counts > 0) & (weights > 0), None
     if debias:
         assert moments.variances is not None
         known = torch.isfinite(moments.variances)
-        present = present & known
-        moments = moments._replace(variances=torch.where(known, moments.variances, 0))
-    else:
-        moments = moments._replace(variances=None)
+        present, variances = present & known, torch.where(known, moments.variances, 0)
+    moments = moments._replace(variances=variances)
     mask = present.to(moments.means.dtype)
-    w = mask if weights is None else weights * mask
+    w = weights * mask
     total = w.sum(-1, keepdim=True)
     centre = (w * moments.means).sum(-1, keepdim=True) / torch.where(total > 0, total, 1)
     enough = mask.sum(-1) > 1.5
     return reducer(w, mask, moments.means - centre, moments) * enough
 
 
-def _squared_pairs(w: Tensor, mask: Tensor, deviation: Tensor, moments: GroupMoments) -> Tensor:
-    total = w.sum(-1)
-    groups = mask.sum(-1)
-    spread = total * (w * deviation * deviation).sum(-1)
+def check_debias(reduction: str, debias: bool) -> None:
+    """Raise where sampling noise is to be taken out of what is no mean of squares."""
+    if debias and reduction not in SQUARED_REDUCTIONS:
+        raise InvalidParameterError(
+            f"debias=True needs a squared reduction {SQUARED_REDUCTIONS}, got {reduction!r}."
+        )
+
+
+def _over_pairs(w: Tensor, deviation: Tensor, moments: GroupMoments) -> Tensor:
+    r"""Sum over pairs, :math:`\sum_{g<h} w_g w_h (m_g - m_h)^2`, less what noise adds to it."""
+    total = w.sum(-1, keepdim=True)
+    squares = total * w * deviation * deviation
     if moments.variances is not None:
-        spread = spread - (w * (total.unsqueeze(-1) - w) * moments.variances).sum(-1)
-    return 2 * spread / (groups * (groups - 1)).clamp(min=1)
+        squares = squares - w * (total - w) * moments.variances
+    return squares.sum(-1)
+
+
+def _squared_pairs(w: Tensor, mask: Tensor, deviation: Tensor, moments: GroupMoments) -> Tensor:
+    groups = mask.sum(-1)
+    return 2 * _over_pairs(w, deviation, moments) / (groups * (groups - 1)).clamp(min=1)
 
 
 def _variance(w: Tensor, mask: Tensor, deviation: Tensor, moments: GroupMoments) -> Tensor:
     total = w.sum(-1)
-    total = torch.where(total > 0, total, 1)
-    spread = (w * deviation * deviation).sum(-1) / total
-    if moments.variances is None:
-        return spread
-    noise = (w * (total.unsqueeze(-1) - w) * moments.variances).sum(-1)
-    return spread - noise / total**2
+    return _over_pairs(w, deviation, moments) / torch.where(total > 0, total, 1) ** 2
 
 
 def _squared_to_mean(w: Tensor, mask: Tensor, deviation: Tensor, moments: GroupMoments) -> Tensor:
@@ -147,14 +149,8 @@ def _max_gap(w: Tensor, mask: Tensor, deviation: Tensor, moments: GroupMoments) 
 
 
 def _smooth_max(w: Tensor, mask: Tensor, deviation: Tensor, moments: GroupMoments) -> Tensor:
-    weighted = w * deviation / SMOOTHING
-    return SMOOTHING * (_log_mean_exp(weighted, mask) + _log_mean_exp(-weighted, mask))
-
-
-def _log_mean_exp(values: Tensor, mask: Tensor) -> Tensor:
-    top = values.detach().amax(-1, keepdim=True)
-    mean = (mask * torch.exp(values - top)).sum(-1) / mask.sum(-1).clamp(min=1)
-    return top.squeeze(-1) + torch.log(torch.where(mask.sum(-1) > 0, mean, 1))
+    weighted, share = w * deviation / SMOOTHING, mask / mask.sum(-1, keepdim=True).clamp(min=1)
+    return SMOOTHING * (log_mean_exp(weighted, share) + log_mean_exp(-weighted, share))
 
 
 REDUCTIONS: dict[str, _Reducer] = {

@@ -26,8 +26,10 @@ __all__ = [
     "group_means",
     "group_moments",
     "group_sums",
+    "log_mean_exp",
     "rate_sums",
     "shrink",
+    "shrunk",
     "soft_decisions",
 ]
 
@@ -323,6 +325,35 @@ def shrink(
     Tensor of shape (..., G)
     """
     return torch.lerp(towards.expand_as(means), means, counts / (counts + strength))
+
+
+def shrunk(moments: GroupMoments, strength: float) -> GroupMoments:
+    """Pull group means to the overall mean as if it had ``strength`` rows; see :func:`shrink`."""
+    if not strength:
+        return moments
+    towards = moments.overall.unsqueeze(-1)
+    return moments._replace(means=shrink(moments.means, moments.counts, towards, strength))
+
+
+def log_mean_exp(
+    values: Float[Tensor, "*k n"], weights: Float[Tensor, "*k n"]
+) -> Float[Tensor, "*k"]:
+    r"""Logarithm of a weighted mean of exponentials, :math:`\ln \sum_i w_i e^{v_i}`.
+
+    Parameters
+    ----------
+    values : Tensor of shape (..., n)
+        Exponents.
+    weights : Tensor of shape (..., n)
+        Weights that sum to 1; where all are 0, or there is no value, the result is finite.
+
+    Returns
+    -------
+    Tensor of shape (...)
+    """
+    top = values.detach().amax(-1, keepdim=True) if values.shape[-1] else values.new_zeros(1)
+    mean = (weights * torch.exp(values - top)).sum(-1)
+    return top.squeeze(-1) + torch.log(_nonzero(mean))
 
 
 def combine_codes(columns: Int[Tensor, "n k"], levels: Sequence[int]) -> Int[Tensor, " n"]:

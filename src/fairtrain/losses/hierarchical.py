@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Literal, Unpack
 
 import torch
@@ -63,9 +64,11 @@ class HierarchicalFairnessLoss(RateParityLoss):
     >>> from fairtrain.losses import HierarchicalFairnessLoss
     >>> loss = HierarchicalFairnessLoss(num_groups=(3, 2), group_weights={(2, 1): 2.0})
     >>> race_and_sex = torch.tensor([[0, 0], [0, 1], [1, 0], [2, 1]])
-    >>> loss(torch.tensor([1.0, 0.0, -1.0, 2.0]), None, race_and_sex)
+    >>> loss(torch.tensor([1.0, 0.0, -1.0, 2.0]), sensitive_features=race_and_sex)
     tensor(0.2760)
     """
+
+    _group_counts: Tensor | None
 
     _allowed: ClassVar[Table] = {
         "min_count": Whole(0),
@@ -88,12 +91,11 @@ class HierarchicalFairnessLoss(RateParityLoss):
         **settings: Unpack[GroupMeanSettings],
     ) -> None:
         super().__init__(constraint, **settings)
-        if group_counts is not None and self.levels is not None:
-            groups = math.prod(self.levels)
-            if len(group_counts) != groups:
-                raise InvalidParameterError(
-                    f"group_counts has {len(group_counts)} numbers for {groups} intersections."
-                )
+        groups = None if self.levels is None else math.prod(self.levels)
+        if group_counts is not None and groups not in (None, len(group_counts)):
+            raise InvalidParameterError(
+                f"group_counts has {len(group_counts)} numbers for {groups} intersections."
+            )
         self.min_count = min_count
         self.sparse: Literal["shrink", "drop"] = sparse
         self.column_weights = None if column_weights is None else tuple(map(float, column_weights))
@@ -124,21 +126,18 @@ class HierarchicalFairnessLoss(RateParityLoss):
         fine, *marginals = _split(moments, [math.prod(batch.levels), *batch.levels])
         total = self._intersections(fine, marginals, batch) * self.intersection_weight
         for strength, family in zip(strengths, marginals, strict=True):
-            found = disparity(family, self.reduction, debias=self.debias)
-            total = total + strength * self.over_rates(found)
+            apart = disparity(family, self.reduction, debias=self.debias)
+            total = total + strength * self.over_rates(apart)
         return total
 
     def _intersections(
         self, fine: GroupMoments, marginals: list[GroupMoments], batch: FairnessBatch
     ) -> Tensor:
-        weights = self.weights_of_groups(fine, batch.levels, fine.means)
-        rows = self._group_counts
-        rows = rows.to(fine.means) if isinstance(rows, Tensor) else fine.counts
-        fine = self.shrunk(fine)
+        fine, weights = self.weighted(fine, batch)
+        known = self._group_counts
+        rows = fine.counts if known is None else known.to(fine.means)
         if self.sparse == "drop":
-            populated = (rows >= self.min_count).to(fine.means.dtype)
-            weights = populated if weights is None else weights * populated
-            weights = weights.expand_as(fine.means)
+            weights = (weights * (rows >= self.min_count)).expand_as(fine.means)
         elif self.min_count:
             trust = (rows / self.min_count).clamp(max=1).expand_as(fine.means)
             towards = _parents([family.means for family in marginals], batch.levels)
@@ -153,25 +152,16 @@ class HierarchicalFairnessLoss(RateParityLoss):
 
 
 def _split(moments: GroupMoments, sizes: list[int]) -> list[GroupMoments]:
-    families, start = [], 0
-    for size in sizes:
-        part = slice(start, start + size)
-        variances = None if moments.variances is None else moments.variances[..., part]
-        families.append(
-            GroupMoments(
-                moments.means[..., part], moments.counts[..., part], moments.overall, variances
-            )
-        )
-        start += size
-    return families
+    means, counts = (torch.split(part, sizes, dim=-1) for part in (moments.means, moments.counts))
+    families = map(partial(GroupMoments, overall=moments.overall), means, counts)
+    if moments.variances is None:
+        return list(families)
+    variances = torch.split(moments.variances, sizes, dim=-1)
+    return [f._replace(variances=v) for f, v in zip(families, variances, strict=True)]
 
 
 def _parents(means: list[Tensor], levels: tuple[int, ...]) -> Float[Tensor, "k g"]:
     """Average of the column means that meet in each intersection."""
-    rates = len(means[0])
-    total = means[0].new_zeros(rates, *levels)
-    for axis, column in enumerate(means, start=1):
-        shape = [rates] + [1] * len(levels)
-        shape[axis] = -1
-        total = total + column.reshape(shape)
-    return (total / len(levels)).reshape(rates, -1)
+    grid = torch.cartesian_prod(*(torch.arange(n, device=means[0].device) for n in levels))
+    met = [column[:, at] for column, at in zip(means, grid.unbind(1), strict=True)]
+    return torch.stack(met).mean(0)

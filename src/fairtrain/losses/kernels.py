@@ -15,9 +15,8 @@ from torch import Tensor
 
 from fairtrain._parameters import FLAG, NONE, Choice, Real, Table, checked
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.losses.base import GroupSettings
 from fairtrain.losses.batch import FairnessBatch
-from fairtrain.losses.dependence import On, ScoreDependenceLoss, attribute_columns
+from fairtrain.losses.dependence import ScoreDependenceLoss, ScoreSettings, attribute_columns
 
 __all__ = ["HSICLoss", "KernelLoss", "MMDLoss", "gaussian_kernel"]
 
@@ -41,7 +40,7 @@ def gaussian_kernel(
         Weights that sum to 1; used for the default bandwidth.
     bandwidth : float > 0, optional
         :math:`\sigma`. Default: :math:`\sigma^2` is half the mean squared distance of two points,
-        a constant for the gradient.
+        which is not differentiated: a constant for the gradient.
 
     Returns
     -------
@@ -59,6 +58,12 @@ def gaussian_kernel(
     return torch.stack(kernels).mean(0)
 
 
+class KernelSettings(ScoreSettings, total=False):
+    """Keywords of every :class:`KernelLoss`."""
+
+    bandwidth: float | None
+
+
 class KernelLoss(ScoreDependenceLoss):
     """Base of the kernel losses.
 
@@ -68,7 +73,9 @@ class KernelLoss(ScoreDependenceLoss):
         What one column of outputs is turned into. Representations of shape (n, d) are taken as
         they are.
     bandwidth : float > 0, optional
-        Width of the Gaussian kernel; by default from the batch.
+        Width of the Gaussian kernel. By default from the batch (half the mean squared distance of
+        two rows' scores); that width is a constant for the gradient, which is therefore not the
+        derivative of the value: give a number where it has to be.
     **settings
         Keywords of :class:`~fairtrain.losses.base.FairnessLoss`.
     """
@@ -81,21 +88,28 @@ class KernelLoss(ScoreDependenceLoss):
     def __init__(
         self,
         *,
-        on: On | None = None,
         bandwidth: float | None = None,
-        **settings: Unpack[GroupSettings],
+        **settings: Unpack[ScoreSettings],
     ) -> None:
-        super().__init__(on=on, **settings)
+        super().__init__(**settings)
         self.bandwidth = bandwidth
 
     def penalty(self, batch: FairnessBatch) -> Tensor:
         """Compute in full precision: under autocast a kernel matrix product would be bfloat16."""
         with torch.autocast(batch.outputs.device.type, enabled=False):
-            return self.kernel_penalty(batch)
+            attributes, rows = attribute_columns(batch)
+            kernel = gaussian_kernel(self.scores(batch.outputs), rows, self.bandwidth)
+            return self.compare(kernel, attributes, rows, batch)
 
-    def kernel_penalty(self, batch: FairnessBatch) -> Tensor:
-        """Compute the loss of a checked batch in at least float32."""
-        raise NotImplementedError(f"{type(self).__name__} implements no kernel_penalty.")
+    def compare(
+        self,
+        kernel: Float[Tensor, "n n"],
+        attributes: Float[Tensor, "n k"],
+        rows: Float[Tensor, " n"],
+        batch: FairnessBatch,
+    ) -> Tensor:
+        """Compute the loss from the kernel of the scores, in at least float32."""
+        raise NotImplementedError(f"{type(self).__name__} implements no compare.")
 
 
 class HSICLoss(KernelLoss):
@@ -113,7 +127,7 @@ class HSICLoss(KernelLoss):
     Parameters
     ----------
     on, bandwidth
-        See :class:`KernelLoss`.
+        See :class:`KernelLoss`: the default bandwidth, taken from the batch, is not differentiated.
     **settings
         Keywords of :class:`~fairtrain.losses.base.FairnessLoss`.
 
@@ -122,16 +136,16 @@ class HSICLoss(KernelLoss):
     >>> import torch
     >>> from fairtrain.losses import HSICLoss
     >>> representation = torch.tensor([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0], [2.0, 1.0]])
-    >>> HSICLoss()(representation, None, torch.tensor([0, 1, 0, 1]))
+    >>> HSICLoss()(representation, sensitive_features=torch.tensor([0, 1, 0, 1]))
     tensor(0.)
     """
 
     accepts_continuous = True
 
-    def kernel_penalty(self, batch: FairnessBatch) -> Tensor:
+    def compare(
+        self, kernel: Tensor, attributes: Tensor, rows: Tensor, batch: FairnessBatch
+    ) -> Tensor:
         """Criterion of scores and groups, or scores and continuous attributes."""
-        attributes, rows = attribute_columns(batch)
-        kernel = gaussian_kernel(self.scores(batch.outputs), rows, self.bandwidth)
         if batch.attributes is not None:
             other = gaussian_kernel(attributes, rows)
             mixed = ((rows @ kernel) * (rows @ other)) @ rows
@@ -141,7 +155,6 @@ class HSICLoss(KernelLoss):
         inner = mean_map.T @ kernel @ mean_map
         share = mean_map.sum(0)
         weights = self.weights_of_groups(None, batch.levels, share)
-        weights = torch.ones_like(share) if weights is None else weights
         joint = (weights * inner.diagonal()).sum()
         product = inner.sum() * (weights * share**2).sum()
         mixed = (weights * share * inner.sum(1)).sum()
@@ -164,9 +177,17 @@ class MMDLoss(KernelLoss):
         Leave a row's kernel with itself out: unbiased for pairs, may fall below 0. Groups with
         fewer than two rows are left out. Not with ``"squared_to_mean"`` or ``sample_weight``.
     on, bandwidth
-        See :class:`KernelLoss`.
+        See :class:`KernelLoss`: the default bandwidth, taken from the batch, is not differentiated.
     **settings
         Keywords of :class:`~fairtrain.losses.base.FairnessLoss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairtrain.losses import MMDLoss
+    >>> scores = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    >>> MMDLoss(on="outputs")(scores, sensitive_features=torch.tensor([0, 0, 1, 1]))
+    tensor(0.)
     """
 
     _allowed: ClassVar[Table] = {
@@ -180,11 +201,9 @@ class MMDLoss(KernelLoss):
         *,
         reduction: Literal["squared_pairs", "max_gap", "squared_to_mean"] = "squared_pairs",
         debias: bool = False,
-        on: On | None = None,
-        bandwidth: float | None = None,
-        **settings: Unpack[GroupSettings],
+        **settings: Unpack[KernelSettings],
     ) -> None:
-        super().__init__(on=on, bandwidth=bandwidth, **settings)
+        super().__init__(**settings)
         if debias and reduction == "squared_to_mean":
             raise InvalidParameterError(
                 "debias=True needs pairs of groups; use reduction='squared_pairs' or 'max_gap'."
@@ -192,25 +211,22 @@ class MMDLoss(KernelLoss):
         self.reduction = reduction
         self.debias = debias
 
-    reductions: ClassVar[tuple[str, ...]] = ("squared_pairs", "max_gap", "squared_to_mean")
-
-    def kernel_penalty(self, batch: FairnessBatch) -> Tensor:
+    def compare(
+        self, kernel: Tensor, attributes: Tensor, rows: Tensor, batch: FairnessBatch
+    ) -> Tensor:
         """Reduce squared discrepancies."""
         if self.debias and batch.weights is not None:
             raise InvalidParameterError("MMDLoss with debias=True takes no sample_weight.")
-        member, rows = attribute_columns(batch)
-        kernel = gaussian_kernel(self.scores(batch.outputs), rows, self.bandwidth)
-        mass = member * rows.unsqueeze(1)
-        share = mass.sum(0)
-        inner = _normalised(mass.T @ kernel @ mass, share)
+        share = rows @ attributes
         present = share > 0
+        means = attributes * rows.unsqueeze(1) / torch.where(present, share, 1)
+        inner = means.T @ kernel @ means
         if self.debias:
-            counts = member.sum(0)
+            counts = attributes.sum(0)
             present = counts > 1
             own = (counts * inner.diagonal() - 1) / (counts - 1).clamp(min=1)  # K(x, x) = 1
             inner = inner - torch.diag_embed(inner.diagonal() - own)
-        weights = self.weights_of_groups(None, batch.levels, share)
-        w = present.to(share.dtype) if weights is None else weights * present
+        w = self.weights_of_groups(None, batch.levels, share) * present
         if self.reduction == "squared_to_mean":
             to_all = inner.diagonal() - 2 * inner @ share + share @ inner @ share
             return (w * to_all).sum() * ((w > 0).sum() > 1)
@@ -221,8 +237,3 @@ class MMDLoss(KernelLoss):
             return (pair_weights * pairs).amax()
         groups = (w > 0).sum()
         return (pair_weights * pairs).sum() / (groups * (groups - 1)).clamp(min=1)
-
-
-def _normalised(inner: Tensor, share: Tensor) -> Tensor:
-    share = torch.where(share > 0, share, 1)
-    return inner / (share.unsqueeze(1) * share)

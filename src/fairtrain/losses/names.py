@@ -7,47 +7,32 @@ from typing import Any
 
 from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
 from fairtrain.exceptions import InvalidParameterError
+from fairtrain.losses import dependence, rates, robust
 from fairtrain.losses.base import FairnessLoss
-from fairtrain.losses.dependence import (
-    CorrelationLoss,
-    CovarianceLoss,
-    MutualInformationLoss,
-)
 from fairtrain.losses.hierarchical import HierarchicalFairnessLoss
 from fairtrain.losses.kernels import HSICLoss, MMDLoss
 from fairtrain.losses.neural import NeuralMutualInformationLoss
-from fairtrain.losses.rates import (
-    BiasParityScoreLoss,
-    DemographicParityLoss,
-    EqualizedOddsLoss,
-    EqualOpportunityLoss,
-    ErrorRateParityLoss,
-    PredictiveEqualityLoss,
-    RateParityLoss,
-)
-from fairtrain.losses.robust import BoundedGroupLossPenalty, GroupDROLoss, GroupMSEParityLoss
-from fairtrain.losses.wasserstein import WassersteinLoss
 
 __all__ = ["PENALTIES", "Penalty", "as_penalty"]
 
 Penalty = FairnessLoss | Constraint | str
 
 PENALTIES: dict[str, type[FairnessLoss]] = {
-    "demographic_parity": DemographicParityLoss,
-    "equal_opportunity": EqualOpportunityLoss,
-    "predictive_equality": PredictiveEqualityLoss,
-    "equalized_odds": EqualizedOddsLoss,
-    "error_rate_parity": ErrorRateParityLoss,
-    "bias_parity_score": BiasParityScoreLoss,
-    "covariance": CovarianceLoss,
-    "correlation": CorrelationLoss,
-    "mutual_information": MutualInformationLoss,
+    "demographic_parity": rates.DemographicParityLoss,
+    "equal_opportunity": rates.EqualOpportunityLoss,
+    "predictive_equality": rates.PredictiveEqualityLoss,
+    "equalized_odds": rates.EqualizedOddsLoss,
+    "error_rate_parity": rates.ErrorRateParityLoss,
+    "bias_parity_score": rates.BiasParityScoreLoss,
+    "covariance": dependence.CovarianceLoss,
+    "correlation": dependence.CorrelationLoss,
+    "mutual_information": dependence.MutualInformationLoss,
     "neural_mutual_information": NeuralMutualInformationLoss,
     "hsic": HSICLoss,
     "mmd": MMDLoss,
-    "wasserstein": WassersteinLoss,
-    "group_dro": GroupDROLoss,
-    "group_mse_parity": GroupMSEParityLoss,
+    "wasserstein": dependence.WassersteinLoss,
+    "group_dro": robust.GroupDROLoss,
+    "group_mse_parity": robust.GroupMSEParityLoss,
     "hierarchical": HierarchicalFairnessLoss,
 }
 
@@ -84,9 +69,9 @@ def as_penalty(penalty: Penalty, settings: Mapping[str, Any]) -> FairnessLoss:
             )
         return penalty
     if isinstance(penalty, ParityConstraint):
-        return RateParityLoss(penalty, **settings)
+        return rates.RateParityLoss(penalty, **settings)
     if isinstance(penalty, BoundedGroupLoss):
-        return BoundedGroupLossPenalty(penalty.upper_bound, loss=penalty.loss, **settings)
+        return robust.BoundedGroupLossPenalty(penalty.upper_bound, loss=penalty.loss, **settings)
     if isinstance(penalty, Constraint):
         raise InvalidParameterError(
             f"{penalty.name} is no penalty; keep it as a constraint of LagrangianFairnessTrainer "

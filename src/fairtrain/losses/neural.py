@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar, Unpack
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from fairtrain._parameters import Real, Table, Whole, checked
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.losses.base import GroupSettings
+from fairtrain.losses.base import refuse
 from fairtrain.losses.batch import FairnessBatch
 from fairtrain.losses.dependence import (
-    On,
     ScoreDependenceLoss,
+    ScoreSettings,
     attribute_columns,
     comparable,
 )
+from fairtrain.losses.functional import log_mean_exp
 
 __all__ = ["NeuralMutualInformationLoss"]
 
@@ -64,7 +66,7 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
     >>> from fairtrain.losses import NeuralMutualInformationLoss
     >>> codes = torch.arange(64) % 2
     >>> loss = NeuralMutualInformationLoss(num_groups=2, critic_steps=200)
-    >>> bool(loss(10.0 * codes - 5, None, codes) > 0.6)  # the truth is ln 2 = 0.69
+    >>> bool(loss(10.0 * codes - 5, sensitive_features=codes) > 0.6)  # the truth is ln 2 = 0.69
     True
     """
 
@@ -88,14 +90,10 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
         critic_lr: float = 2e-3,
         ema: float = 0.99,
         random_state: int = 0,
-        on: On | None = None,
-        **settings: Unpack[GroupSettings],
+        **settings: Unpack[ScoreSettings],
     ) -> None:
-        if settings.get("group_weights") is not None:
-            raise InvalidParameterError(
-                "NeuralMutualInformationLoss takes no group_weights: its formula fixes it."
-            )
-        super().__init__(on=on, **settings)
+        refuse(self, settings, "group_weights")
+        super().__init__(**settings)
         self.hidden = hidden
         self.critic_steps = critic_steps
         self.critic_lr = critic_lr
@@ -114,32 +112,29 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
         critic = self._critic(scores.shape[1], attributes.shape[1], discrete, like=scores)
         own = next(critic.parameters()).dtype
         scores, attributes, rows = scores.to(own), attributes.to(own), rows.to(own)
-        bound = _group_bound if discrete else self._attribute_bound
+        bound = self._group_bound if discrete else self._attribute_bound
         with torch.autocast(scores.device.type, enabled=False):
             if self.training:
-                self._train(critic, bound, scores.detach(), attributes, rows)
+                self._train(critic, partial(bound, critic, scores.detach(), attributes, rows))
             joint, log_product = bound(critic, scores, attributes, rows)
         enough = comparable(batch, attributes, rows) & (rows.sum() > 0)
         value = torch.where(enough, joint - log_product, 0)
         return value + 0 * scores.sum()  # keeps its graph when there is nothing to compare
 
-    def _train(
-        self, critic: nn.Module, bound: _Bound, scores: Tensor, attributes: Tensor, rows: Tensor
-    ) -> None:
+    def _train(self, critic: nn.Module, bound: Callable[[], tuple[Tensor, Tensor]]) -> None:
         parameters = list(critic.parameters())
         optimizer = self._optimizer or torch.optim.Adam(parameters, lr=self.critic_lr)
         self._optimizer = optimizer
         for _ in range(self.critic_steps):
             with torch.enable_grad():
-                for parameter in parameters:
-                    parameter.requires_grad_(True)
-                joint, log_product = bound(critic, scores, attributes, rows)
+                critic.requires_grad_(True)
+                joint, log_product = bound()
                 denominator = self._running_denominator(log_product.detach())
                 loss = torch.exp(log_product - denominator) - joint
                 grads = torch.autograd.grad(loss, parameters)
             finite = torch.stack([torch.isfinite(grad).all() for grad in grads]).all()
+            critic.requires_grad_(False)
             for parameter, grad in zip(parameters, grads, strict=True):
-                parameter.requires_grad_(False)
                 parameter.grad = torch.where(finite, grad, 0)
             optimizer.step()
             optimizer.zero_grad()
@@ -155,6 +150,15 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
         self.log_denominator.copy_(new)
         return torch.where(torch.isfinite(new), new, 0)
 
+    @staticmethod
+    def _group_bound(
+        critic: nn.Module, scores: Tensor, attributes: Tensor, rows: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        values = critic(scores)
+        joint = rows @ (values * attributes).sum(1)
+        product = rows.unsqueeze(1) * (rows @ attributes)
+        return joint, log_mean_exp(values.reshape(-1), product.reshape(-1))
+
     def _attribute_bound(
         self, critic: nn.Module, scores: Tensor, attributes: Tensor, rows: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -164,16 +168,16 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
         joint = rows @ critic(torch.cat([scores, attributes], dim=1)).squeeze(1)
         weights = rows * rows[order]
         weights = weights / torch.where(weights.sum() > 0, weights.sum(), 1)
-        log_product = _log_mean_exp(critic(shuffled).squeeze(1), weights)
+        log_product = log_mean_exp(critic(shuffled).squeeze(1), weights)
         return joint, log_product
 
     def _critic(self, width: int, attributes: int, discrete: bool, like: Tensor) -> nn.Module:
         inputs, outputs = (width, attributes) if discrete else (width + attributes, 1)
         if self.critic is None:
             self.critic = self._build(inputs, outputs).to(like)
-        elif (found := _sizes(self.critic)) != (inputs, outputs):
+        elif (sizes := _sizes(self.critic)) != (inputs, outputs):
             raise InvalidParameterError(
-                f"the critic was built for {found[0]} inputs and {found[1]} outputs, this batch "
+                f"the critic was built for {sizes[0]} inputs and {sizes[1]} outputs, this batch "
                 f"needs {inputs} and {outputs}; give num_groups, or make a new loss."
             )
         return self.critic
@@ -183,8 +187,8 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
         layers: list[nn.Module] = []
         generator = torch.Generator().manual_seed(self.random_state)
         for fan_in, fan_out in pairwise(sizes):
-            # Made on "meta" so that the global random state is left alone.
-            layer = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
+            # Without its own first weights, so that the global random state is left alone.
+            layer = skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 layer.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
                 layer.bias.zero_()
@@ -205,27 +209,6 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
                 self.critic = self._build(first.shape[1], len(last)).to(first)
                 self._optimizer = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-_Bound = Callable[[nn.Module, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def _group_bound(
-    critic: nn.Module,
-    scores: Float[Tensor, "n d"],
-    attributes: Float[Tensor, "n g"],
-    rows: Float[Tensor, " n"],
-) -> tuple[Tensor, Tensor]:
-    values = critic(scores)
-    joint = rows @ (values * attributes).sum(1)
-    product = rows.unsqueeze(1) * (rows @ attributes)
-    return joint, _log_mean_exp(values.reshape(-1), product.reshape(-1))
-
-
-def _log_mean_exp(values: Tensor, weights: Tensor) -> Tensor:
-    top = values.detach().amax() if values.numel() else values.new_zeros(())
-    mean = weights @ torch.exp(values - top)
-    return top + torch.log(torch.where(mean > 0, mean, 1))
 
 
 def _sizes(critic: nn.Sequential) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from fairtrain._parameters import ANYTHING, Real, Table, checked
 from fairtrain.constraints import Constraint, ParityConstraint, as_constraints
 from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, error
 from fairtrain.exceptions import InvalidParameterError
+from fairtrain.losses.base import refuse
 from fairtrain.losses.batch import FairnessBatch, TargetKind
 from fairtrain.losses.functional import GroupMoments, rate_sums
 from fairtrain.losses.fused import can_fuse, mean_squared_pairs
@@ -79,13 +80,10 @@ class RateParityLoss(GroupMeanLoss):
         super().__init__(**settings)
         self.rates = parity.rates
         self.target_kind: TargetKind = "label" if parity.label_dependent else "none"
-        self._fused = self._is_plain
-
-    @property
-    def _is_plain(self) -> bool:
-        """Whether the fused kernel computes what the settings ask for."""
-        own = type(self)
-        return (
+        # A row outside of an event is not indexed by its code, so that a wrong one would pass.
+        self.checks_codes_late = all(rate.event is None for rate in self.rates)
+        own = type(self)  # the fused kernel computes plain settings of plain classes
+        self._fused = (
             self.reduction == "squared_pairs"
             and self.group_weights is None
             and self.memory is None
@@ -121,15 +119,8 @@ class RateParityLoss(GroupMeanLoss):
                 labels = torch.ones_like(decisions)
             else:
                 labels = F.one_hot(labels.long(), decisions.shape[1])
-        return rate_sums(
-            decisions,
-            labels,
-            batch.codes,
-            batch.num_groups,
-            self.rates,
-            batch.weights,
-            squares=self.needs_squares,
-        )
+        who = (batch.codes, batch.num_groups, self.rates, batch.weights)
+        return rate_sums(decisions, labels, *who, squares=self.needs_squares)
 
 
 class DemographicParityLoss(RateParityLoss):
@@ -151,7 +142,7 @@ class DemographicParityLoss(RateParityLoss):
     >>> from fairtrain.losses import DemographicParityLoss
     >>> loss = DemographicParityLoss(num_groups=2)
     >>> logits = torch.tensor([2.0, 0.0, -1.0, 1.0], requires_grad=True)
-    >>> value = loss(logits, None, torch.tensor([0, 0, 1, 1]))
+    >>> value = loss(logits, sensitive_features=torch.tensor([0, 0, 1, 1]))
     >>> value
     tensor(0.0363, grad_fn=<...>)
     >>> value.backward()
@@ -252,7 +243,7 @@ class BiasParityScoreLoss(RateParityLoss):
     >>> import torch
     >>> from fairtrain.losses import BiasParityScoreLoss
     >>> logits = torch.logit(torch.tensor([0.5, 0.5, 0.4, 0.4]))
-    >>> BiasParityScoreLoss()(logits, None, torch.tensor([0, 0, 1, 1]))
+    >>> BiasParityScoreLoss()(logits, sensitive_features=torch.tensor([0, 0, 1, 1]))
     tensor(0.2000)
     """
 
@@ -268,22 +259,17 @@ class BiasParityScoreLoss(RateParityLoss):
         power: float = 1.0,
         **settings: Unpack[GroupMeanSettings],
     ) -> None:
-        _refuse(settings, "reduction", "debias", loss="BiasParityScoreLoss")
+        refuse(self, settings, "reduction", "debias")
         super().__init__(constraint, **settings)
         self.power = power
 
     def reduce(self, moments: GroupMoments, batch: FairnessBatch) -> Tensor:
         """Compare the smallest rate with the largest."""
-        weights = self.weights_of_groups(moments, batch.levels, moments.means)
-        moments = self.shrunk(moments)
-        present = moments.counts > 0
-        if weights is not None:
-            present = present & (weights > 0)
+        moments, weights = self.weighted(moments, batch)
+        present = (moments.counts > 0) & (weights > 0)
         top = torch.where(present, moments.means, -torch.inf).amax(-1, keepdim=True)
         top = torch.where(present.any(-1, keepdim=True), top, 0)
-        below = torch.where(present, top - moments.means, 0)
-        if weights is not None:
-            below = below * weights
+        below = torch.where(present, top - moments.means, 0) * weights
         missing = below.amax(-1) / torch.where(top > 0, top, 1).squeeze(-1)
         return (missing**self.power).amax()
 
@@ -296,9 +282,3 @@ def _one_parity(constraint: Constraint | str) -> ParityConstraint:
             "BoundedGroupLoss use BoundedGroupLossPenalty."
         )
     return constraints[0]
-
-
-def _refuse(settings: Any, *names: str, loss: str) -> None:
-    for name in names:
-        if not any(settings.get(name) is unset for unset in (None, False)):
-            raise InvalidParameterError(f"{loss} takes no {name}: its formula fixes it.")

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from fairtrain._parameters import (
-    ANYTHING,
-    FLAG,
-    FUNCTION,
-    NONE,
-    NUMBER_OF_GROUPS,
-    Real,
-    Table,
-    Where,
-    Whole,
-    checked,
-)
+from fairtrain._parameters import ANYTHING, FUNCTION, NONE, Real, Table, Where, Whole, checked
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 from fairtrain.losses.base import FairnessLoss
 from fairtrain.losses.base_loss import mean_base_loss
-from fairtrain.losses.batch import read_column
+from fairtrain.losses.batch import check_chances, read_column, read_weight
 from fairtrain.losses.diagnosis import GradientNorms, compare_gradients
-from fairtrain.losses.group_mean import GroupMeanLoss
+from fairtrain.losses.disparity import Reduction
 from fairtrain.losses.names import Penalty, as_penalty
 from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.losses.weights import GroupWeights
@@ -35,15 +26,27 @@ from fairtrain.losses.weights import GroupWeights
 __all__ = ["FairnessRegularizerLoss"]
 
 
+class PenaltySettings(TypedDict, total=False):
+    """Keywords of penalties that are made here; None is the penalty's own default."""
+
+    num_groups: int | Sequence[int] | None
+    group_names: Sequence[str] | None
+    reduction: Reduction | None
+    temperature: float | None
+    shrinkage: float | None
+    memory: float | None
+    debias: bool | None
+
+
+@dataclass
 class _LastCall:
     """What a call leaves behind; not attributes of the module, which are slow to set."""
 
-    def __init__(self) -> None:
-        self.base: Tensor | None = None
-        self.penalty: Tensor | None = None
-        self.total: Tensor | None = None
-        self.eta: float | Tensor = 0.0
-        self.loss: weakref.ref[Tensor] | None = None
+    base: Tensor | None = None
+    penalty: Tensor | None = None
+    total: Tensor | None = None
+    eta: float | Tensor = 0.0
+    loss: weakref.ref[Tensor] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "loss": None}
@@ -73,7 +76,7 @@ class FairnessRegularizerLoss(nn.Module):
         average at less cost. In ``eval()`` it is always computed, once.
     group_weights, num_groups, group_names, reduction, temperature, shrinkage, memory, debias
         Keywords of penalties given by name or as constraints; see
-        :class:`~fairtrain.losses.group_mean.GroupMeanLoss`.
+        :class:`~fairtrain.losses.group_mean.GroupMeanLoss`. None is the penalty's own default.
 
     Raises
     ------
@@ -107,13 +110,6 @@ class FairnessRegularizerLoss(nn.Module):
         "eta": Real(0) | FUNCTION | Where("be a tensor of one such number", _is_eta),
         "group_weights": FairnessLoss._allowed["group_weights"],
         "every": Whole(1),
-        "num_groups": NUMBER_OF_GROUPS,
-        "group_names": FairnessLoss._allowed["group_names"],
-        "reduction": GroupMeanLoss._allowed["reduction"] | NONE,
-        "temperature": FairnessLoss._allowed["temperature"] | NONE,
-        "shrinkage": GroupMeanLoss._allowed["shrinkage"] | NONE,
-        "memory": GroupMeanLoss._allowed["memory"] | NONE,
-        "debias": FLAG | NONE,
     }
 
     @checked
@@ -125,28 +121,15 @@ class FairnessRegularizerLoss(nn.Module):
         group_weights: GroupWeights = None,
         *,
         every: int = 1,
-        num_groups: int | Sequence[int] | None = None,
-        group_names: Sequence[str] | None = None,
-        reduction: str | None = None,
-        temperature: float | None = None,
-        shrinkage: float | None = None,
-        memory: float | None = None,
-        debias: bool | None = None,
+        **settings: Unpack[PenaltySettings],
     ) -> None:
         super().__init__()
-        settings = {
-            "group_weights": group_weights,
-            "num_groups": num_groups,
-            "group_names": group_names,
-            "reduction": reduction,
-            "temperature": temperature,
-            "shrinkage": shrinkage,
-            "memory": memory,
-            "debias": debias,
-        }
-        given = {name: value for name, value in settings.items() if value is not None}
+        named = {"group_weights": group_weights, **settings}
+        given = {name: value for name, value in named.items() if value is not None}
         self.base_loss = nn.BCEWithLogitsLoss() if base_loss is None else base_loss
         self.penalties, self.strengths = _read_penalties(penalty, given)
+        self._chances = isinstance(self.base_loss, nn.BCEWithLogitsLoss)
+        self._labels_read = any(loss.target_kind == "label" for loss in self.penalties)
         self.eta = eta
         self.every = every
         self.calls = 0
@@ -180,22 +163,21 @@ class FairnessRegularizerLoss(nn.Module):
         """
         counted = self.training and (self.every > 1 or callable(self.eta))
         eta = self.eta(self.calls) if callable(self.eta) else self.eta
-        skipped = counted and self.calls % self.every != 0
-        if counted:
-            self.calls += 1
-        with_gradient = isinstance(eta, Tensor) or eta != 0
+        active = isinstance(eta, Tensor) or eta != 0
         base, penalty = self.terms(
             logits,
             targets,
             sensitive_features,
             sample_weight=sample_weight,
-            skip_penalty=skipped,
-            with_gradient=with_gradient,
+            skip_penalty=counted and self.calls % self.every != 0,
+            with_gradient=active,
         )
+        if counted:
+            self.calls += 1
         last = self._last
         if penalty is not None:
             last.penalty = penalty.detach()
-        if penalty is None or not with_gradient:
+        if penalty is None or not active:
             penalty, total = None, base.clone()
         else:
             factor = eta * self.every if self.training else eta
@@ -251,12 +233,15 @@ class FairnessRegularizerLoss(nn.Module):
         if logits.ndim == 2 and logits.shape[1] == 1:
             logits = logits.squeeze(1)
         targets = read_column(targets, len(logits), "targets")
+        # What the penalty does not look at; reading values would stall an accelerator.
+        readable = logits.device.type == "cpu" and not torch.compiler.is_compiling()
+        read_weight(sample_weight, logits, check=readable)
+        if readable and self._chances and (skip_penalty or not self._labels_read):
+            check_chances(targets)
         base = mean_base_loss(self.base_loss, logits, targets, sample_weight)
         if skip_penalty:
             return base, None
-        if with_gradient:
-            return base, self._penalty(logits, targets, sensitive_features, sample_weight)
-        with torch.no_grad():
+        with nullcontext() if with_gradient else torch.no_grad():
             return base, self._penalty(logits, targets, sensitive_features, sample_weight)
 
     def gradient_norms(self, parameters: Iterable[Tensor]) -> GradientNorms:

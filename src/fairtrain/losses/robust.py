@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from fairtrain._parameters import FUNCTION, Choice, Real, Table, checked
 from fairtrain.constraints.rates import LOSSES
 from fairtrain.exceptions import InvalidParameterError
+from fairtrain.losses.base import refuse
 from fairtrain.losses.batch import FairnessBatch, TargetKind
 from fairtrain.losses.dependence import On
-from fairtrain.losses.functional import GroupMoments, moment_sums
+from fairtrain.losses.functional import GroupMoments
 from fairtrain.losses.group_mean import GroupMeanLoss, GroupMeanSettings
 
 __all__ = ["BoundedGroupLossPenalty", "GroupDROLoss", "GroupMSEParityLoss", "RowLossLoss"]
@@ -31,6 +32,13 @@ def log_losses(
     if outputs.ndim == 2:
         return F.cross_entropy(outputs, targets.long(), reduction="none")
     return F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none")
+
+
+class RowLossSettings(GroupMeanSettings, total=False):
+    """Keywords of every :class:`RowLossLoss`."""
+
+    loss: RowLoss
+    on: On
 
 
 class RowLossLoss(GroupMeanLoss):
@@ -55,7 +63,11 @@ class RowLossLoss(GroupMeanLoss):
 
     @checked
     def __init__(
-        self, *, loss: RowLoss = "log_loss", on: On = "decisions", **settings: Any
+        self,
+        *,
+        loss: RowLoss = "log_loss",
+        on: On = "decisions",
+        **settings: Unpack[GroupMeanSettings],
     ) -> None:
         super().__init__(**settings)
         if on == "outputs" and loss in ("log_loss", "zero_one"):
@@ -66,17 +78,7 @@ class RowLossLoss(GroupMeanLoss):
         self.on: On = on
         self.target_kind: TargetKind = "real" if on == "outputs" else "label"
 
-    def statistics(self, batch: FairnessBatch) -> Tensor:
-        """Sum row losses by group."""
-        return moment_sums(
-            self.row_losses(batch),
-            batch.codes,
-            batch.num_groups,
-            batch.weights,
-            squares=self.needs_squares,
-        )
-
-    def row_losses(self, batch: FairnessBatch) -> Tensor:
+    def values(self, batch: FairnessBatch) -> Tensor:
         """Loss of each row, shape (n,)."""
         assert batch.targets is not None
         if self.loss == "log_loss":
@@ -130,24 +132,19 @@ class BoundedGroupLossPenalty(RowLossLoss):
         self,
         upper_bound: float,
         *,
-        loss: RowLoss = "log_loss",
-        on: On = "decisions",
         power: float = 1.0,
-        **settings: Unpack[GroupMeanSettings],
+        **settings: Unpack[RowLossSettings],
     ) -> None:
-        _refuse(settings, "BoundedGroupLossPenalty")
-        super().__init__(loss=loss, on=on, **settings)
+        refuse(self, settings, "reduction", "debias")
+        super().__init__(**settings)
         self.upper_bound = float(upper_bound)
         self.power = power
 
     def reduce(self, moments: GroupMoments, batch: FairnessBatch) -> Tensor:
         """Sum the excess over groups."""
-        weights = self.weights_of_groups(moments, batch.levels, moments.means)
-        moments = self.shrunk(moments)
+        moments, weights = self.weighted(moments, batch)
         excess = (moments.means - self.upper_bound).clamp(min=0) * (moments.counts > 0)
-        if self.power != 1:
-            excess = excess**self.power
-        return (excess if weights is None else excess * weights).sum()
+        return (excess**self.power * weights).sum()
 
 
 class GroupDROLoss(RowLossLoss):
@@ -200,12 +197,10 @@ class GroupDROLoss(RowLossLoss):
         *,
         step_size: float = 0.01,
         adjustment: float = 0.0,
-        loss: RowLoss = "log_loss",
-        on: On = "decisions",
-        **settings: Unpack[GroupMeanSettings],
+        **settings: Unpack[RowLossSettings],
     ) -> None:
-        _refuse(settings, "GroupDROLoss")
-        super().__init__(loss=loss, on=on, **settings)
+        refuse(self, settings, "reduction", "debias")
+        super().__init__(**settings)
         if self.levels is None:
             raise InvalidParameterError("GroupDROLoss keeps a weight a group: give num_groups.")
         self.step_size = step_size
@@ -220,14 +215,11 @@ class GroupDROLoss(RowLossLoss):
 
     def reduce(self, moments: GroupMoments, batch: FairnessBatch) -> Tensor:
         """Update the weights and weigh the group losses."""
-        counts = moments.counts.squeeze(0)
-        losses = self.shrunk(moments).means.squeeze(0)
-        if self.adjustment:
-            losses = losses + self.adjustment * torch.rsqrt(torch.where(counts > 0, counts, 1))
-        weights = self.weights_of_groups(moments, batch.levels, losses)
-        if weights is not None:
-            losses = losses * weights.reshape(-1)
+        moments, weights = self.weighted(moments, batch)
+        losses, counts = moments.means.squeeze(0), moments.counts.squeeze(0)
         present = counts > 0
+        losses = losses + self.adjustment * torch.rsqrt(torch.where(present, counts, 1))
+        losses = losses * weights.reshape(-1)
         if self.training:
             self._step(losses.detach(), present)
         q = self.log_q.to(losses.dtype).exp() * present
@@ -265,16 +257,7 @@ class GroupMSEParityLoss(GroupMeanLoss):
 
     target_kind: TargetKind = "real"
 
-    def statistics(self, batch: FairnessBatch) -> Tensor:
-        """Sum squared errors by group."""
+    def values(self, batch: FairnessBatch) -> Tensor:
+        """Squared error of each row, shape (n,)."""
         assert batch.targets is not None
-        squared = (batch.targets - batch.outputs) ** 2
-        return moment_sums(
-            squared, batch.codes, batch.num_groups, batch.weights, squares=self.needs_squares
-        )
-
-
-def _refuse(settings: Any, loss: str) -> None:
-    for name in ("reduction", "debias"):
-        if not any(settings.get(name) is unset for unset in (None, False)):
-            raise InvalidParameterError(f"{loss} takes no {name}: its formula fixes it.")
+        return (batch.targets - batch.outputs) ** 2

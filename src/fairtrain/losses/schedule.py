@@ -34,8 +34,13 @@ class _Ramp:
     def __post_init__(self) -> None:
         check_parameters(self)
 
-    def _progress(self, step: int) -> float:
-        return min(max((step - self.start) / self.steps, 0.0), 1.0)
+    def __call__(self, step: int) -> float:
+        """Eta at a training step."""
+        progress = min(max((step - self.start) / self.steps, 0.0), 1.0)
+        return self.initial + (self.eta - self.initial) * self._share(progress)
+
+    def _share(self, progress: float) -> float:
+        return progress
 
 
 class LinearWarmup(_Ramp):
@@ -59,10 +64,6 @@ class LinearWarmup(_Ramp):
     [0.0, 1.0, 2.0, 2.0]
     """
 
-    def __call__(self, step: int) -> float:
-        """Eta at a training step."""
-        return self.initial + (self.eta - self.initial) * self._progress(step)
-
 
 class CosineRamp(_Ramp):
     """Half a cosine from ``initial`` to ``eta``: gentle at both ends.
@@ -79,10 +80,8 @@ class CosineRamp(_Ramp):
     [0.0, 0.146, 0.5, 1.0]
     """
 
-    def __call__(self, step: int) -> float:
-        """Eta at a training step."""
-        share = (1 - math.cos(math.pi * self._progress(step))) / 2
-        return self.initial + (self.eta - self.initial) * share
+    def _share(self, progress: float) -> float:
+        return (1 - math.cos(math.pi * progress)) / 2
 
 
 class SigmoidRamp(_Ramp):
@@ -104,10 +103,8 @@ class SigmoidRamp(_Ramp):
     [0.0, 0.462, 0.987, 1.0]
     """
 
-    def __call__(self, step: int) -> float:
-        """Eta at a training step."""
-        share = 2 / (1 + math.exp(-10 * self._progress(step))) - 1
-        return self.initial + (self.eta - self.initial) * share
+    def _share(self, progress: float) -> float:
+        return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
 def _are_etas(value: Any) -> bool:

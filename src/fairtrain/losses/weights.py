@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fairtrain._parameters import Real
+from fairtrain._parameters import Real, Whole
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.functional import GroupMoments
 
-__all__ = ["GroupWeights", "code_of", "data_weights", "read_weights"]
+__all__ = ["GroupWeights", "data_weights", "read_weights", "weight_table"]
 
 GroupWeights = (
     Mapping[Any, float] | Sequence[float] | Tensor | Literal["size", "inverse_variance"] | None
@@ -22,7 +23,7 @@ GroupWeights = (
 def read_weights(
     given: GroupWeights, names: tuple[str, ...] | None, by_name: tuple[str, ...]
 ) -> dict[Any, float] | str | None:
-    """Check weights; names become codes, tuples of column levels stay as they are."""
+    """Check weights; names become codes, codes and tuples of column levels stay as they are."""
     if given is None:
         return None
     if isinstance(given, str):
@@ -46,31 +47,48 @@ def read_weights(
 
 
 def _known_key(key: Any, names: tuple[str, ...] | None) -> Any:
-    if not isinstance(key, str):
+    parts = key if isinstance(key, tuple) else (key,)
+    if not all(isinstance(part, str) for part in parts):
         return key
     if names is None:
         raise InvalidParameterError(
             f"group_weights names the group {key!r}; give group_names=groups.names too."
         )
-    if key not in names:
+    if key in names:
+        return names.index(key)
+    levels = _levels_of(key)
+    alike = [code for code, name in enumerate(names) if _levels_of(name) == levels]
+    if len(alike) != 1:
         raise InvalidParameterError(
             f"group_weights names the group {key!r}, which is not among {list(names)[:8]}."
         )
-    return names.index(key)
+    return alike[0]
 
 
-def code_of(key: Any, levels: tuple[int, ...]) -> int:
-    """Code of a group given by code or by a tuple of column levels; -1 if there is none."""
-    if not isinstance(key, tuple):
-        return int(key)
-    if len(key) != len(levels) or any(
-        not 0 <= k < size for k, size in zip(key, levels, strict=False)
-    ):
-        return -1
-    code = 0
-    for level, size in zip(key, levels, strict=True):
-        code = code * size + int(level)
-    return code
+def _levels_of(name: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Levels that an intersection is named by: ``"F/Black"``, ``"F x Black"``, or both apart."""
+    return name if isinstance(name, tuple) else tuple(re.split(r"/|\s+x\s+", name))
+
+
+def weight_table(given: Mapping[Any, float], levels: tuple[int, ...]) -> Tensor:
+    """Weight of every group, shape (G,): 1 where none is given.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a code, or a tuple of column levels, is none of the groups.
+    """
+    weights = torch.ones(levels)
+    for key, weight in given.items():
+        table = weights if isinstance(key, tuple) else weights.view(-1)
+        place = key if isinstance(key, tuple) else (key,)
+        sizes = zip(place, table.shape, strict=False)
+        if len(place) != table.ndim or not all(Whole(0, n - 1).accepts(at) for at, n in sizes):
+            raise InvalidParameterError(
+                f"group_weights names the group {key!r}, but there are {weights.numel()}."
+            )
+        table[place] = weight
+    return weights.view(-1)
 
 
 def data_weights(kind: str, moments: GroupMoments) -> Tensor:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fairtrain.training.adversarial import (
         AdversarialDebiasingTrainer as AdversarialDebiasingTrainer,
     )
+    from fairtrain.training.adversarial import GradientReversalLayer as GradientReversalLayer
     from fairtrain.training.callbacks import Callback as Callback
     from fairtrain.training.callbacks import Checkpoint as Checkpoint
     from fairtrain.training.callbacks import EarlyStopping as EarlyStopping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from fairtrain.training.regularized import (
         RegularizedFairnessTrainer as RegularizedFairnessTrainer,
     )
-    from fairtrain.training.reversal import GradientReversalLayer as GradientReversalLayer
     from fairtrain.training.sampling import (
         GroupStratifiedBatchSampler as GroupStratifiedBatchSampler,
     )
@@ -37,7 +37,7 @@ _MODULES = {
     "Callback": "fairtrain.training.callbacks",
     "Checkpoint": "fairtrain.training.callbacks",
     "EarlyStopping": "fairtrain.training.callbacks",
-    "GradientReversalLayer": "fairtrain.training.reversal",
+    "GradientReversalLayer": "fairtrain.training.adversarial",
     "LagrangianFairnessTrainer": "fairtrain.training.lagrangian",
     "LogMetrics": "fairtrain.training.callbacks",
     "ProgressBar": "fairtrain.training.callbacks",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from itertools import pairwise, product
 from typing import Any
 
@@ -26,7 +27,6 @@ __all__ = [
     "ContinuousColumns",
     "column_by_column",
     "continuous_names",
-    "fractional",
     "learn_columns",
     "numbers_of",
     "read_columns",
@@ -35,7 +35,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-_KEPT = 100_000
+_SAMPLE = 100_000
 """Values of a loader that cut points are taken from, on each process."""
 
 
@@ -78,9 +78,9 @@ class ContinuousColumns:
         InvalidDataError
             If a column is the same in all rows.
         """
-        return self._with(_moments(values, weight))
+        return self._scaled(_moments(values, weight))
 
-    def _with(self, moments: Tensor) -> ContinuousColumns:
+    def _scaled(self, moments: Tensor) -> ContinuousColumns:
         total, mean, squares = moments.numpy()
         scale = np.sqrt(squares / np.maximum(total, 1e-300))
         for name, middle, width in zip(self.names, mean, scale, strict=True):
@@ -105,10 +105,8 @@ class ContinuousColumns:
 
     def bins(self, values: Floats) -> Codes:
         """Bin of every value, shape (n, k)."""
-        cut = [
-            np.searchsorted(edges, values[:, j], side="right") for j, edges in enumerate(self.edges)
-        ]
-        return np.stack(cut, axis=1).astype(np.int64)
+        cut = map(partial(np.searchsorted, side="right"), self.edges, values.T)
+        return np.stack(list(cut), axis=1).astype(np.int64)
 
     def extend(self, scheme: GroupScheme | None) -> GroupScheme:
         """Groups of categorical columns, or all rows as one, times the bins of these columns."""
@@ -134,8 +132,8 @@ class ContinuousColumns:
 
     def encode(self, scheme: GroupScheme, sensitive_features: Any) -> Groups:
         """Code later rows by an extended scheme, with the cut points of fit."""
-        found = sensitive_columns(sensitive_features)
-        columns = dict(zip(self.order, match_columns(found, self.order), strict=True))
+        given = sensitive_columns(sensitive_features)
+        columns = dict(zip(self.order, match_columns(given, self.order), strict=True))
         numbers = np.stack([numbers_of(columns[name], name) for name in self.names], axis=1)
         for j, (name, bins) in enumerate(zip(self.names, self.bins(numbers).T, strict=True)):
             columns[name] = np.array(self.levels(j), dtype=object)[bins]
@@ -163,28 +161,49 @@ class BinnedGroups(Groups):
 
 
 def read_columns(
-    numbers: Columns,
-    groups: Groups | None,
+    sensitive_features: Any,
+    names: tuple[str, ...],
     *,
-    order: tuple[str, ...],
     bins: int,
+    missing: str,
     min_count: int,
-) -> BinnedGroups:
+) -> Groups:
     """Groups of categorical columns and of bins of numbers, and the numbers.
 
     Parameters
     ----------
-    numbers : dict of str to ndarray of float64, shape (n,)
-        Continuous columns.
-    groups : Groups or None
-        Those of the other columns, where there are any.
-    order, bins
-        See :class:`ContinuousColumns`.
-    min_count : int
-        Groups with fewer rows count as small.
+    sensitive_features : frame, series, mapping or array of n rows
+        Who.
+    names : tuple of str
+        The continuous columns; without any these are ordinary groups.
+    bins : int
+        Groups that each is cut into at most.
+    missing, min_count
+        As in :class:`~fairtrain.data.groups.Groups`.
+
+    Raises
+    ------
+    InvalidDataError, InvalidParameterError
+        If a name is no column, its values are no numbers, or a column of fractions is not named.
     """
-    columns = ContinuousColumns.of(numbers, order, bins)
+    given = sensitive_columns(sensitive_features)
+    if absent := [name for name in names if name not in given]:
+        raise InvalidParameterError(
+            f"continuous={absent[0]!r} is not a sensitive column; there are {list(given)}."
+        )
+    others = {name: column for name, column in given.items() if name not in names}
+    if number := next((name for name, column in others.items() if _fractional(column)), None):
+        raise InvalidDataError(
+            f"sensitive column {number!r} is continuous: name it in "
+            f"continuous={(*names, number)!r}, or cut it into groups with pandas.cut."
+        )
+    how: dict[str, Any] = {"missing": missing, "min_count": min_count}
+    if not names:
+        return Groups.from_sensitive(sensitive_features, **how)
+    numbers = {name: numbers_of(given[name], name) for name in names}
+    columns = ContinuousColumns.of(numbers, tuple(given), bins)
     values = np.stack(list(numbers.values()), axis=1)
+    groups = Groups.from_sensitive(others, **how) if others else None
     base = np.zeros(len(values), dtype=np.int64) if groups is None else groups.codes
     codes = columns.codes(base, values)
     scheme = columns.extend(None if groups is None else groups.scheme)
@@ -196,22 +215,16 @@ def read_columns(
 def column_by_column(
     constraints: Sequence[Constraint], scheme: GroupScheme, names: tuple[str, ...]
 ) -> tuple[Constraint, ...]:
-    """Ask what is asked of the categorical columns together, and of each continuous one."""
+    """Constraints over the categorical columns together, and over each continuous one."""
     grouped = tuple(name for name in scheme.columns if name not in names)
     families = [*([grouped] if grouped else []), *((name,) for name in names)]
     if len(families) == 1:
         return tuple(constraints)
-    asked: list[Constraint] = []
-    for constraint in constraints:
-        own = constraint.over is not None
-        asked += [constraint] if own else [replace(constraint, over=over) for over in families]
-    return tuple(asked)
-
-
-def fractional(column: NDArray[Any]) -> bool:
-    """Whether :class:`~fairtrain.data.groups.Groups` would refuse a column as continuous."""
-    levels, _ = factorize(column)
-    return len(levels) > 2 and any(isinstance(level, float) for level in levels)
+    return tuple(
+        replace(constraint, over=over)
+        for constraint in constraints
+        for over in (families if constraint.over is None else [constraint.over])
+    )
 
 
 def continuous_names(given: Any) -> tuple[str, ...]:
@@ -263,27 +276,20 @@ def learn_columns(
         See :class:`ContinuousColumns`.
     """
     moments = torch.zeros(3, len(names), dtype=torch.float64)
-    kept, priority = torch.zeros(0, len(names), dtype=torch.float64), torch.zeros(0)
+    sample, priority = torch.zeros(0, len(names), dtype=torch.float64), torch.zeros(0)
     draw = torch.Generator().manual_seed(0)
     for part, weight in values:
         moments = _joined(moments, _moments(part, weight))
-        kept = torch.cat([kept, part.double().cpu()])
+        sample = torch.cat([sample, part.double().cpu()])
         priority = torch.cat([priority, torch.rand(len(part), generator=draw)])
-        if len(kept) > 2 * _KEPT:
-            priority, at = priority.topk(_KEPT, largest=False)
-            kept = kept[at]
-    everywhere = gather_rows(moments.unsqueeze(0))
-    moments = torch.zeros_like(moments)
-    for part in everywhere:
-        moments = _joined(moments, part)
-    if not len(kept := gather_rows(kept)):
+        if len(sample) > 2 * _SAMPLE:
+            priority, at = priority.topk(_SAMPLE, largest=False)
+            sample = sample[at]
+    moments = reduce(_joined, gather_rows(moments.unsqueeze(0)))
+    if not len(sample := gather_rows(sample)):
         raise InvalidDataError("the training loader gave no batch.")
-    columns = dict(zip(names, kept.T.numpy(), strict=True))
-    # A constant column has no place to be cut: let the scale say so first.
-    k = len(names)
-    plain = ContinuousColumns(names, (), tuple(order), np.zeros(k), np.ones(k))._with(moments)
-    cut = ContinuousColumns.of(columns, order, bins)
-    return replace(cut, mean=plain.mean, scale=plain.scale)
+    columns = dict(zip(names, sample.T.numpy(), strict=True))
+    return ContinuousColumns.of(columns, order, bins)._scaled(moments)
 
 
 def _moments(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -302,6 +308,12 @@ def _joined(a: Tensor, b: Tensor) -> Tensor:
     share = b[0] / total.clamp(min=1e-300)
     apart = b[1] - a[1]
     return torch.stack([total, a[1] + apart * share, a[2] + b[2] + apart**2 * a[0] * share])
+
+
+def _fractional(column: NDArray[Any]) -> bool:
+    """Whether :class:`~fairtrain.data.groups.Groups` would refuse a column as continuous."""
+    levels, _ = factorize(column)
+    return len(levels) > 2 and any(isinstance(level, float) for level in levels)
 
 
 def _check_spread(name: str, middle: float, width: float) -> None:

@@ -82,18 +82,16 @@ class Head:
                 f"the module must give a tensor, got {type(raw).__name__}; wrap it so that "
                 "forward returns the logits alone."
             )
-        wanted = {
-            "binary": f"({n},), ({n}, 1) or ({n}, 2)",
-            "multiclass": f"({n}, {self.n_classes})",
-            "regression": f"({n},) or ({n}, 1)",
-        }[self.task]
-        columns = raw.shape[1] if raw.ndim == 2 else 1
-        allowed = {"binary": (1, 2), "multiclass": (self.n_classes,), "regression": (1,)}[self.task]
-        if raw.ndim not in (1, 2) or len(raw) != n or columns not in allowed:
-            asked = self.task if self.task == "regression" else f"{self.n_classes} classes"
+        shapes: dict[Task, list[tuple[int, ...]]] = {
+            "binary": [(n,), (n, 1), (n, 2)],
+            "multiclass": [(n, self.n_classes)],
+            "regression": [(n,), (n, 1)],
+        }
+        if tuple(raw.shape) not in shapes[self.task]:
+            task = self.task if self.task == "regression" else f"{self.n_classes} classes"
             raise InvalidDataError(
-                f"the module gave an output of shape {tuple(raw.shape)} for {n} rows; {asked} "
-                f"needs {wanted}."
+                f"the module gave an output of shape {tuple(raw.shape)} for {n} rows; {task} "
+                f"needs {' or '.join(map(str, shapes[self.task]))}."
             )
         outputs = read_outputs(raw)
         if self.task == "binary" and outputs.ndim == 2:

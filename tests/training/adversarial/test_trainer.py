@@ -12,10 +12,10 @@ from torch import nn
 
 from fairtrain import AdversarialDebiasingTrainer, Checkpoint, LinearWarmup
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.training.adversary import Adversary, AdversarySettings, Targets, View
+from fairtrain.training.adversarial.adversary import Adversary, AdversarySettings, Targets, View
+from fairtrain.training.adversarial.leakage import PROBES, leakage_of
+from fairtrain.training.adversarial.tally import AdversaryTally
 from fairtrain.training.heads import Head
-from fairtrain.training.leakage import PROBES, leakage_of
-from fairtrain.training.tally import AdversaryTally
 
 QUICK: dict[str, Any] = {
     "module": two_layers, "lr": 0.01, "batch_size": 256, "max_epochs": 10, "random_state": 0,

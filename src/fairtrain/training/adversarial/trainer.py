@@ -25,23 +25,16 @@ from fairtrain._parameters import (
 )
 from fairtrain.constraints import Constraint, ConstraintSpec, RateParity, as_constraints
 from fairtrain.data.groups import Groups
-from fairtrain.data.inputs import sensitive_columns
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.schedule import EtaSchedule
-from fairtrain.training.adversary import AdversarySettings, AdversarySpec, Notion, View
-from fairtrain.training.contest import AdversarialRun, ContestSettings, represent
-from fairtrain.training.continuous import (
-    column_by_column,
-    continuous_names,
-    fractional,
-    numbers_of,
-    read_columns,
-)
+from fairtrain.training.adversarial.adversary import AdversarySettings, AdversarySpec, Notion, View
+from fairtrain.training.adversarial.contest import AdversarialRun, ContestSettings, represent
+from fairtrain.training.adversarial.leakage import in_words, leakage_table
+from fairtrain.training.adversarial.reversal import strength_at
+from fairtrain.training.continuous import column_by_column, continuous_names, read_columns
 from fairtrain.training.engine import Precision
 from fairtrain.training.fitdata import FitData
-from fairtrain.training.leakage import in_words, leakage_table
 from fairtrain.training.modules import ModuleSpec
-from fairtrain.training.reversal import strength_at
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.trainer import FairnessTrainer
 
@@ -291,12 +284,12 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
     def _read_constraints(self) -> tuple[Constraint, ...]:
         continuous_names(self.continuous)
         strength_at(self.strength, 0)
-        asked: ConstraintSpec = self.constraints
-        if asked is None:
+        judged: ConstraintSpec = self.constraints
+        if judged is None:
             regression = self.task == "regression"
-            asked = RateParity(label="mean_prediction") if regression else self.constraint
+            judged = RateParity(label="mean_prediction") if regression else self.constraint
         return as_constraints(
-            asked, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
+            judged, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
         )
 
     def _make_run(self, parts: RunParts, data: FitData) -> AdversarialRun:
@@ -305,7 +298,17 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
                 "equal_opportunity needs two classes; use constraint='equalized_odds', which shows "
                 "the adversary any label."
             )
-        settings = AdversarySettings(
+        contest = ContestSettings(
+            view=View(self.constraint, parts.head, output=self.representation is None),
+            strength=self.strength,
+            method=self.method,
+            representation=self.representation,
+            warm_up=int(self.warm_up),
+            restart=self.restart,
+        )
+        if self._alone:
+            return AdversarialRun(parts, data, contest, None)
+        adversary = AdversarySettings(
             spec=self.adversary,
             levels=tuple(len(data.scheme.levels[i]) for i in data.categorical),
             lr=self.adversary_lr,
@@ -315,19 +318,7 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
             seed=torch.initial_seed() % 2**31,
             n_values=0 if data.continuous is None else len(data.continuous.names),
         )
-        return AdversarialRun(
-            parts,
-            data,
-            View(self.constraint, parts.head, output=self.representation is None),
-            ContestSettings(
-                strength=self.strength,
-                method=self.method,
-                representation=self.representation,
-                warm_up=int(self.warm_up),
-                restart=self.restart,
-            ),
-            None if self._alone else settings,
-        )
+        return AdversarialRun(parts, data, contest, adversary)
 
     def _learn(self, data: FitData, resume_from: str | Path | None) -> None:
         if self.constraints is None and data.continuous is not None:
@@ -339,15 +330,15 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         self.leakage_: pd.DataFrame | None = None
         if self.leakage == "none":
             return
-        found = [self._probe(self.module_, data, "debiased")]
+        tables = [self._probe(self.module_, data, "debiased")]
         if self.leakage == "both":
             settings = {**self.get_params(deep=False), "callbacks": ()}
             baseline = AdversarialDebiasingTrainer(**settings)
             baseline._alone = True
             baseline.constraints_ = self.constraints_
             plan, _ = baseline._run_plan(data)
-            found.append(self._probe(plan.run.finish(), data, "baseline"))
-        self.leakage_ = pd.concat(found, ignore_index=True)
+            tables.append(self._probe(plan.run.finish(), data, "baseline"))
+        self.leakage_ = pd.concat(tables, ignore_index=True)
         self._notes += in_words(self.leakage_)
 
     def _probe(self, module: nn.Module, data: FitData, model: str) -> pd.DataFrame:
@@ -377,52 +368,38 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         names = continuous_names(self.continuous)
         if isinstance(sensitive, Groups) and not names:
             return sensitive
-        found = sensitive_columns(sensitive)
-        if absent := [name for name in names if name not in found]:
-            raise InvalidParameterError(
-                f"continuous={absent[0]!r} is not a sensitive column; there are {list(found)}."
-            )
-        others = {name: column for name, column in found.items() if name not in names}
-        if number := next((name for name, column in others.items() if fractional(column)), None):
-            raise InvalidDataError(
-                f"sensitive column {number!r} is continuous: name it in "
-                f"continuous={(*names, number)!r}, or cut it into groups with pandas.cut."
-            )
-        how: dict[str, Any] = {"missing": self.missing, "min_count": self.min_count}
-        if not names:
-            return Groups.from_sensitive(sensitive, **how)
         return read_columns(
-            {name: numbers_of(found[name], name) for name in names},
-            Groups.from_sensitive(others, **how) if others else None,
-            order=tuple(found),
+            sensitive,
+            names,
             bins=int(self.continuous_bins),
+            missing=self.missing,
             min_count=self.min_count,
         )
 
     def _continuous_of_loaders(self) -> dict[str, Any]:
-        names = continuous_names(self.continuous)
-        return {"continuous": names, "bins": int(self.continuous_bins)}
+        bins = int(self.continuous_bins)
+        return {"continuous": continuous_names(self.continuous), "bins": bins}
 
     def _explain(self, run: Run, data: FitData) -> list[str]:
         assert isinstance(run, AdversarialRun)
         if run.adversary is None or not len(self.history_):
             return []
         last = self.history_.iloc[-1]
-        said = []
+        sentences = []
         if "adversary_accuracy" in last:
-            said.append(
+            sentences.append(
                 f"The adversary ended at accuracy {last['adversary_accuracy']:.3f}; naming the "
                 f"largest group gives {last['majority_accuracy']:.3f}."
             )
         names = () if data.continuous is None else data.continuous.names
-        said += [
+        sentences += [
             f"The adversary ended at R^2 {last[f'adversary_r2: {name}']:.3f} for {name}; knowing "
             "nothing gives 0."
             for name in names
         ]
         if run.adversary.n_restarts:
-            said.append(
+            sentences.append(
                 f"The adversary collapsed and was restarted {run.adversary.n_restarts} times: "
                 "lower adversary_lr or strength, or set spectral_norm or gradient_penalty."
             )
-        return said
+        return sentences

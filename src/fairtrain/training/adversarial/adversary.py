@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parameters_to_vector, parametrizations, vector_to_parameters
 
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.distributed import all_reduce_sum, communication_device, is_distributed
@@ -53,6 +53,11 @@ class Targets(NamedTuple):
     levels: Tensor
     values: Tensor
 
+    def level(self, column: int, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels of a column, 0 for unknown ones, and the weights without those rows."""
+        levels = self.levels[:, column]
+        return levels.clamp(min=0), weight * (levels >= 0)
+
 
 @dataclass(frozen=True)
 class AdversarySettings:
@@ -94,6 +99,11 @@ class AdversarySettings:
         return [*self.levels, *([1] * self.n_values)]
 
 
+def as_rows(seen: Tensor) -> Tensor:
+    """What a module or a layer gave, as one vector a row."""
+    return seen.flatten(1) if seen.ndim > 1 else seen.unsqueeze(1)
+
+
 @dataclass(frozen=True)
 class View:
     """What an adversary sees of a batch, and which rows.
@@ -118,7 +128,7 @@ class View:
         An output is shown as logits and as probabilities: decisions change where the latter are
         steep. With the label come its products with what is seen, as in Zhang et al. (2018).
         """
-        z = seen.flatten(1) if seen.ndim > 1 else seen.unsqueeze(1)
+        z = as_rows(seen)
         if self.output and self.head.task == "binary":
             z = torch.cat([z, torch.sigmoid(z / self.head.temperature)], dim=1)
         elif self.output and self.head.task == "multiclass":
@@ -161,7 +171,7 @@ class Adversary:
 
     def logits(self, z: Tensor) -> tuple[Tensor, ...]:
         """Logits of every categorical column, and the number predicted for every continuous."""
-        raw = self.net(z)
+        raw: object = self.net(z)
         width = sum(self.settings.widths)
         if not isinstance(raw, Tensor) or raw.shape != (len(z), width):
             shape = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
@@ -178,29 +188,25 @@ class Adversary:
         The latter is 1 where nothing is known, as the former is ln 2 for two equal groups. Over the
         rows of all processes: gradients that are averaged over processes are exact.
         """
-        total = logits[0].sum() * 0.0
-        for column, found in enumerate(logits[: targets.levels.shape[1]]):
-            target = targets.levels[:, column]
-            used = weight.to(found.dtype) * (target >= 0)
-            rows = F.cross_entropy(found, target.clamp(min=0), reduction="none")
-            total = total + (rows * used).sum() * _over(used.sum())
-        for column, found in enumerate(logits[targets.levels.shape[1] :]):
-            used = weight.to(found.dtype)
-            rows = (found.squeeze(1) - targets.values[:, column].to(found.dtype)) ** 2
-            total = total + (rows * used).sum() * _over(used.sum())
-        return total
+        categorical, weight = targets.levels.shape[1], weight.to(logits[0].dtype)
+        losses = []
+        for column, guess in enumerate(logits):
+            if column < categorical:
+                known, used = targets.level(column, weight)
+                rows = F.cross_entropy(guess, known, reduction="none")
+            else:
+                values, used = targets.values[:, column - categorical], weight
+                rows = (guess.squeeze(1) - values.to(guess.dtype)) ** 2
+            losses.append((rows * used).sum() * _over(used.sum()))
+        return torch.stack(losses).sum()
 
     def learn(self, z: Tensor, targets: Targets, weight: Tensor) -> tuple[Tensor, ...]:
         """Take steps on a batch; the logits before the first of them."""
         z = z.detach().to(self._dtype)
         self.net.train()
-        first: tuple[Tensor, ...] | None = None
-        for _ in range(self.settings.steps):
-            found = self._step(z, targets, weight)
-            first = found if first is None else first
+        seen = [self._step(z, targets, weight) for _ in range(self.settings.steps)]
         self.net.eval()
-        assert first is not None
-        return first
+        return seen[0]
 
     def price(self, z: Tensor, targets: Targets, weight: Tensor) -> Tensor:
         """Loss as the predictor sees it: the adversary's weights stand still."""
@@ -245,27 +251,25 @@ class Adversary:
         penalty = self.settings.gradient_penalty
         if penalty:
             z = z.clone().requires_grad_(True)
-        found = self.logits(z)
-        loss = self.loss(found, targets, weight)
+        logits = self.logits(z)
+        loss = self.loss(logits, targets, weight)
         if penalty:
-            (slope,) = torch.autograd.grad(_evidence(found, targets), z, create_graph=True)
+            (slope,) = torch.autograd.grad(_evidence(logits, targets), z, create_graph=True)
             loss = loss + penalty * slope.square().sum(dim=1).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._average()
         self.optimizer.step()
-        return tuple(part.detach() for part in found)
+        return tuple(part.detach() for part in logits)
 
     def _average(self) -> None:
         """Average gradients over processes."""
         if not is_distributed():
             return
-        there = [p for p in self._parameters if p.grad is not None]
-        grads = [p.grad for p in there if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in grads]).to(communication_device())
-        flat = all_reduce_sum(flat) / torch.distributed.get_world_size()
-        for g, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
-            g.copy_(part.view_as(g))
+        grads = [p.grad for p in self._parameters if p.grad is not None]
+        flat = parameters_to_vector(grads)
+        mean = all_reduce_sum(flat.to(communication_device())) / torch.distributed.get_world_size()
+        vector_to_parameters(mean.to(flat.device), grads)
 
     def _make(self) -> None:
         n_outputs = sum(self.settings.widths)
@@ -308,12 +312,13 @@ def _evidence(logits: tuple[Tensor, ...], targets: Targets) -> Tensor:
 
     And of the numbers predicted.
     """
-    total = logits[0].sum() * 0.0
-    for column, found in enumerate(logits[: targets.levels.shape[1]]):
-        known = targets.levels[:, column : column + 1].clamp(min=0)
-        total = total + (found.gather(1, known).squeeze(1) - found.mean(dim=1)).sum()
-    for found in logits[targets.levels.shape[1] :]:
-        total = total + found.sum()
+    total, categorical = logits[0].new_zeros(()), targets.levels.shape[1]
+    for column, guess in enumerate(logits):
+        evidence = guess
+        if column < categorical:
+            known = targets.levels[:, column : column + 1].clamp(min=0)
+            evidence = guess.gather(1, known) - guess.mean(dim=1, keepdim=True)
+        total = total + evidence.sum()
     return total
 
 

@@ -13,7 +13,7 @@ from torch import nn
 import fairtrain
 from fairtrain import GradientReversalLayer, SigmoidRamp
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.training.reversal import reverse_gradient
+from fairtrain.training.adversarial.reversal import reverse_gradient
 
 
 def test_forward_is_the_identity_and_backward_is_minus_the_finite_difference():

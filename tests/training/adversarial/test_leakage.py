@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fairtrain.training.readout import VALUE_PROBES, value_leakage_of
+from fairtrain.training.adversarial.leakage import VALUE_PROBES, value_leakage_of
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.65])

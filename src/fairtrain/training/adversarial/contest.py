@@ -7,31 +7,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.losses.distributed import all_reduce_sum, communication_device, gather_rows
 from fairtrain.losses.schedule import EtaSchedule
-from fairtrain.training.adversary import Adversary, AdversarySettings, Targets, View
+from fairtrain.training.adversarial.adversary import (
+    Adversary,
+    AdversarySettings,
+    Targets,
+    View,
+    as_rows,
+)
+from fairtrain.training.adversarial.leakage import Represented
+from fairtrain.training.adversarial.reversal import reverse_gradient, strength_at
+from fairtrain.training.adversarial.tally import AdversaryTally
 from fairtrain.training.batch import Batch, Source, to_device
 from fairtrain.training.engine import Engine, dtype_of
 from fairtrain.training.fitdata import FitData, level_codes
-from fairtrain.training.leakage import Represented
-from fairtrain.training.reversal import reverse_gradient, strength_at
 from fairtrain.training.run import Run, RunParts
 from fairtrain.training.steps import Losses
-from fairtrain.training.tally import AdversaryTally
 
 __all__ = ["AdversarialRun", "ContestSettings", "represent"]
 
 
 @dataclass(frozen=True)
 class ContestSettings:
-    """How the predictor pays.
+    """What the adversary sees, and how the predictor pays.
 
     Attributes
     ----------
+    view : View
+        What the adversary sees of a batch.
     strength : float or callable
         Price of what the adversary reads, or its schedule.
     method : {"reversal", "projection"}
@@ -44,6 +54,7 @@ class ContestSettings:
         Whether a collapsed adversary begins anew.
     """
 
+    view: View
     strength: float | EtaSchedule
     method: Literal["reversal", "projection"]
     representation: str | None
@@ -60,10 +71,8 @@ class AdversarialRun(Run):
         What is trained on what.
     data : FitData
         For the groups and an example.
-    view : View
-        What the adversary sees.
     settings : ContestSettings
-        How the predictor pays.
+        What the adversary sees, and how the predictor pays.
     adversary : AdversarySettings or None
         How the adversary is made; None trains without one.
     """
@@ -72,24 +81,19 @@ class AdversarialRun(Run):
         self,
         parts: RunParts,
         data: FitData,
-        view: View,
         settings: ContestSettings,
         adversary: AdversarySettings | None,
     ) -> None:
         super().__init__(parts)
-        self.view = view
-        self.settings = settings
-        self.n_steps = 0
-        self.epoch = 0
+        self.view, self.settings = settings.view, settings
+        self.n_steps = self.epoch = 0
         self._fresh = False
         self._levels = level_codes(data.scheme)[:, data.categorical].to(parts.engine.device)
         self.continuous = data.continuous
         self._weights = [p for p in parts.module.parameters() if p.requires_grad]
-        self.adversary: Adversary | None = None
-        if adversary is not None:
-            self.adversary = self._opponent(adversary, data)
-            names = () if data.continuous is None else data.continuous.names
-            self.tally = AdversaryTally(adversary.levels, names)
+        self.adversary = None if adversary is None else self._opponent(adversary, data)
+        names = () if data.continuous is None else data.continuous.names
+        self.tally = AdversaryTally(() if adversary is None else adversary.levels, names)
 
     def step(self, batch: Batch) -> Losses:
         """Base loss, and what the adversary reads."""
@@ -102,8 +106,7 @@ class AdversarialRun(Run):
         if self.adversary is None:
             return {"loss": base, "base_loss": base}
         with self._full_precision():
-            shown = outputs if self.settings.representation is None else seen[-1]
-            read, strength, total = self._play(self.adversary, shown.to(_wide(shown)), base, batch)
+            read, strength, total = self._play(self.adversary, _shown(outputs, seen), base, batch)
         return {
             "loss": total,
             "base_loss": base,
@@ -121,10 +124,9 @@ class AdversarialRun(Run):
         self.epoch += 1
         if self.adversary is None:
             return
-        found, collapsed = self.tally.close()
+        quality, collapsed = self.tally.close()
         collapsed = collapsed or not self.parts.engine.everywhere(self.adversary.finite)
-        record.update(found)
-        record["adversary_collapsed"] = collapsed
+        record.update(quality, adversary_collapsed=collapsed)
         if collapsed and self.settings.restart:
             self.adversary.restart()
             self.tally.before = []
@@ -139,15 +141,13 @@ class AdversarialRun(Run):
             "n_steps": self.n_steps,
             "run_epoch": self.epoch,
             "fresh": self._fresh,
-            **self._continuous_state(),
+            **self._scale(),
+            "r2": self.tally.before,
         }
 
-    def _continuous_state(self) -> dict[str, Any]:
-        """Scale of continuous columns, and how well they were read last."""
-        if self.continuous is None:
-            return {}
-        kept = {"mean": self.continuous.mean, "scale": self.continuous.scale}
-        return {**kept, "r2": [] if self.adversary is None else self.tally.before}
+    def _scale(self) -> dict[str, Any]:
+        known = self.continuous
+        return {} if known is None else {"mean": known.mean, "scale": known.scale}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
@@ -155,11 +155,9 @@ class AdversarialRun(Run):
         if self.adversary is not None:
             self.adversary.load_state_dict(state["adversary"])
         self.n_steps, self.epoch = state["n_steps"], state["run_epoch"]
-        self._fresh = state["fresh"]
+        self._fresh, self.tally.before = state["fresh"], list(state.get("r2", ()))
         if self.continuous is not None:
             self.continuous = replace(self.continuous, mean=state["mean"], scale=state["scale"])
-            if self.adversary is not None:
-                self.tally.before = list(state["r2"])
 
     def _play(
         self, adversary: Adversary, shown: Tensor, base: Tensor, batch: Batch
@@ -198,18 +196,16 @@ class AdversarialRun(Run):
 
         To take it out is to descend on ``base - share * read``.
         """
-        own, other = (
-            torch.cat([slope.reshape(-1) for slope in self._slopes(loss)]) for loss in (base, read)
-        )
+        both = torch.stack([
+            parameters_to_vector(torch.autograd.grad(
+                loss, self._weights, retain_graph=True, allow_unused=True, materialize_grads=True
+            ))
+            for loss in (base, read)
+        ])  # fmt: skip
         # Projections are no sums over processes: both gradients are needed whole.
-        both = torch.stack([own, other]).to(communication_device())
-        both = all_reduce_sum(both).to(own.device)
-        return (both[0] @ both[1]) / (both[1] @ both[1]).clamp(min=1e-30)
-
-    def _slopes(self, loss: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(
-            loss, self._weights, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        own, other = all_reduce_sum(both.to(communication_device())).to(both.device)
+        share: Tensor = (own @ other) / (other @ other).clamp(min=1e-30)
+        return share
 
     def _opponent(self, settings: AdversarySettings, data: FitData) -> Adversary:
         module, example = self.parts.module, data.example
@@ -219,8 +215,7 @@ class AdversarialRun(Run):
             x = to_device(example.x, example.y.device, dtype_of(module))
             outputs = self.parts.head.outputs(module(x), len(example.y))
         module.train(was_training)
-        shown = outputs if self.settings.representation is None else seen[-1]
-        z = self.view(shown.to(_wide(shown)), example.y)
+        z = self.view(_shown(outputs, seen), example.y)
         return Adversary(settings, z.shape[1], self.parts.engine.device, z.dtype)
 
     def _full_precision(self) -> Any:
@@ -229,7 +224,7 @@ class AdversarialRun(Run):
 
 @contextmanager
 def captured(module: nn.Module, name: str | None) -> Iterator[list[Tensor]]:
-    """Collect what a named layer gives; nothing stays hooked to the module.
+    """Collect what a named layer gives, or nothing without a name; no hook stays at the module.
 
     Raises
     ------
@@ -238,9 +233,9 @@ def captured(module: nn.Module, name: str | None) -> Iterator[list[Tensor]]:
     InvalidDataError
         If it gives no tensor of one row a row.
     """
-    found: list[Tensor] = []
+    seen: list[Tensor] = []
     if name is None:
-        yield found
+        yield seen
         return
     layers = dict(module.named_modules())
     if name not in layers:
@@ -249,20 +244,20 @@ def captured(module: nn.Module, name: str | None) -> Iterator[list[Tensor]]:
             f"{[layer for layer in layers if layer][:12]}."
         )
 
-    def keep(_: nn.Module, __: Any, output: Any) -> None:
+    def record(_: nn.Module, __: Any, output: Any) -> None:
         if not isinstance(output, Tensor) or output.ndim < 1:
             raise InvalidDataError(
                 f"representation={name!r} gives {type(output).__name__}; name a layer whose "
                 "forward returns one tensor."
             )
-        found.append(output)
+        seen.append(output)
 
-    handle = layers[name].register_forward_hook(keep)
+    handle = layers[name].register_forward_hook(record)
     try:
-        yield found
+        yield seen
     finally:
         handle.remove()
-    if not found:
+    if not seen:
         raise InvalidDataError(
             f"representation={name!r} was not called in the module's forward; name a layer that is."
         )
@@ -293,25 +288,24 @@ def represent(
     """
     module.to(engine.device).eval()
     levels = level_codes(data.scheme)[:, data.categorical]
-    parts: list[tuple[Tensor, ...]] = []
+    parts = []
     for batch in source.all():
         with captured(module, representation) as seen:
             outputs = data.head.outputs(module(batch.x), len(batch.y))
-        z = outputs if representation is None else seen[-1]
-        z = z.flatten(1) if z.ndim > 1 else z.unsqueeze(1)
+        z = as_rows(seen[-1] if seen else outputs)
         values = torch.zeros(len(z), 0) if batch.values is None else batch.values
-        parts.append((z.double().cpu(), batch.y.cpu(), levels[batch.codes.cpu() + 1], values.cpu()))
+        columns = (z, batch.y.unsqueeze(1), levels[batch.codes.cpu() + 1], values)
+        parts.append(torch.cat([column.double().cpu() for column in columns], dim=1))
     module.cpu()
-    joined = [torch.cat(part).to(engine.device) for part in zip(*parts, strict=True)]
-    whole = [gather_rows(part) for part in joined if part.ndim == 1 or part.shape[1]]
-    n = len(whole[0])
-    z, y, *rest = (
-        whole.pop(0) if part.ndim == 1 or part.shape[1] else part.new_zeros(n, 0) for part in joined
-    )
-    z, y, columns, values = (part.cpu() for part in (z, y, *rest))
-    return Represented(z.numpy(), y.numpy(), columns.numpy(), values.numpy())
+    # One matrix: codes and class numbers are exact in float64.
+    whole = gather_rows(torch.cat(parts).to(engine.device)).cpu().numpy()
+    k, m = levels.shape[1], columns[-1].shape[1]
+    d = whole.shape[1] - k - m - 1
+    inputs, y, coded, numbers = np.split(whole, [d, d + 1, d + 1 + k], axis=1)
+    return Represented(inputs, y[:, 0], coded.astype(np.int64), numbers)
 
 
-def _wide(tensor: Tensor) -> torch.dtype:
-    """At least float32."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+def _shown(outputs: Tensor, seen: list[Tensor]) -> Tensor:
+    """What the adversary sees, at least in float32: the layer that was captured, or the output."""
+    shown = seen[-1] if seen else outputs
+    return shown.to(torch.promote_types(shown.dtype, torch.float32))
