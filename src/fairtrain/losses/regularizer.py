@@ -6,36 +6,35 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from fairtrain._parameters import ANYTHING, FUNCTION, NONE, Real, Table, Where, Whole, checked
+from fairtrain._parameters import (
+    ANYTHING,
+    FLAG,
+    FUNCTION,
+    NONE,
+    NUMBER_OF_GROUPS,
+    Real,
+    Table,
+    Where,
+    Whole,
+    checked,
+)
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 from fairtrain.losses.base import FairnessLoss
 from fairtrain.losses.base_loss import mean_base_loss
 from fairtrain.losses.batch import check_chances, read_column, read_weight
 from fairtrain.losses.diagnosis import GradientNorms, compare_gradients
-from fairtrain.losses.disparity import Reduction
+from fairtrain.losses.group_mean import GroupMeanLoss
 from fairtrain.losses.names import Penalty, as_penalty
 from fairtrain.losses.schedule import EtaSchedule
 from fairtrain.losses.weights import GroupWeights
 
 __all__ = ["FairnessRegularizerLoss"]
-
-
-class PenaltySettings(TypedDict, total=False):
-    """Keywords of penalties that are made here; None is the penalty's own default."""
-
-    num_groups: int | Sequence[int] | None
-    group_names: Sequence[str] | None
-    reduction: Reduction | None
-    temperature: float | None
-    shrinkage: float | None
-    memory: float | None
-    debias: bool | None
 
 
 @dataclass
@@ -110,6 +109,13 @@ class FairnessRegularizerLoss(nn.Module):
         "eta": Real(0) | FUNCTION | Where("be a tensor of one such number", _is_eta),
         "group_weights": FairnessLoss._allowed["group_weights"],
         "every": Whole(1),
+        "num_groups": NUMBER_OF_GROUPS,
+        "group_names": FairnessLoss._allowed["group_names"],
+        "reduction": GroupMeanLoss._allowed["reduction"] | NONE,
+        "temperature": FairnessLoss._allowed["temperature"] | NONE,
+        "shrinkage": GroupMeanLoss._allowed["shrinkage"] | NONE,
+        "memory": GroupMeanLoss._allowed["memory"] | NONE,
+        "debias": FLAG | NONE,
     }
 
     @checked
@@ -121,11 +127,26 @@ class FairnessRegularizerLoss(nn.Module):
         group_weights: GroupWeights = None,
         *,
         every: int = 1,
-        **settings: Unpack[PenaltySettings],
+        num_groups: int | Sequence[int] | None = None,
+        group_names: Sequence[str] | None = None,
+        reduction: str | None = None,
+        temperature: float | None = None,
+        shrinkage: float | None = None,
+        memory: float | None = None,
+        debias: bool | None = None,
     ) -> None:
         super().__init__()
-        named = {"group_weights": group_weights, **settings}
-        given = {name: value for name, value in named.items() if value is not None}
+        settings = {
+            "group_weights": group_weights,
+            "num_groups": num_groups,
+            "group_names": group_names,
+            "reduction": reduction,
+            "temperature": temperature,
+            "shrinkage": shrinkage,
+            "memory": memory,
+            "debias": debias,
+        }
+        given = {name: value for name, value in settings.items() if value is not None}
         self.base_loss = nn.BCEWithLogitsLoss() if base_loss is None else base_loss
         self.penalties, self.strengths = _read_penalties(penalty, given)
         self._chances = isinstance(self.base_loss, nn.BCEWithLogitsLoss)
