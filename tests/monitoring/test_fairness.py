@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from fairtrain import FairnessMonitor, gap
+from fairtrain import FairnessMonitor, gap, load, save
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 
@@ -158,3 +160,85 @@ def test_labels_where_they_are_needed() -> None:
     with pytest.raises(InvalidDataError, match="y_true is missing"):
         FairnessMonitor("equal_opportunity").update([0, 1], ["a", "b"])
     assert FairnessMonitor().explain() == "No window yet."
+
+
+def rows_with_labels(seed: int, n: int = 1500) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(seed)
+    decided, who = window(rng, n, 0.1)
+    return np.arange(n) + n * seed, decided, who, rng.integers(0, 2, n)
+
+
+def test_late_labels_give_what_labels_at_once_give() -> None:
+    both = ["demographic_parity", "equalized_odds"]
+    at_once, late = FairnessMonitor(both), FairnessMonitor(both)
+    parts = [rows_with_labels(seed) for seed in range(2)]
+    for ids, decided, who, y in parts:
+        at_once.update(decided, who, y)
+        early = late.update(decided, who, ids=ids)
+        assert early["constraint"].tolist() == ["demographic_parity"]
+    assert late.n_waiting == 3000
+    for ids, _, _, y in parts:
+        mixed = np.random.default_rng(9).permutation(len(ids))
+        table = late.add_labels(ids[mixed], y[mixed])
+        assert set(table["constraint"]) == {"equalized_odds"}
+    assert late.n_waiting == 0
+    assert late.history["window"].unique().tolist() == [1, 2, 3, 4]
+    numbers = ["rows", "gap", "lower", "upper", "gap_all"]
+    for name in ("demographic_parity", "equalized_odds"):
+        a, b = (m.history[m.history["constraint"] == name] for m in (at_once, late))
+        assert np.allclose(a[numbers], b[numbers])
+
+
+def test_a_part_of_the_labels_and_rows_given_up() -> None:
+    ids, decided, who, y = rows_with_labels(1)
+    monitor = FairnessMonitor("equal_opportunity")
+    assert not len(monitor.update(decided, who, ids=ids))
+    assert not monitor.windows
+    expected = gap(y[:900], decided[:900], who[:900], metric="true_positive_rate")
+    assert monitor.add_labels(ids[:900], y[:900])["gap"].iloc[0] == pytest.approx(expected.value)
+    monitor.forget(ids[900:1000])
+    assert monitor.n_waiting == 500
+    assert len(pickle.dumps(monitor)) < 100_000
+
+
+def test_ids_that_do_not_join() -> None:
+    ids, decided, who, y = rows_with_labels(2, 60)
+    monitor = FairnessMonitor("equal_opportunity")
+    monitor.update(decided, who, ids=ids)
+    for wrong in (ids[:2] + 1000, ids[[3, 3]]):
+        with pytest.raises(InvalidDataError, match="ids must name waiting rows once"):
+            monitor.add_labels(wrong, y[:2])
+    with pytest.raises(InvalidDataError, match="ids must name each waiting row"):
+        monitor.update(decided, who, ids=ids)
+    with pytest.raises(InvalidDataError, match="another index"):
+        monitor.add_labels(pd.Series(ids), pd.Series(y, index=ids))
+    with pytest.raises(InvalidDataError, match="has 59"):
+        monitor.update(decided, who, ids=ids[1:])
+    assert monitor.n_waiting == 60
+
+
+def test_words_as_labels_and_missing_groups_come_late_too() -> None:
+    ids, decided, who, y = rows_with_labels(3)
+    words = np.array(["no", "yes"])
+    groups = np.where(ids % 7 == 0, None, who)
+    settings: dict[str, Any] = {"positive_label": "yes", "missing": "group"}
+    at_once = FairnessMonitor("equalized_odds", **settings)
+    late = FairnessMonitor("equalized_odds", **settings)
+    table = at_once.update(words[decided], groups, words[y])
+    late.update(words[decided], groups, ids=ids)
+    assert late.add_labels(ids, words[y])["gap"].tolist() == pytest.approx(table["gap"].tolist())
+
+
+def test_a_saved_monitor_goes_on_where_it_was(tmp_path: Path) -> None:
+    both = ["demographic_parity", "equalized_odds"]
+    whole = FairnessMonitor(both)
+    first, second = rows_with_labels(4), rows_with_labels(5)
+    whole.update(*first[1:3], ids=first[0])
+    save(whole, tmp_path / "monitor")
+    again = load(tmp_path / "monitor")
+    assert again.n_waiting == 1500
+    for monitor in (whole, again):
+        monitor.add_labels(first[0], first[3])
+        monitor.update(*second[1:])
+    pd.testing.assert_frame_equal(again.history, whole.history, check_dtype=False)
+    assert again.explain() == whole.explain()

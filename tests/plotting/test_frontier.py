@@ -100,6 +100,20 @@ def test_the_front_is_a_step_line_through_the_means(base: ParetoFrontier) -> Non
     plt.close("all")
 
 
+def test_what_a_constant_beats_is_crossed_out_and_in_the_legend(base: ParetoFrontier) -> None:
+    found = of(base, 4)
+    without = {text.get_text() for text in plot_frontier(found).get_legend().get_texts()}
+    worse = [True, False, False, False]
+    marked = replace(found, points=found.points.assign(no_better_than_constant=worse))
+    ax = plot_frontier([marked, marked.renamed("another")])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "no better than a constant" not in without
+    assert labels.count("no better than a constant") == 1
+    cross = next(line for line in ax.get_lines() if line.get_marker() == "x")
+    assert np.allclose(cross.get_xdata(), found.points["gap"].iloc[:1])
+    plt.close("all")
+
+
 def test_too_many_and_none(base: ParetoFrontier) -> None:
     with pytest.raises(InvalidParameterError, match="at most 7"):
         plot_frontier([base] * 8)

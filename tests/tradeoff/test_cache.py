@@ -21,8 +21,7 @@ from torch import nn
 
 from fairtrain import pareto_frontier
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.tradeoff.cache import PointCache
-from fairtrain.tradeoff.fingerprint import fingerprint
+from fairtrain.tradeoff.cache import PointCache, fingerprint
 
 FITS: list[float] = []
 

@@ -30,7 +30,7 @@ from fairtrain._commands.sinks import without_formulas
 from fairtrain._commands.training import notes_of
 from fairtrain.calibration import CalibrationAudit, GroupFairnessCalibrator, calibration_audit
 from fairtrain.data.rows import Rows
-from fairtrain.plotting.files import save_figure
+from fairtrain.plotting.style import save_figure
 
 __all__ = ["Calibrate", "calibrate"]
 

@@ -29,7 +29,7 @@ from fairtrain._commands.training import (
 )
 from fairtrain.datasets import load_loanapp
 from fairtrain.exceptions import MissingDependencyError
-from fairtrain.plotting.files import save_figure
+from fairtrain.plotting.style import save_figure
 from fairtrain.report import FrontierChart, Judged, RunSummary
 
 __all__ = ["demo"]

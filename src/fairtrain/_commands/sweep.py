@@ -35,8 +35,8 @@ from fairtrain._commands.training import (
     prepare,
     settings_for,
 )
-from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
-from fairtrain.plotting.files import save_figure
+from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
+from fairtrain.plotting.style import save_figure
 from fairtrain.report import FrontierChart, RunSummary
 from fairtrain.tradeoff import Chosen, ParetoFrontier, pareto_frontier
 
@@ -174,7 +174,7 @@ def choose(frontier: ParetoFrontier, max_gap: float) -> tuple[Chosen, list[str]]
     rows = f"{frontier.n_validation:,} validation rows"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NearConstantWarning)
+            warnings.simplefilter("ignore", FairtrainWarning)  # said below
             chosen = frontier.select(max_gap)
         why = f"the best {frontier.performance_name} with a gap of at most {max_gap:g} there"
     except InvalidParameterError:

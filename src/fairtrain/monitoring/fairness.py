@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fairtrain._parameters import (
     ANYTHING,
@@ -22,6 +21,8 @@ from fairtrain._parameters import (
     check_parameters,
 )
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.constraints.rates import SELECTION_RATE, Rate
+from fairtrain.data import inputs
 from fairtrain.data.groups import Missing
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
@@ -30,37 +31,12 @@ from fairtrain.metrics.measures import measure_cells
 
 __all__ = ["FairnessMonitor"]
 
-Floats = NDArray[np.float64]
 Key = tuple[int, str]
+_DECISION = "decision of the model"  # no sensitive column is called so
 
 
 @dataclass
-class _Counts:
-    """Sum of a quantity and rows, by the name of the group."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    rows: dict[str, float] = field(default_factory=dict)
-
-    def add(self, names: tuple[str, ...], sums: Floats, rows: Floats) -> None:
-        for name, total, count in zip(names, sums, rows, strict=True):
-            self.sums[name] = self.sums.get(name, 0.0) + float(total)
-            self.rows[name] = self.rows.get(name, 0.0) + float(count)
-
-    def names(self, least: float) -> list[str]:
-        """Groups with rows enough."""
-        return [name for name, count in self.rows.items() if count >= least]
-
-    def arrays(
-        self, least: float, among: Collection[str] | None = None
-    ) -> tuple[list[str], Floats, Floats]:
-        """Names, means and rows of the groups with rows enough."""
-        names = [n for n in self.names(least) if among is None or n in among]
-        rows = np.array([self.rows[name] for name in names])
-        return names, np.array([self.sums[name] for name in names]) / rows, rows
-
-
-@dataclass
-class _Record(_Counts):
+class _Record:
     r"""All windows so far, each with one weight for all groups: its rows.
 
     The mean of group g is :math:`\sum_t w_t r_{gt} / W`; a sum of rows would let groups that come
@@ -71,34 +47,37 @@ class _Record(_Counts):
     weight: float = 0.0
     overall: float = 0.0
     spread: float = 0.0
-    means: dict[str, float] = field(default_factory=dict)
-    variances: dict[str, float] = field(default_factory=dict)
+    groups: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["mean", "variance", "count"], dtype=float)
+    )
 
-    def take(self, window: _Counts) -> None:
-        """Add a window."""
-        n = sum(window.rows.values())
+    def take(self, window: pd.DataFrame) -> None:
+        """Add a window's means and counts."""
+        n = float(window["count"].sum())
         if not n:
             return
-        rate = sum(window.sums.values()) / n
-        for name in window.rows:
-            self.means.setdefault(name, self.overall)
-            self.variances.setdefault(name, self.spread)
-        for name in self.means:
-            own = window.rows.get(name, 0.0)
-            self.means[name] += n * (window.sums[name] / own if own else rate)
-            self.variances[name] += n**2 / (own or n)
+        rate = float((window["mean"] * window["count"]).sum()) / n
+        names = [*self.groups.index, *window.index.difference(self.groups.index, sort=False)]
+        before = self.groups.reindex(names)
+        count = window["count"].reindex(names, fill_value=0.0)
+        mean = window["mean"].reindex(names).where(count > 0, rate)
+        variance = n**2 / count.where(count > 0, n)  # of the sum of n times the mean
+        self.groups = pd.DataFrame(
+            {
+                "mean": before["mean"].fillna(self.overall) + n * mean,
+                "variance": before["variance"].fillna(self.spread) + variance,
+                "count": before["count"].fillna(0.0) + count,
+            }
+        )
         self.weight, self.overall = self.weight + n, self.overall + n * rate
         self.spread += n
-        self.add(tuple(window.rows), *_columns(window))
 
-    def arrays(
-        self, least: float, among: Collection[str] | None = None
-    ) -> tuple[list[str], Floats, Floats]:
-        """Names, weighted means and effective rows of the groups with rows enough."""
-        names = [n for n in self.names(least) if among is None or n in among]
-        mean = np.array([self.means[n] for n in names]) / max(self.weight, 1.0)
-        rows = np.array([self.weight**2 / self.variances[n] for n in names])
-        return names, mean, rows
+    @property
+    def means(self) -> pd.DataFrame:
+        """Weighted means and effective rows, in the form of a window."""
+        rows = self.weight**2 / self.groups["variance"]
+        mean = self.groups["mean"] / max(self.weight, 1.0)
+        return pd.DataFrame({"mean": mean, "rows": rows, "count": self.groups["count"]})
 
 
 @dataclass
@@ -113,6 +92,12 @@ class FairnessMonitor:
     rates in equal parts; the reference, which is used again and again, spends the last third once.
     The shares sum to alpha, so that over any number of windows the chance of one false alarm is at
     most alpha, up to the accuracy of the intervals. Windows must be disjoint sets of rows.
+
+    Labels may come late: :meth:`update` takes ``ids`` then, and judges what needs no label at once;
+    :meth:`add_labels` judges the rest, as a window of its own. Until then the monitor holds the id,
+    decision and sensitive values of each row whose label has not come, and nothing of any other
+    row. ``fairtrain.save`` and ``load`` keep a monitor with all of that, counts of small groups
+    included, so that it goes on where it was.
 
     Parameters
     ----------
@@ -132,7 +117,9 @@ class FairnessMonitor:
     Attributes
     ----------
     history : DataFrame
-        What :meth:`update` returned, all windows.
+        What :meth:`update` and :meth:`add_labels` returned, all windows.
+    n_waiting : int
+        Rows whose labels have not come.
 
     Examples
     --------
@@ -166,17 +153,18 @@ class FairnessMonitor:
     positive_label: Any = None
     missing: Missing = "error"
     windows: list[pd.DataFrame] = field(default_factory=list, repr=False)
-    _asked: tuple[Constraint, ...] = field(default=(), repr=False)
+    _constraints: tuple[Constraint, ...] = field(default=(), repr=False)
     _total: dict[Key, _Record] = field(default_factory=dict, repr=False)
-    _reference: dict[Key, _Counts] = field(default_factory=dict, repr=False)
-    _known: dict[str, int] = field(default_factory=dict, repr=False)
+    _reference: dict[Key, pd.DataFrame] = field(default_factory=dict, repr=False)
+    _known: list[str] = field(default_factory=list, repr=False)
+    _waiting: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
 
     def __post_init__(self) -> None:
         check_parameters(self)
-        self._asked = as_constraints(
+        self._constraints = as_constraints(
             self.constraints, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
         )
-        if bad := [c.name for c in self._asked if c.absolute]:
+        if bad := [c.name for c in self._constraints if c.absolute]:
             raise InvalidParameterError(f"{bad[0]} compares no groups; watch a parity instead.")
 
     @property
@@ -194,6 +182,11 @@ class FairnessMonitor:
         """Whether a gap was found wider than in the reference."""
         return any(bool(window["drifted"].any()) for window in self.windows)
 
+    @property
+    def n_waiting(self) -> int:
+        """Rows whose labels have not come."""
+        return len(self._waiting)
+
     def set_reference(self, y_pred: Any, sensitive_features: Any, y_true: Any = None) -> None:
         """Give the decisions that later ones are compared with, such as the certification rows.
 
@@ -207,9 +200,12 @@ class FairnessMonitor:
         """
         if self.windows:
             raise InvalidParameterError("the reference must be set before the first window.")
+        self._require_labels(y_true)
         self._reference = self._measured(self._read(y_pred, sensitive_features, y_true))
 
-    def update(self, y_pred: Any, sensitive_features: Any, y_true: Any = None) -> pd.DataFrame:
+    def update(
+        self, y_pred: Any, sensitive_features: Any, y_true: Any = None, *, ids: Any = None
+    ) -> pd.DataFrame:
         """Look at one window.
 
         Parameters
@@ -220,35 +216,97 @@ class FairnessMonitor:
             Who. Groups are known by name, so windows may lack some or bring new ones.
         y_true : array-like of shape (n,), optional
             What happened; needed by notions that condition on it.
+        ids : array-like of shape (n,), optional
+            Names of the rows, by which :meth:`add_labels` finds those whose label comes later.
 
         Returns
         -------
         DataFrame
-            A row a constraint and rate: ``window``, ``constraint``, ``rate``, ``rows``, ``gap``
-            with ``lower`` and ``upper`` (95 %, of this window; a ratio for ratio bounds),
-            ``gap_all`` (of all windows, each weighted by its rows), ``highest``, ``lowest``,
-            ``bound``, ``broken``, ``drifted``, ``new_groups``, and ``rows_needed`` in the smallest
-            group to tell a gap of half the bound from a broken one, where no group pair has rows
-            enough to be compared or the interval does not tell.
+            A row a constraint and rate that could be judged: ``window``, ``constraint``, ``rate``,
+            ``rows``, ``gap`` with ``lower`` and ``upper`` (95 %, of this window; a ratio for ratio
+            bounds), ``gap_all`` (of all windows, each weighted by its rows), ``highest``,
+            ``lowest``, ``bound``, ``broken``, ``drifted``, ``new_groups``, ``kind`` of bound, and
+            ``rows_needed`` in the smallest group to tell a gap of half the bound from a broken one,
+            where no group pair has rows enough to be compared or the interval does not tell.
         """
-        found = self._measured(self._read(y_pred, sensitive_features, y_true))
+        if ids is None:
+            self._require_labels(y_true)
+        inputs.require_same_index(y_pred=y_pred, ids=ids)
+        rows = self._read(y_pred, sensitive_features, y_true)
+        measured = self._measured(rows)
+        if ids is not None and y_true is None:
+            names = pd.Index(inputs.as_vector(ids, "ids"), dtype=object)
+            inputs.check_lengths(len(rows), ids=names)
+            later = {_DECISION: inputs.as_vector(y_pred, "y_pred"), **rows.sensitive}
+            waiting = pd.concat([self._waiting, pd.DataFrame(later, index=names)])
+            if waiting.index.has_duplicates:
+                twice = waiting.index[waiting.index.duplicated()][0]
+                raise InvalidDataError(f"ids must name each waiting row once, not {twice!r} twice.")
+            self._waiting = waiting
+        return self._judged(measured)
+
+    def add_labels(self, ids: Any, y_true: Any) -> pd.DataFrame:
+        """Look at rows of earlier windows whose labels have come, as at one more window.
+
+        Labels that come early may be of other people than those that come late: what is seen here
+        is about the rows whose labels came.
+
+        Parameters
+        ----------
+        ids : array-like of shape (n,)
+            Which rows, as named in :meth:`update`.
+        y_true : array-like of shape (n,)
+            What happened.
+
+        Returns
+        -------
+        DataFrame
+            As from :meth:`update`, of the rates that need labels.
+
+        Raises
+        ------
+        InvalidDataError
+            If an id waits for no label, or is named twice.
+        """
+        inputs.require_same_index(ids=ids, y_true=y_true)
+        names = pd.Index(inputs.as_vector(ids, "ids"), dtype=object)
+        strange = names[names.duplicated() | ~names.isin(self._waiting.index)]
+        if len(strange):
+            raise InvalidDataError(f"ids must name waiting rows once; {strange[0]!r} does not.")
+        rows = self._waiting.loc[names]
+        who = {name: rows[name].to_numpy() for name in rows.columns.drop(_DECISION)}
+        read = self._read(rows[_DECISION].to_numpy(), who, inputs.as_vector(y_true, "y_true"))
+        table = self._judged(self._measured(read, late=True))
+        self.forget(names)
+        return table
+
+    def forget(self, ids: Any) -> None:
+        """Drop rows whose labels will not come; ids that do not wait are passed over."""
+        self._waiting = self._waiting[~self._waiting.index.isin(list(ids))]
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the windows; see :func:`fairtrain.plotting.plot_monitor`."""
+        from fairtrain.plotting import plot_monitor
+
+        return plot_monitor(self.history, ax)
+
+    def _judged(self, measured: Mapping[Key, pd.DataFrame]) -> pd.DataFrame:
+        """Judge one window."""
+        if not measured:
+            return pd.DataFrame()
         number = len(self.windows) + 1
-        share = self.alpha * 6 / (np.pi**2 * number**2) / (6 * len(found))
-        new = [name for name in next(iter(found.values())).rows if name not in self._known]
+        share = self.alpha * 6 / (np.pi**2 * number**2) / (6 * len(measured))
+        new = [name for name in next(iter(measured.values())).index if name not in self._known]
         rows = []
-        for key, counts in found.items():
+        for key, window in measured.items():
             total = self._total.setdefault(key, _Record())
-            total.take(counts)
-            rows.append(
-                {
-                    "window": number,
-                    **self._row(key, counts, total, share),
-                    "new_groups": ", ".join(new) if number > 1 else "",
-                }
-            )
-            if key not in self._reference and len(counts.names(self.min_rows)) > 1:
-                self._reference[key] = counts  # the first window that can be compared with
-        self._known |= dict.fromkeys(new, number)
+            total.take(window)
+            row = self._row(key, window, total.means, share)
+            named = ", ".join(new) if number > 1 else ""
+            rows.append({"window": number, **row, "new_groups": named})
+            if key not in self._reference and len(self._comparable(window)) > 1:
+                self._reference[key] = window  # the first window that can be compared with
+        self._known += new
         table = pd.DataFrame(rows)
         self.windows.append(table)
         return table
@@ -272,110 +330,116 @@ class FairnessMonitor:
             "what changed, and retrain or recalibrate on fresh rows before going on."
         )
 
-    def _read(self, y_pred: Any, sensitive_features: Any, y_true: Any) -> Rows:
-        dependent = [c.name for c in self._asked if any(r.event is not None for r in c.rates)]
+    def _require_labels(self, y_true: Any) -> None:
+        dependent = [c.name for c in self._constraints if any(map(_needs_labels, c.rates))]
         if y_true is None and dependent:
-            raise InvalidDataError(f"y_true is missing: {dependent[0]} conditions on it.")
-        return Rows.read_decided(
-            y_true,
-            y_pred,
-            sensitive_features,
-            positive_label=self.positive_label,
-            missing=self.missing,
-        )
+            raise InvalidDataError(
+                f"y_true is missing: {dependent[0]} conditions on it. If it comes later, give "
+                "update(..., ids=...) names of the rows, and add_labels(ids, y_true) the labels."
+            )
 
-    def _measured(self, rows: Rows) -> dict[Key, _Counts]:
-        found: dict[Key, _Counts] = {}
-        for number, constraint in enumerate(self._asked):
+    def _read(self, y_pred: Any, sensitive_features: Any, y_true: Any) -> Rows:
+        settings: dict[str, Any] = {"positive_label": self.positive_label, "missing": self.missing}
+        return Rows.read_decided(y_true, y_pred, sensitive_features, **settings)
+
+    def _measured(self, rows: Rows, *, late: bool = False) -> dict[Key, pd.DataFrame]:
+        """Means and counts of every rate that the rows tell; only of those that wait if late."""
+        measured: dict[Key, pd.DataFrame] = {}
+        for number, constraint in enumerate(self._constraints):
             groups = rows.groups.over(constraint.over)
             for rate in constraint.rates:
+                if (late or rows.y is None) and _needs_labels(rate) != late:
+                    continue
                 cells = measure_cells(rows, rate, groups)
-                counts = _Counts()
-                counts.add(groups.names, np.nan_to_num(cells.mean) * cells.total, cells.total)
-                found[number, rate.name] = counts
-        return found
+                columns = {"mean": np.nan_to_num(cells.mean), "rows": cells.total}
+                table = pd.DataFrame(columns, index=list(groups.names))
+                measured[number, rate.name] = table.assign(count=table["rows"])
+        return measured
 
-    def _row(self, key: Key, counts: _Counts, total: _Record, share: float) -> dict[str, Any]:
-        constraint = self._asked[key[0]]
+    def _row(
+        self, key: Key, window: pd.DataFrame, total: pd.DataFrame, share: float
+    ) -> dict[str, Any]:
+        constraint = self._constraints[key[0]]
         is_ratio, bound = constraint.kind == "ratio", constraint.bound
-        names, low, high, value, ends = self._compared(counts, is_ratio, 0.05)
-        whole = self._compared(total, is_ratio, 0.05)
-        worst = [self._worst(part, is_ratio, share) for part in (counts, total)]
+        own, whole = (self._compared(part, is_ratio, 0.05) for part in (window, total))
+        worst = [self._worst(part, is_ratio, share) for part in (window, total)]
         broken = [w < bound if is_ratio else w > bound for w in worst]
-        drifted = self._drifted(key, (counts, total), is_ratio, share)
         # Where only the whole record tells, its groups are the ones to name.
-        shown, at = (names, ends) if names and not (broken[1] and not broken[0]) else (
-            whole[0], whole[4]
-        )  # fmt: skip
+        shown = own if own.highest and not (broken[1] and not broken[0]) else whole
         return {
             "constraint": constraint.name,
             "rate": key[1].replace("_", " "),
-            "rows": int(sum(counts.rows.values())),
-            "gap": value,
-            "lower": low,
-            "upper": high,
-            "gap_all": whole[3],
-            "highest": shown[at[0]] if shown else "",
-            "lowest": shown[at[1]] if shown else "",
+            "rows": int(window["count"].sum()),
+            "gap": own.gap,
+            "lower": own.lower,
+            "upper": own.upper,
+            "gap_all": whole.gap,
+            "highest": shown.highest,
+            "lowest": shown.lowest,
             "bound": bound,
             "broken": any(broken),
-            "drifted": drifted,
-            "rows_needed": np.nan if any(broken) else self._needed(counts, constraint),
+            "drifted": self._drifted(key, (window, total), is_ratio, share),
+            "kind": constraint.kind,
+            "rows_needed": np.nan if any(broken) else _rows_needed(window, constraint),
         }
 
     def _drifted(
-        self, key: Key, parts: tuple[_Counts, _Counts], is_ratio: bool, share: float
+        self, key: Key, parts: tuple[pd.DataFrame, pd.DataFrame], is_ratio: bool, share: float
     ) -> bool:
         """Whether the gap among groups that the reference knows has certainly widened."""
-        reference = self._reference.get(key)
-        if reference is None:
+        if key not in self._reference:
             return False
+        reference = self._comparable(self._reference[key])
         # One sample, used in every window: it spends its third of alpha once.
-        spent = self.alpha / (3 * len(self._total))
+        spent = self.alpha / (3 * sum(len(c.rates) for c in self._constraints))
         for part in parts:
-            among = set(reference.names(self.min_rows)) & set(part.names(self.min_rows))
-            known = self._compared(reference, is_ratio, spent, among)
-            now = self._worst(part, is_ratio, share, among)
-            if (now < known[1]) if is_ratio else (now > known[2]):
+            known = reference[reference.index.isin(self._comparable(part).index)]
+            before = self._compared(known, is_ratio, spent)
+            now = self._worst(part[part.index.isin(known.index)], is_ratio, share)
+            if (now < before.lower) if is_ratio else (now > before.upper):
                 return True
         return False
 
-    def _compared(
-        self,
-        counts: _Counts,
-        is_ratio: bool,
-        alpha: float,
-        among: Collection[str] | None = None,
-    ) -> tuple[list[str], float, float, float, tuple[int, int]]:
-        """Names, limits, estimate and extreme groups; NaN where fewer than two can be compared."""
-        names, mean, rows = counts.arrays(self.min_rows, among)
-        if len(names) < 2:
-            return [], np.nan, np.nan, np.nan, (-1, -1)
+    def _comparable(self, part: pd.DataFrame) -> pd.DataFrame:
+        """Groups with rows enough."""
+        return part[part["count"] >= self.min_rows]
+
+    def _compared(self, part: pd.DataFrame, is_ratio: bool, alpha: float) -> _Gap:
+        """Gap among the groups with rows enough; NaN where fewer than two can be compared."""
+        part = self._comparable(part)
+        if len(part) < 2:
+            return _Gap()
         interval = ratio_interval if is_ratio else gap_interval
-        found = interval(mean, rows, 1 - alpha)
-        ends = int(found.highest), int(found.lowest)
-        return names, float(found.lower), float(found.upper), float(found.estimate), ends
+        found = interval(part["mean"].to_numpy(), part["rows"].to_numpy(), 1 - alpha)
+        limits = float(found.estimate), float(found.lower), float(found.upper)
+        return _Gap(*limits, part.index[int(found.highest)], part.index[int(found.lowest)])
 
-    def _worst(
-        self,
-        counts: _Counts,
-        is_ratio: bool,
-        alpha: float,
-        among: Collection[str] | None = None,
-    ) -> float:
+    def _worst(self, part: pd.DataFrame, is_ratio: bool, alpha: float) -> float:
         """The limit on the far side of the estimate from the bound: what is certain by now."""
-        _, low, high, _, _ = self._compared(counts, is_ratio, alpha, among)
-        return high if is_ratio else low
-
-    def _needed(self, counts: _Counts, constraint: Constraint) -> float:
-        names, mean, rows = counts.arrays(1)
-        if len(names) < 2:
-            return np.nan
-        is_ratio = constraint.kind == "ratio"
-        room = ((1 - constraint.bound) if is_ratio else constraint.bound) / 2
-        needed = rows_needed(mean, rows, max(room, 1e-4), 0.95, ratio=is_ratio)
-        return float(np.max(needed)) if bool((needed > rows).any()) else np.nan
+        gap = self._compared(part, is_ratio, alpha)
+        return gap.upper if is_ratio else gap.lower
 
 
-def _columns(counts: _Counts) -> tuple[Floats, Floats]:
-    return np.array(list(counts.sums.values())), np.array(list(counts.rows.values()))
+class _Gap(NamedTuple):
+    """Gap between the extreme groups, with its limits."""
+
+    gap: float = np.nan
+    lower: float = np.nan
+    upper: float = np.nan
+    highest: str = ""
+    lowest: str = ""
+
+
+def _needs_labels(rate: Rate) -> bool:
+    return rate != SELECTION_RATE
+
+
+def _rows_needed(window: pd.DataFrame, constraint: Constraint) -> float:
+    seen = window[window["count"] >= 1]
+    if len(seen) < 2:
+        return np.nan
+    is_ratio = constraint.kind == "ratio"
+    room = ((1 - constraint.bound) if is_ratio else constraint.bound) / 2
+    mean, rows = seen["mean"].to_numpy(), seen["rows"].to_numpy()
+    needed = rows_needed(mean, rows, max(room, 1e-4), 0.95, ratio=is_ratio)
+    return float(np.max(needed)) if bool((needed > rows).any()) else np.nan

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fairtrain.exceptions import MissingDependencyError, PersistenceError
 
-__all__ = ["BY_STATE", "foreign_types", "is_function", "name_of", "resolve"]
+__all__ = ["BY_STATE", "failing", "foreign_types", "is_function", "name_of", "resolve"]
 
 BY_STATE = (
     "lightgbm.sklearn.LGBMClassifier",
@@ -44,25 +45,34 @@ def resolve(name: str) -> Any:
         If it is anything else.
     """
     module, _, attribute = name.rpartition(".")
+    refused = PersistenceError(f"the model names {name[:80]!r}, which may not be made from a file.")
     own = module == "fairtrain" or module.startswith("fairtrain.")
     if not (own or name in BY_STATE) or not attribute.isidentifier():
-        raise PersistenceError(f"the model names {name[:80]!r}, which may not be made from a file.")
+        raise refused
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, AttributeError) as error:
         absent = (error.name or "").partition(".")[0]
-        if absent and absent != "fairtrain":
+        if isinstance(error, ModuleNotFoundError) and absent not in ("", "fairtrain"):
             extra = "boosting" if absent in ("xgboost", "lightgbm") else "torch"
             raise MissingDependencyError(absent, extra=extra) from None
         raise PersistenceError(f"this version of fairtrain has no {name!r}.") from None
-    except AttributeError:
-        raise PersistenceError(f"this version of fairtrain has no {name!r}.") from None
-    allowed = isinstance(found, type) or (
-        isinstance(found, types.FunctionType) and is_function(name)
-    )
-    if not allowed or found.__module__ != module:
-        raise PersistenceError(f"the model names {name[:80]!r}, which may not be made from a file.")
+    is_arithmetic = isinstance(found, types.FunctionType) and is_function(name)
+    if not (isinstance(found, type) or is_arithmetic) or found.__module__ != module:
+        raise refused
     return found
+
+
+@contextmanager
+def failing(what: str) -> Iterator[None]:
+    """Say in one line what failed where another library raises, whatever it raises."""
+    try:
+        yield
+    except PersistenceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the libraries raise errors of all kinds
+        reason = str(error).strip().partition("\n")[0]
+        raise PersistenceError(f"{what}: {reason}") from None
 
 
 def foreign_types(names: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,24 +12,19 @@ import pandas as pd
 
 from fairtrain._imports import require
 from fairtrain.exceptions import PersistenceError
-from fairtrain.persistence.allowed import foreign_types, resolve
+from fairtrain.persistence.allowed import failing, foreign_types, resolve
+from fairtrain.persistence.encode import Encoded
 
 __all__ = ["decode"]
 
 
-def decode(
-    root: Any,
-    nodes: list[dict[str, Any]],
-    arrays: Mapping[str, np.ndarray[Any, Any]],
-    parts: Mapping[str, bytes],
-    module: Any = None,
-) -> Any:
+def decode(encoded: Encoded, module: Any = None) -> Any:
     """Put a model together.
 
     Parameters
     ----------
-    root, nodes, arrays, parts
-        See :class:`fairtrain.persistence.encode.Encoded`.
+    encoded : Encoded
+        What was read; any of its files may be among the parts.
     module : nn.Module or callable, optional
         Architecture of networks other than the default one.
 
@@ -38,18 +33,13 @@ def decode(
     PersistenceError
         If something is not as :func:`~fairtrain.persistence.encode.encode` writes it.
     """
-    return _Decoder(nodes, arrays, parts, module).value(root)
+    return _Decoder(encoded, module).value(encoded.root)
 
 
 class _Decoder:
-    def __init__(
-        self,
-        nodes: list[dict[str, Any]],
-        arrays: Mapping[str, np.ndarray[Any, Any]],
-        parts: Mapping[str, bytes],
-        module: Any,
-    ) -> None:
-        self.nodes, self.arrays, self.parts, self.module = nodes, arrays, parts, module
+    def __init__(self, encoded: Encoded, module: Any) -> None:
+        self.nodes, self.arrays, self.parts = encoded.nodes, encoded.arrays, encoded.parts
+        self.module = module
         self._made: dict[int, Any] = {}
         self._making: set[int] = set()
         self._makers: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -124,8 +114,7 @@ class _Decoder:
         return shaped if node["dtype"] == "O" else shaped.astype(np.dtype(node["dtype"]))
 
     def _frame(self, node: dict[str, Any]) -> pd.DataFrame:
-        columns = [pd.Series(self.value(c)) for c in node["columns"]]
-        table = pd.concat(columns, axis=1) if columns else pd.DataFrame()
+        table = pd.DataFrame({i: self.value(c) for i, c in enumerate(node["columns"])})
         table.columns = pd.Index(self._list(node["names"]))
         table.index = self.value(node["index"])
         return table
@@ -149,32 +138,24 @@ class _Decoder:
         import skops.io
 
         content = self.parts[node["file"]]
-        try:
+        with failing(f"{node['file']} cannot be read"):
             names = skops.io.get_untrusted_types(data=content)
             if foreign := foreign_types(names):
                 raise PersistenceError(
                     f"{node['file']} holds {foreign[0]}, which may not be made from a file."
                 )
             return skops.io.loads(content, trusted=names)
-        except PersistenceError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a file that skops cannot read, in any way
-            reason = str(error).strip().partition("\n")[0]
-            raise PersistenceError(f"{node['file']} cannot be read: {reason}") from None
 
     def _booster(self, node: dict[str, Any]) -> Any:
         content = self.parts[node["file"]]
         is_xgboost = node["library"] == "xgboost"
         library = require("xgboost" if is_xgboost else "lightgbm", extra="boosting")
-        try:
-            if is_xgboost:
-                booster = library.Booster()
-                booster.load_model(bytearray(content))
-                return booster
-            return library.Booster(model_str=content.decode())
-        except Exception as error:  # noqa: BLE001 - a file that the library cannot read
-            reason = str(error).strip().partition("\n")[0]
-            raise PersistenceError(f"{node['file']} cannot be read: {reason}") from None
+        with failing(f"{node['file']} cannot be read"):
+            if not is_xgboost:
+                return library.Booster(model_str=content.decode())
+            booster = library.Booster()
+            booster.load_model(bytearray(content))
+            return booster
 
     def _module(self, node: dict[str, Any]) -> Any:
         torch = require("torch", extra="torch")

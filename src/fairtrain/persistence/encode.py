@@ -6,7 +6,8 @@ import enum
 import math
 import types
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 from fairtrain.exceptions import PersistenceError
 from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, rests_on_few
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.persistence.allowed import BY_STATE, foreign_types, is_function, name_of
+from fairtrain.persistence.allowed import BY_STATE, failing, foreign_types, is_function, name_of
 
 __all__ = ["Encoded", "encode"]
 
@@ -44,6 +45,10 @@ class Encoded:
     arrays: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     parts: dict[str, bytes] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+
+    def copy(self) -> Encoded:
+        """What is written so far."""
+        return Encoded(*(copy(each) for each in vars(self).values()))
 
 
 def encode(model: Any) -> Encoded:
@@ -85,28 +90,29 @@ class _Encoder:
         return {"#": number}
 
     def _node(self, what: Any, where: str) -> dict[str, Any]:
-        writers: tuple[tuple[Any, Any], ...] = (
-            (enum.Enum, self._enum),
-            (np.ndarray, self._array),
-            (np.generic, self._scalar),
-            (pd.DataFrame, self._frame),
-            (pd.Series | pd.Index, self._series),
-            (slice | range, self._range),
-            (type | types.FunctionType, self._name),
-            (FairnessReport, self._report),
+        kind = type(what)
+        writers: tuple[tuple[Any, Callable[[], dict[str, Any]]], ...] = (
+            (enum.Enum, lambda: {"t": "enum", "class": self._own(kind, where), "name": what.name}),
+            (np.ndarray, lambda: self._array(what, where)),
+            (np.generic, lambda: {"t": "scalar", "array": self.value(np.asarray(what), where)}),
+            (pd.DataFrame, lambda: self._frame(what, where)),
+            (pd.Series | pd.Index, lambda: self._series(what, where)),
+            (type | types.FunctionType, lambda: {"t": "name", "name": self._own(what, where)}),
+            (FairnessReport, lambda: self._object(_suppressed(what), where)),
         )
         for kinds, write in writers:
             if isinstance(what, kinds):
-                found: dict[str, Any] = write(what, where)
-                return found
-        if type(what) in (list, tuple, set, frozenset):
+                return write()
+        if kind in (list, tuple, set, frozenset, slice, range):
             items = sorted(what, key=repr) if isinstance(what, set | frozenset) else what
-            return {"t": type(what).__name__, "items": self._items(items, where)}
-        if type(what) in (dict, OrderedDict, defaultdict, types.MappingProxyType):
+            if isinstance(what, slice | range):
+                items = [what.start, what.stop, what.step]
+            return {"t": kind.__name__, "items": self._items(items, where)}
+        if kind in (dict, OrderedDict, defaultdict, types.MappingProxyType):
             return {"t": "dict", "pairs": self._pairs(what, where)}
-        if type(what) in (float, complex):
-            return {"t": type(what).__name__, "value": repr(what)}
-        if type(what) is bytes:
+        if kind in (float, complex):
+            return {"t": kind.__name__, "value": repr(what)}
+        if kind is bytes:
             return {"t": "bytes", "value": what.hex()}
         return self._foreign(what, where)
 
@@ -127,22 +133,6 @@ class _Encoder:
                 "running code from the file."
             )
         return writer(what, where)
-
-    def _enum(self, what: enum.Enum, where: str) -> dict[str, Any]:
-        return {"t": "enum", "class": self._own(type(what), where), "name": what.name}
-
-    def _scalar(self, what: np.generic, where: str) -> dict[str, Any]:
-        return {"t": "scalar", "array": self.value(np.asarray(what), where)}
-
-    def _range(self, what: Any, where: str) -> dict[str, Any]:
-        parts = [what.start, what.stop, what.step]
-        return {"t": type(what).__name__, "items": self._items(parts, where)}
-
-    def _name(self, what: Any, where: str) -> dict[str, Any]:
-        return {"t": "name", "name": self._own(what, where)}
-
-    def _report(self, what: FairnessReport, where: str) -> dict[str, Any]:
-        return self._object(_suppressed(what), where)
 
     def _pairs(self, what: Mapping[Any, Any], where: str) -> list[list[Any]]:
         return [
@@ -209,40 +199,24 @@ class _Encoder:
             if name == "module" and name in given:
                 kept[name] = self.value(None if item is None else _GIVEN_AGAIN, inside)
                 continue
-            mark = self._mark()
+            before = (self.out.copy(), dict(self._known)) if name in given else None
             try:
                 kept[name] = self.value(item, inside)
             except PersistenceError:
-                if name not in given or name_of(type(what)) in BY_STATE:
+                if before is None or name_of(type(what)) in BY_STATE:
                     raise
-                self._rewind(mark)
+                self.out, self._known = before
                 self.out.left_out.append(inside)
                 kept[name] = None
         self._owners.pop()
         return {"t": "object", "class": name_of(type(what)), "state": kept}
 
-    def _mark(self) -> tuple[int, int, int, int]:
-        out = self.out
-        return len(out.nodes), len(out.arrays), len(out.parts), len(out.left_out)
-
-    def _rewind(self, mark: tuple[int, int, int, int]) -> None:
-        """Forget what was written since a mark."""
-        nodes, arrays, parts, left = mark
-        del self.out.nodes[nodes:], self.out.left_out[left:]
-        for store, length in ((self.out.arrays, arrays), (self.out.parts, parts)):
-            for key in list(store)[length:]:
-                del store[key]
-        self._known = {key: number for key, number in self._known.items() if number < nodes}
-
     def _skops(self, what: Any, where: str) -> dict[str, Any]:
         import skops.io
 
-        try:
+        with failing(f"{where} cannot be saved"):
             content = skops.io.dumps(what)
             foreign = foreign_types(skops.io.get_untrusted_types(data=content))
-        except Exception as error:  # noqa: BLE001 - whatever skops cannot take apart
-            reason = str(error).strip().partition("\n")[0]
-            raise PersistenceError(f"{where} cannot be saved: {reason}") from None
         if foreign:
             raise PersistenceError(
                 f"{where} holds {foreign[0]}, which is no class of scikit-learn and would not be "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,15 @@ from fairtrain._atomic import new_folder
 from fairtrain._text import one_line
 from fairtrain._versions import versions
 from fairtrain.exceptions import PersistenceError
+from fairtrain.persistence.allowed import failing
 from fairtrain.persistence.decode import decode
-from fairtrain.persistence.encode import encode
+from fairtrain.persistence.encode import Encoded, encode
 
 __all__ = ["MANIFEST", "load", "save"]
 
 MANIFEST = "manifest.json"
 FORMAT, SCHEMA = "fairtrain model", 1
 _STRUCTURE, _ARRAYS = "structure.json", "arrays.safetensors"
-
-
-def _require_fitted(model: Any) -> None:
-    if isinstance(model, BaseEstimator):
-        try:
-            check_is_fitted(model)
-        except NotFittedError:
-            raise PersistenceError(
-                f"this {type(model).__name__} is not fitted; call fit before save."
-            ) from None
 
 
 def save(
@@ -85,12 +77,14 @@ def save(
     True
     """
     path = Path(folder)
-
-    def check() -> None:
-        _check_place(path, overwrite=overwrite)
-
+    check = partial(_check_place, path, overwrite=overwrite)
     check()
-    _require_fitted(model)
+    name = type(model).__name__
+    try:
+        if isinstance(model, BaseEstimator):
+            check_is_fitted(model)
+    except NotFittedError:
+        raise PersistenceError(f"this {name} is not fitted; call fit before save.") from None
     encoded = encode(model)
     files = {**encoded.parts, _STRUCTURE: _json({"root": encoded.root, "nodes": encoded.nodes})}
     files[_ARRAYS] = _arrays_to_bytes(encoded.arrays)
@@ -98,7 +92,7 @@ def save(
     manifest = {
         "format": FORMAT,
         "schema": SCHEMA,
-        "model": type(model).__name__,
+        "model": name,
         "made_with": versions(),
         **_description(model),
         "left_out": encoded.left_out,
@@ -206,20 +200,13 @@ def _decoded(files: Mapping[str, bytes], *, module: Any) -> Any:
     from safetensors.numpy import load as read_arrays
 
     structure = _parsed(files[_STRUCTURE], _STRUCTURE)
-    try:
+    with failing(f"{_ARRAYS} cannot be read"):
         arrays = read_arrays(files[_ARRAYS])
-    except Exception as error:  # noqa: BLE001 - a file that safetensors cannot read
-        raise PersistenceError(f"{_ARRAYS} cannot be read: {one_line(error)}") from None
+    wrong = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError)
     try:
-        return decode(structure["root"], structure["nodes"], arrays, files, module)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        IndexError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+        encoded = Encoded(structure["root"], structure["nodes"], arrays, dict(files))
+        return decode(encoded, module)
+    except wrong as error:
         said = f"{type(error).__name__}: {one_line(error)}"
         raise PersistenceError(f"{_STRUCTURE} does not describe a model ({said}).") from None
 

@@ -39,9 +39,8 @@ def plot_convergence(history: pd.DataFrame, ax: Any = None, best_epoch: int | No
     names = [c.removeprefix("gap_held: ") for c in columns if c.startswith("gap_held: ")]
     epochs = history["epoch"].to_numpy() + 1
     for name, colour in zip(names[:_MOST_RATES], COLOURS, strict=False):
-        ax.plot(
-            epochs, history[f"gap_held: {name}"], color=colour, label=f"gap: {plain_text(name)}"
-        )
+        label = f"gap: {plain_text(name)}"
+        ax.plot(epochs, history[f"gap_held: {name}"], color=colour, label=label)
         if (bound := f"bound: {name}") in history:
             ax.plot(epochs, history[bound], color=colour, linestyle=":", linewidth=1.2)
     ax.set_xlabel("epoch")
@@ -51,13 +50,11 @@ def plot_convergence(history: pd.DataFrame, ax: Any = None, best_epoch: int | No
     loss.plot(epochs, history["held_loss"], color="0.45", linestyle="--", label="held-out loss")
     loss.set_ylabel("held-out loss", color="0.35")
     lines = [*ax.get_lines(), *loss.get_lines()]
-    pulls = [c for c in (f"multipliers: {name}" for name in names) if c in history]
-    if pulls:
-        third = ax.twinx()
+    multipliers = [c for c in (f"multipliers: {name}" for name in names) if c in history]
+    if multipliers:
+        third, total = ax.twinx(), history[multipliers].sum(axis=1)
         third.spines["right"].set_position(("outward", 48))
-        third.plot(
-            epochs, history[pulls].sum(axis=1), color="0.7", linestyle="-.", label="multipliers"
-        )
+        third.plot(epochs, total, color="0.7", linestyle="-.", label="multipliers")
         third.set_ylabel("sum of multipliers", color="0.5")
         third.set_ylim(bottom=0)
         lines += third.get_lines()
@@ -69,14 +66,9 @@ def plot_convergence(history: pd.DataFrame, ax: Any = None, best_epoch: int | No
         )  # fmt: skip
     shown = [line for line in lines if not str(line.get_label()).startswith("_")]
     ax.legend(
-        shown,
-        [line.get_label() for line in shown],
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.18),
-        ncols=min(3, len(shown)),
-        frameon=False,
-        fontsize="small",
-    )
+        shown, [line.get_label() for line in shown], loc="upper center",
+        bbox_to_anchor=(0.5, -0.18), ncols=min(3, len(shown)), frameon=False, fontsize="small",
+    )  # fmt: skip
     top = float(np.nanmax(history[[f"gap_held: {n}" for n in names]].to_numpy(), initial=0.0))
     if top > 0:
         ax.set_ylim(0, 1.08 * top)

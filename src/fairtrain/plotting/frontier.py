@@ -9,23 +9,17 @@ import numpy as np
 import pandas as pd
 
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.plotting.style import (
-    FEASIBLE,
-    MARKERS,
-    axes,
-    bars,
-    check_few,
-    colour_of,
-    legend_below,
-    plain_text,
-)
+from fairtrain.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_frontier"]
 
+Place = tuple[float, float]
+
 _MOST_LABELS = 8
+_NO_BETTER = "no better than a constant"
 
 
 class Spot(Protocol):
@@ -86,7 +80,8 @@ def plot_frontier(
     """Draw performance over gap, the front as a step line, and what a bound leaves.
 
     Several seeds of a value are one point, their mean, with its limits over seeds; the seeds
-    themselves are drawn faint. A point of one seed has its limits over validation rows.
+    themselves are drawn faint. A point of one seed has its limits over validation rows. A cross
+    marks what performs no better than the same decision for everybody.
 
     Parameters
     ----------
@@ -107,12 +102,12 @@ def plot_frontier(
     Axes
     """
     shown = _as_list(frontiers)
-    ax = axes(ax)
+    ax = style.axes(ax)
     ink: Any = ax.xaxis.label.get_color()
     limit = next((f.bound for f in shown if f.bound is not None), None) if bound is None else bound
     tables = [frontier.by_value() for frontier in shown]
     for i, (frontier, table) in enumerate(zip(shown, tables, strict=True)):
-        _draw(ax, frontier, table, colour_of(ax, i), MARKERS[i])
+        _draw(ax, frontier, table, style.colour_of(ax, i), style.MARKERS[i])
     _baselines(ax, shown, ink)
     if chosen is not None:
         ax.plot(
@@ -121,18 +116,18 @@ def plot_frontier(
         )  # fmt: skip
     _limits(ax, shown, tables, limit)
     if limit is not None:
-        ax.axvspan(0, limit, color=FEASIBLE, alpha=0.12, linewidth=0, zorder=0)
+        ax.axvspan(0, limit, color=style.FEASIBLE, alpha=0.12, linewidth=0, zorder=0)
         ax.axvline(
-            limit, color=FEASIBLE, linestyle="--", linewidth=1.4, label=f"bound {limit:g}",
+            limit, color=style.FEASIBLE, linestyle="--", linewidth=1.4, label=f"bound {limit:g}",
             zorder=1,
         )  # fmt: skip
-    ax.set_xlabel(f"{plain_text(shown[0].gap_name)} on validation rows (← left is fairer)")
-    ax.set_ylabel(f"{plain_text(shown[0].performance_name)} (up is better →)")
-    placed: list[tuple[float, float]] = []
+    ax.set_xlabel(f"{style.plain_text(shown[0].gap_name)} on validation rows (← left is fairer)")
+    ax.set_ylabel(f"{style.plain_text(shown[0].performance_name)} (up is better →)")
+    placed: list[Place] = []
     most = max(labels // len(shown), min(labels, 2))
     for frontier, table in zip(shown, tables, strict=True):
         _label(ax, frontier.param, table, most, ink, placed)
-    legend_below(ax)
+    style.legend_below(ax)
     return ax
 
 
@@ -140,7 +135,7 @@ def _as_list(frontiers: Any) -> list[Frontier]:
     found = list(frontiers) if isinstance(frontiers, Iterable) else [frontiers]
     if not found:
         raise InvalidParameterError("there is no frontier to draw.")
-    check_few(len(found), "frontiers")
+    style.check_few(len(found), "frontiers")
     return found
 
 
@@ -157,19 +152,26 @@ def _draw(ax: Axes, frontier: Frontier, table: pd.DataFrame, colour: str, marker
             yerr=_bars_of(rows, "performance"), linestyle="none", marker=marker, color=colour,
             elinewidth=0.8, markersize=5 if beaten else 7, alpha=0.25 if beaten else 1.0,
             markerfacecolor="none" if beaten else colour, zorder=2 if beaten else 4,
-            label=None if beaten else plain_text(frontier.name, 36),
+            label=None if beaten else style.plain_text(frontier.name, 36),
+        )  # fmt: skip
+    if "no_better_than_constant" in known and known["no_better_than_constant"].any():
+        worse = known[known["no_better_than_constant"]]
+        drawn = ax.get_legend_handles_labels()[1]
+        ax.plot(
+            worse["gap"], worse["performance"], "x", markersize=9, color=colour, zorder=5,
+            label=None if _NO_BETTER in drawn else _NO_BETTER,
         )  # fmt: skip
     front = table[~table["dominated"]].sort_values("gap")
     ax.step(front["gap"], front["performance"], where="post", color=colour, linewidth=1.6, zorder=3)
 
 
 def _bars_of(rows: pd.DataFrame, name: str) -> Any:
-    return bars(rows[name], rows[f"{name}_lower"], rows[f"{name}_upper"])
+    return style.bars(rows[name], rows[f"{name}_lower"], rows[f"{name}_upper"])
 
 
 def _baselines(ax: Axes, shown: list[Frontier], ink: str) -> None:
     """Mark each ordinary model once."""
-    done: set[tuple[float, float]] = set()
+    done: set[Place] = set()
     for frontier in shown:
         plain = frontier.baseline
         if plain is None or (place := (plain.gap, plain.performance)) in done:
@@ -185,14 +187,13 @@ def _limits(
     ax: Axes, shown: list[Frontier], tables: list[pd.DataFrame], bound: float | None
 ) -> None:
     """Show every point and what matters of the bars; gaps from zero on."""
-    gaps, scores = [0.0 if bound is None else 1.2 * bound], []
-    for frontier, table in zip(shown, tables, strict=True):
-        gaps += [*table["gap"], *frontier.points["gap"]]
-        scores += [*table["performance"], *frontier.points["performance"]]
-        if frontier.baseline is not None:
-            gaps.append(frontier.baseline.gap)
-            scores.append(frontier.baseline.performance)
-    widest = np.nanmax(gaps)
+    frames = [*tables, *(frontier.points for frontier in shown)]
+    plain = [frontier.baseline for frontier in shown if frontier.baseline is not None]
+    gaps, scores = (
+        np.concatenate([*(frame[name] for frame in frames), [getattr(p, name) for p in plain]])
+        for name in ("gap", "performance")
+    )
+    widest = np.nanmax([*gaps, 1.2 * (bound or 0.0)])
     lowest, highest = np.nanmin(scores), np.nanmax(scores)
     room = max(highest - lowest, 0.02)
     ax.set_xlim(0, 1.12 * widest if widest > 0 else 0.1)
@@ -225,7 +226,7 @@ def _label(
         said = f"{value:.3g}" if isinstance(value, int | float | np.number) else str(value)
         right = x > 0.85
         ax.annotate(
-            f"{_symbol(param)} {plain_text(said)[:24]}", (row["gap"], row["performance"]),
+            f"{_symbol(param)} {style.plain_text(said)[:24]}", (row["gap"], row["performance"]),
             xytext=(-6 if right else 6, -13), textcoords="offset points", fontsize=8, color=ink,
             ha="right" if right else "left", zorder=7, path_effects=[halo],
         )  # fmt: skip
@@ -233,5 +234,5 @@ def _label(
 
 def _symbol(param: str) -> str:
     return {"eta": "η", "difference_bound": "bound", "ratio_bound": "ratio"}.get(
-        param.rpartition("__")[2], plain_text(param)[:20]
+        param.rpartition("__")[2], style.plain_text(param)[:20]
     )

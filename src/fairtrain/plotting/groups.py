@@ -13,18 +13,7 @@ from fairtrain.data.groups import Groups, Missing
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.disclosure import rests_on_few
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.plotting.style import (
-    COLOURS,
-    FEASIBLE,
-    MARKERS,
-    axes,
-    bars,
-    check_few,
-    colour_of,
-    fit_height,
-    legend_below,
-    plain_text,
-)
+from fairtrain.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,38 +56,34 @@ def plot_group_rates(
     _check_models(models)
     tables = {name: _rates_of(frame, metric, min_cell) for name, frame in models.items()}
     last = list(tables.values())[-1].sort_values("rate")
-    last = (
-        last if len(last) <= most else pd.concat([last[: most // 2], last[-(most - most // 2) :]])
-    )
-    ax = axes(ax)
+    if len(last) > most:
+        last = pd.concat([last[: most // 2], last[-(most - most // 2) :]])
+    ax = style.axes(ax)
     place = {group: at for at, group in enumerate(last.index)}
     step = 0.6 / len(tables)
     for i, (name, table) in enumerate(tables.items()):
         shown = table[table.index.isin(place)]
         rate = shown["rate"].to_numpy()
-        middle = (
-            np.array([place[group] for group in shown.index]) + ((len(tables) - 1) / 2 - i) * step
-        )
+        middle = shown.index.map(place) + ((len(tables) - 1) / 2 - i) * step
         ax.errorbar(
-            rate, middle, xerr=bars(rate, shown["lower"], shown["upper"]), fmt=MARKERS[i],
-            color=colour_of(ax, i), markersize=5, elinewidth=1.1, zorder=3,
-            label=plain_text(name, 28) or None,
+            rate, middle, xerr=style.bars(rate, shown["lower"], shown["upper"]),
+            fmt=style.MARKERS[i], color=style.colour_of(ax, i), markersize=5, elinewidth=1.1,
+            zorder=3, label=style.plain_text(name, 28) or None,
         )  # fmt: skip
     if bound is not None:
         middle_rate = (last["rate"].min() + last["rate"].max()) / 2
         ax.axvspan(
-            middle_rate - bound / 2, middle_rate + bound / 2, color=FEASIBLE, alpha=0.15,
+            middle_rate - bound / 2, middle_rate + bound / 2, color=style.FEASIBLE, alpha=0.15,
             linewidth=0, label=f"bound: {bound:g} wide", zorder=0,
         )  # fmt: skip
     counts = last["count"].astype(int)
-    names = [f"{plain_text(group, 28)} ({counts[group]:,})" for group in last.index]
+    names = [f"{style.plain_text(group, 28)} ({counts[group]:,})" for group in last.index]
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.set_ylim(-0.7, len(names) - 0.3)
-    ax.set_xlabel(
-        f"{plain_text(metric.replace('_', ' '))}, 95 % interval (closer together is fairer)"
-    )
-    fit_height(ax, len(names) * max(1.0, 0.6 * len(tables)))
-    legend_below(ax)
+    said = style.plain_text(metric.replace("_", " "))
+    ax.set_xlabel(f"{said}, 95 % interval (closer together is fairer)")
+    style.fit_height(ax, len(names) * max(1.0, 0.6 * len(tables)))
+    style.legend_below(ax)
     return ax
 
 
@@ -122,11 +107,11 @@ def plot_before_after(
         A row a constraint: what each model achieves with its interval, and the bound as a bar.
     """
     _check_models(reports)
-    names = [r.constraint for r in next(iter(reports.values())).results]
+    first = next(iter(reports.values())).results
+    names = [r.constraint for r in first]
     if any([r.constraint for r in report.results] != names for report in reports.values()):
         raise InvalidParameterError("the reports are about different constraints.")
-    kinds = {r.kind for r in next(iter(reports.values())).results}
-    ax = axes(ax)
+    ax = style.axes(ax)
     step = 0.6 / len(reports)
     for i, (name, report) in enumerate(reports.items()):
         shown = [
@@ -137,29 +122,29 @@ def plot_before_after(
         limits = [[getattr(r, end) for _, r in shown] for end in ("lower", "upper")]
         ax.errorbar(
             value, [at + (i - (len(reports) - 1) / 2) * step for at, _ in shown],
-            xerr=bars(value, *limits), fmt=MARKERS[i],
-            color=colour_of(ax, i), markersize=6, elinewidth=1.2, zorder=3,
-            label=plain_text(name, 28),
+            xerr=style.bars(value, *limits), fmt=style.MARKERS[i],
+            color=style.colour_of(ax, i), markersize=6, elinewidth=1.2, zorder=3,
+            label=style.plain_text(name, 28),
         )  # fmt: skip
-    for at, result in enumerate(next(iter(reports.values())).results):
+    for at, result in enumerate(first):
         ax.plot(
-            [result.bound] * 2, [at - 0.4, at + 0.4], color=FEASIBLE, linewidth=2.2,
+            [result.bound] * 2, [at - 0.4, at + 0.4], color=style.FEASIBLE, linewidth=2.2,
             label="bound" if at == 0 else None, zorder=2,
         )  # fmt: skip
-    ax.set_yticks(
-        range(len(names)), [plain_text(n.replace("_", " "), 30) for n in names], fontsize=9
-    )
+    labels = [style.plain_text(n.replace("_", " "), 30) for n in names]
+    ax.set_yticks(range(len(names)), labels, fontsize=9)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(left=0)
     way = {
         "difference": "lower is fairer", "ratio": "higher is fairer",
         "upper": "lower is better", "lower": "higher is better",
     }  # fmt: skip
+    kinds = {r.kind for r in first}
     said = " / ".join(way[kind] for kind in sorted(kinds))
     word = "ratio" if kinds == {"ratio"} else "difference between groups"
     ax.set_xlabel(f"{word}, 95 % interval ({said})")
-    fit_height(ax, 2 * len(names))
-    legend_below(ax)
+    style.fit_height(ax, 2 * len(names))
+    style.legend_below(ax)
     return ax
 
 
@@ -202,19 +187,19 @@ def plot_scores(
     values = inputs.as_float_column(scores, "scores")
     groups = Groups.from_sensitive(sensitive_features, missing=missing, like=scores)
     inputs.check_lengths(len(values), sensitive_features=groups.codes)
-    if not 1 <= most <= len(COLOURS):
-        raise InvalidParameterError(f"most must lie between 1 and {len(COLOURS)}, got {most!r}.")
+    if not 1 <= most <= (few := len(style.COLOURS)):
+        raise InvalidParameterError(f"most must lie between 1 and {few}, got {most!r}.")
     largest = [g for g in np.argsort(-groups.counts, kind="stable") if groups.counts[g] >= min_cell]
     if not largest:
         raise InvalidDataError(f"no group has {min_cell} rows; lower min_cell.")
-    ax = axes(ax)
+    ax = style.axes(ax)
     for i, g in enumerate(largest[:most]):
         own = np.sort(values[groups.codes == g])
         share = 1 - np.arange(len(own)) / len(own)
         ax.step(
-            np.append(own, own[-1]), np.append(share, 0), where="pre", color=colour_of(ax, i),
+            np.append(own, own[-1]), np.append(share, 0), where="pre", color=style.colour_of(ax, i),
             linestyle=_DASHES[i % len(_DASHES)], linewidth=1.6,
-            label=f"{plain_text(groups.names[g], 28)} ({len(own):,})",
+            label=f"{style.plain_text(groups.names[g], 28)} ({len(own):,})",
         )  # fmt: skip
     left = len(groups) - len(largest[:most])
     if left:
@@ -224,7 +209,7 @@ def plot_scores(
     ax.set_xlabel("score")
     ax.set_ylabel("share of the group that scores this or more")
     ax.set_ylim(0, 1)
-    legend_below(ax)
+    style.legend_below(ax)
     return ax
 
 
@@ -234,7 +219,7 @@ _DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)
 def _check_models(models: Mapping[str, Any]) -> None:
     if not models:
         raise InvalidParameterError("there is no model to draw.")
-    check_few(len(models), "models")
+    style.check_few(len(models), "models")
 
 
 def _rates_of(frame: pd.DataFrame, metric: str, min_cell: int) -> pd.DataFrame:

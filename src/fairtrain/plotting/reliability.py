@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,7 @@ import pandas as pd
 from fairtrain.calibration.audit import CalibrationAudit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.intervals import wilson
-from fairtrain.plotting.style import (
-    COLOURS,
-    MARKERS,
-    axes,
-    bars,
-    check_few,
-    legend_below,
-    plain_text,
-)
+from fairtrain.plotting import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,49 +55,31 @@ def plot_reliability(
     InvalidParameterError
         If a group is unknown, or more than seven are asked for.
     """
-    ax = axes(ax)
+    ax = style.axes(ax)
     names = _chosen(audit, groups)
     rows = audit.groups.drop_duplicates("group").set_index("group")["rows"]
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=1)
     for i, name in enumerate(names):
-        colour, marker = COLOURS[i], MARKERS[i]
-        label = f"{plain_text(name)} ({rows[name]:,} rows)"
+        look: dict[str, Any] = {"color": style.COLOURS[i], "marker": style.MARKERS[i]}
         bins = _bins_of(audit, name, min_cell)
         if not len(bins):  # every bin is small: a name without a curve would only puzzle
             continue
-        low, high = wilson(bins["event_rate"], bins["rows"], confidence)
-        rate = bins["event_rate"].to_numpy()
+        rate, label = bins["event_rate"], f"{style.plain_text(name)} ({rows[name]:,} rows)"
+        limits = style.bars(rate, *wilson(rate, bins["rows"], confidence))
         ax.errorbar(
-            bins["mean_score"],
-            rate,
-            yerr=bars(rate, low, high),
-            color=colour,
-            marker=marker,
-            markersize=5,
-            linewidth=1.4,
-            elinewidth=0.8,
-            label=label,
-            zorder=3,
-        )
+            bins["mean_score"], rate, yerr=limits, markersize=5, linewidth=1.4, elinewidth=0.8,
+            label=label, zorder=3, **look,
+        )  # fmt: skip
         if before is not None:
             old = _bins_of(before, name, min_cell)
-            ax.plot(
-                old["mean_score"],
-                old["event_rate"],
-                color=colour,
-                marker=marker,
-                markersize=5,
-                markerfacecolor="none",
-                linewidth=1,
-                linestyle="--",
-                zorder=2,
-            )
+            look |= {"markersize": 5, "markerfacecolor": "none", "linestyle": "--"}
+            ax.plot(old["mean_score"], old["event_rate"], linewidth=1, zorder=2, **look)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the bin", ylabel="event rate of the bin")
     ax.set_aspect("equal")
     told = f"bars: {confidence:.0%} intervals"
     told += "; dashed, hollow: before calibration" if before is not None else ""
     ax.set_title(f"Reliability: on the line is calibrated\n{told}", fontsize=10)
-    legend_below(ax)
+    style.legend_below(ax)
     return ax
 
 
@@ -136,44 +110,26 @@ def plot_disparity(
     -------
     Axes
     """
-    ax = axes(ax)
+    ax = style.axes(ax)
     table = audit.finest
     table = table[table["rows"] >= min_cell].sort_values("ece").tail(most)
     if not len(table):
         raise InvalidDataError(f"no group has {min_cell} rows; lower min_cell.")
-    place = np.arange(len(table))
-    error = table["ece"].to_numpy()
-    ax.barh(
-        place,
-        table["ece_null"],
-        color="0.85",
-        height=0.7,
-        label="95 % of samples if calibrated",
-        zorder=1,
-    )
+    place, error = np.arange(len(table)), table["ece"].to_numpy()
+    null = "95 % of samples if calibrated"
+    ax.barh(place, table["ece_null"], color="0.85", height=0.7, label=null, zorder=1)
     ax.errorbar(
-        error,
-        place,
-        xerr=np.stack([error - table["ece_lower"], table["ece_upper"] - error]),
-        fmt="o",
-        color=COLOURS[0],
-        elinewidth=1,
-        label="error, with interval",
-        zorder=3,
-    )
+        error, place, xerr=np.stack([error - table["ece_lower"], table["ece_upper"] - error]),
+        fmt="o", color=style.COLOURS[0], elinewidth=1, label="error, with interval", zorder=3,
+    )  # fmt: skip
     if before is not None:
         old = before.groups.drop_duplicates("group").set_index("group")["ece"]
         ax.plot(
-            old.reindex(table["group"]).to_numpy(),
-            place,
-            linestyle="none",
-            marker="D",
-            markerfacecolor="none",
-            color=COLOURS[1],
-            label="before calibration",
-            zorder=2,
-        )
-    names = [f"{plain_text(g)} ({n:,})" for g, n in zip(table["group"], table["rows"], strict=True)]
+            old.reindex(table["group"]).to_numpy(), place, linestyle="none", marker="D",
+            markerfacecolor="none", color=style.COLOURS[1], label="before calibration", zorder=2,
+        )  # fmt: skip
+    pairs = zip(table["group"], table["rows"], strict=True)
+    names = [f"{style.plain_text(group)} ({n:,})" for group, n in pairs]
     ax.set_yticks(place, names, fontsize=8)
     ax.set_xlim(left=0)
     ax.set_xlabel("calibration error (debiased; lower is better)")
@@ -189,15 +145,14 @@ def plot_disparity(
 def _chosen(audit: CalibrationAudit, groups: str | Sequence[str] | None) -> list[str]:
     if groups is None:
         worst = audit.finest.sort_values("ece", ascending=False)
-        return [str(name) for name in worst["group"].head(len(COLOURS))]
+        return [str(name) for name in worst["group"].head(len(style.COLOURS))]
     names = [groups] if isinstance(groups, str) else list(groups)
     known = set(audit.groups["group"])
-    for name in names:
-        if name not in known:
-            raise InvalidParameterError(
-                f"the audit has no group {name!r}; it has {sorted(known)[:12]}."
-            )
-    check_few(len(names), "groups")
+    if unknown := [name for name in names if name not in known]:
+        raise InvalidParameterError(
+            f"the audit has no group {unknown[0]!r}; it has {sorted(known)[:12]}."
+        )
+    style.check_few(len(names), "groups")
     return names
 
 

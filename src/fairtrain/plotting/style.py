@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ __all__ = [
     "fit_height",
     "legend_below",
     "plain_text",
+    "save_figure",
 ]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -71,16 +74,33 @@ def legend_below(ax: Any) -> None:
     """Put the legend under the axis label, clear of the data, if there is anything to explain."""
     if ax.get_legend_handles_labels()[1]:
         ax.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0.0),
-            borderaxespad=4.6,
-            ncols=2,
-            frameon=False,
-            fontsize="small",
-        )
+            loc="upper center", bbox_to_anchor=(0.5, 0.0), borderaxespad=4.6, ncols=2,
+            frameon=False, fontsize="small",
+        )  # fmt: skip
 
 
 def fit_height(ax: Any, lines: float) -> None:
     """Make a figure that holds only these axes high enough for so many lines of text."""
     if len(ax.figure.axes) == 1:
         ax.figure.set_figheight(max(ax.figure.get_figheight(), 1.8 + 0.2 * lines))
+
+
+def save_figure(
+    path: str | Path, draw: Callable[[Any], Any], *, size: tuple[float, float] = (8.0, 5.5)
+) -> None:
+    """Draw into a figure of its own and write it.
+
+    Parameters
+    ----------
+    path : path
+        ``.png``, ``.svg`` or ``.pdf``.
+    draw : callable
+        Takes the axes.
+    size : (float, float), default=(8, 5.5)
+        Width and height, inches.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure.subplots())
+    figure.savefig(path, dpi=150)

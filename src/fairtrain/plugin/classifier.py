@@ -656,6 +656,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         *,
         difference_bound: float | None = None,
         ratio_bound: float | None = None,
+        warm_start: bool = True,
     ) -> Self:
         """Make another fitted classifier of the same scores under other constraints.
 
@@ -665,6 +666,9 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             What is asked now.
         difference_bound, ratio_bound : float, optional
             Replace their bounds.
+        warm_start : bool, default=True
+            Seek the prices from the present ones, where the cells are the same; without it from
+            none, so that the model is the one that ``fit`` would give.
 
         Returns
         -------
@@ -685,8 +689,8 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         require_favourable(other.constraints_, other._coding)
         same_cells = [c.rates for c in other.constraints_] == [c.rates for c in self.constraints_]
         same_groups = [c.over for c in other.constraints_] == [c.over for c in self.constraints_]
-        start = self._rule.multipliers if same_cells and same_groups else None
-        return other._repriced(start)
+        warm = warm_start and same_cells and same_groups
+        return other._repriced(self._rule.multipliers if warm else None)
 
     def with_rows(
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None

@@ -1,19 +1,33 @@
-"""Finished points of a sweep on disk: an interrupted sweep goes on where it was."""
+"""Finished points of a sweep on disk: an interrupted sweep goes on where it was.
+
+A point is found again by one number for its settings and data, the same in every process.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
+import numpy as np
+
+import fairtrain
 from fairtrain._atomic import new_file
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["PointCache"]
+__all__ = ["PointCache", "fingerprint"]
 
 _DIGEST = hashlib.sha256().digest_size
+_FORMAT = "fairtrain point 1"
+_CONTAINERS: Any = Mapping | list | tuple | set | frozenset
+_CODE: Any = types.FunctionType | types.CodeType | functools.partial
 
 
 @dataclass(frozen=True)
@@ -26,39 +40,147 @@ class PointCache:
 
     Parameters
     ----------
-    folder : Path
-        Made when the first point is kept.
+    folder : Path or None
+        Made when the first point is kept; None keeps nothing.
     """
 
-    folder: Path
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.folder.exists() and not self.folder.is_dir():
+        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise InvalidParameterError(f"cache='{self.folder}' is a file, not a folder.")
 
-    def read(self, key: str) -> Any:
+    def files(self, models: Sequence[Any], rows: Rows) -> list[Path]:
+        """Where each model is kept when it was trained on these rows."""
+        assert self.folder is not None
+        data = fingerprint(rows.X, rows.targets, rows.sensitive, rows.weight)
+        keys = [fingerprint(type(each), each.get_params(), data) for each in models]
+        return [self.folder / f"{key}.point" for key in keys]
+
+    @staticmethod
+    def read(file: Path | None) -> Any:
         """Return the kept value, or None."""
         import cloudpickle
 
         try:
-            content = self._path(key).read_bytes()
+            content = b"" if file is None else file.read_bytes()
         except OSError:
             return None
         digest, body = content[:_DIGEST], content[_DIGEST:]
-        if hashlib.sha256(body).digest() != digest:
-            return None
-        with suppress(Exception):  # whole, but of other versions of the libraries it needs
-            return cloudpickle.loads(body)
+        if hashlib.sha256(body).digest() == digest:
+            with suppress(Exception):  # whole, but of other versions of the libraries it needs
+                return cloudpickle.loads(body)
         return None
 
-    def write(self, key: str, value: Any) -> None:
+    @staticmethod
+    def write(file: Path | None, value: Any) -> None:
         """Keep a value."""
         import cloudpickle
 
+        if file is None:
+            return
         body = cloudpickle.dumps(value)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with new_file(self._path(key)) as work:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(file) as work:
             work.write_bytes(hashlib.sha256(body).digest() + body)
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.point"
+
+def fingerprint(*what: Any) -> str:
+    """SHA-256 of settings and data.
+
+    Parameters
+    ----------
+    *what
+        Plain values, arrays, frames, tensors, modules, estimators, functions, and containers and
+        objects of these.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
+    True
+    """
+    digest = hashlib.sha256(f"{_FORMAT} {fairtrain.__version__}".encode())
+    for part in what:
+        _feed(digest, part, ())
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, what: Any, above: tuple[int, ...]) -> None:
+    digest.update(type(what).__qualname__.encode() + b"(")
+    if id(what) not in above:  # a cycle adds nothing new
+        leaf = _leaf(what)
+        if leaf is not None:
+            digest.update(leaf)
+        else:
+            for part in _parts(what):
+                _feed(digest, part, (*above, id(what)))
+    digest.update(b")")
+
+
+def _leaf(what: Any) -> bytes | None:
+    """What stands for a value without parts; None if it has some."""
+    if what is None or isinstance(what, bool | int | float | complex | str | bytes | np.generic):
+        return repr(what).encode()
+    if isinstance(what, type) and what.__module__ == "__main__":
+        return None  # a class of a notebook or script may be written anew
+    if isinstance(what, type | types.BuiltinFunctionType | types.ModuleType):
+        return f"{getattr(what, '__module__', '')}.{what.__name__}".encode()
+    if (array := _as_array(what)) is not None:
+        return str(joblib.hash(array)).encode()
+    if isinstance(what, _CONTAINERS | _CODE) or hasattr(what, "get_params"):
+        return None
+    return None if getattr(what, "__dict__", None) else str(joblib.hash(what)).encode()
+
+
+def _parts(what: Any) -> Iterable[Any]:
+    if isinstance(what, Mapping):
+        return [part for key in sorted(what, key=repr) for part in (key, what[key])]
+    if isinstance(what, set | frozenset):
+        return sorted(what, key=repr)
+    if isinstance(what, list | tuple):
+        return what
+    return _parts_of_code(what) or _parts_of_object(what)
+
+
+def _parts_of_code(what: Any) -> tuple[Any, ...] | None:
+    if isinstance(what, types.CodeType):
+        return what.co_code, what.co_consts, what.co_names
+    if isinstance(what, functools.partial):
+        return what.func, what.args, what.keywords
+    if isinstance(what, type):
+        return what.__qualname__, {k: v for k, v in vars(what).items() if callable(v)}
+    if not isinstance(what, types.FunctionType):
+        return None
+    around = [cell.cell_contents for cell in what.__closure__ or ()]
+    names = (what.__module__, what.__qualname__)
+    seen = {n: what.__globals__[n] for n in what.__code__.co_names if n in what.__globals__}
+    plain = (bool, int, float, str, tuple, type(None), types.FunctionType)
+    read = {n: v for n, v in seen.items() if isinstance(v, plain)}
+    return *names, what.__code__, around, what.__defaults__, what.__kwdefaults__, read
+
+
+def _parts_of_object(what: Any) -> tuple[Any, ...]:
+    if hasattr(what, "state_dict") and hasattr(what, "named_parameters"):
+        # Plain attributes may be read in forward, and are in no state dict.
+        own = [
+            {k: v for k, v in vars(part).items() if not k.startswith("_") and not callable(v)}
+            for part in what.modules()
+        ]
+        return repr(what), type(what), dict(what.state_dict()), own
+    return (what.get_params(deep=False) if hasattr(what, "get_params") else vars(what),)
+
+
+def _as_array(what: Any) -> Any:
+    """Arrays, frames, series and tensors as something that joblib hashes by content."""
+    if isinstance(what, np.ndarray):
+        return what
+    if hasattr(what, "detach") and hasattr(what, "numpy"):
+        return what.detach().cpu().numpy()
+    if hasattr(what, "to_pandas"):
+        return what.to_pandas()
+    return what if hasattr(what, "iloc") or hasattr(what, "tocsr") else None

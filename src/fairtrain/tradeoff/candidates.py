@@ -1,48 +1,43 @@
-"""The models of a sweep before they are trained: one for every value and seed."""
+"""The models of a sweep: made for every value and seed, and trained.
+
+Networks are trained all at once where they can be stacked; a plug-in of one seed is trained once
+and priced for every bound; all others are trained one by one.
+"""
 
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Mapping, Sequence
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from joblib import Parallel, delayed
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from fairtrain._imports import require
+from fairtrain._text import one_line
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.exceptions import CannotStackError, FairtrainWarning, InvalidParameterError
+from fairtrain.plugin import FairPlugInClassifier
+from fairtrain.tradeoff.cache import PointCache
 
-__all__ = ["Candidates", "candidates_of", "fit_candidate", "seeds_from"]
-
-
-RESERVED = ("seed", "performance", "gap", "dominated", "near_constant", "seconds", "n_seeds")
-"""Names of columns of a frontier."""
+__all__ = ["Trained", "candidate", "fit_candidate", "read_template", "seeds_from", "train"]
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Unfitted models.
+class Trained:
+    """A fitted model, the seconds that it took, and what it warned of."""
 
-    Attributes
-    ----------
-    param : str
-        What moves.
-    points : tuple of (value, seed)
-        In the order they are trained in.
-    models : tuple of estimators
-        One a point.
-    is_network : bool
-        Whether these are ``RegularizedFairnessTrainer`` that may be trained together.
-    """
-
-    param: str
-    points: tuple[tuple[Any, int], ...]
-    models: tuple[Any, ...]
-    is_network: bool
+    model: Any
+    seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def seeds_from(random_state: Any, n_seeds: int) -> tuple[int, ...]:
@@ -50,86 +45,54 @@ def seeds_from(random_state: Any, n_seeds: int) -> tuple[int, ...]:
     if isinstance(n_seeds, bool) or int(n_seeds) != n_seeds or n_seeds < 1:
         raise InvalidParameterError(f"n_seeds must be a whole number >= 1, got {n_seeds!r}.")
     is_number = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
-    if is_number:
-        check_random_state(int(random_state))
-    first = int(random_state) if is_number else check_random_state(random_state).randint(2**30)
+    chance = check_random_state(int(random_state) if is_number else random_state)
+    first = int(random_state) if is_number else chance.randint(2**30)
     return tuple((first + i) % 2**32 for i in range(int(n_seeds)))
 
 
-def candidates_of(
-    model: Any,
-    *,
-    param: str | None,
-    values: Sequence[Any] | None,
-    etas: Sequence[float],
-    seeds: Sequence[int],
-    options: Mapping[str, Any],
-) -> Candidates:
-    """Make the models of a sweep.
+def read_template(
+    model: Any, param: str, options: Mapping[str, Any], common: Mapping[str, Any]
+) -> Any:
+    """Make the estimator whose copies are the models of a sweep.
 
     Parameters
     ----------
     model : nn.Module, callable, None, or estimator
         A network in any form that ``RegularizedFairnessTrainer`` takes, or any estimator.
-    param, values : str and sequence, optional
-        What moves, and where to; both, or neither for ``eta``.
-    etas : sequence of float
-        Values of ``eta`` where neither is given.
-    seeds : sequence of int
-        A model for each value and seed.
+    param : str
+        What moves.
     options : mapping
-        Settings of the trainer that were given; only a network takes them.
+        Settings of the trainer, None where they were not given; only a network takes them.
+    common : mapping
+        Settings for whatever has them, None where they were not given.
     """
-    if (param is None) != (values is None):
-        missing, given = ("values", "param") if values is None else ("param", "values")
-        raise InvalidParameterError(
-            f"{given} is given without {missing}: name a parameter and its values, such as "
-            "param='difference_bound', values=[0.01, 0.05]."
-        )
-    moving = "eta" if param is None else param
-    where = tuple(_read_etas(etas) if values is None else values)
-    if not where:
-        raise InvalidParameterError("there is nothing to train: the list of values is empty.")
-    if moving in RESERVED:
-        raise InvalidParameterError(f"param={moving!r} cannot be moved: a column has that name.")
-    if len(set(map(repr, where))) < len(where):
-        raise InvalidParameterError(f"{moving} has the same value twice in {list(where)}.")
+    options = {name: value for name, value in options.items() if value is not None}
     if isinstance(model, type):
         raise InvalidParameterError(f"model is the class {model.__name__}; pass an instance.")
-    template, is_network = _template(model, options, moving)
-    points = tuple((value, seed) for value in where for seed in seeds)
-    models = tuple(_at(template, moving, value, seed, len(seeds)) for value, seed in points)
-    return Candidates(moving, points, models, is_network)
-
-
-def fit_candidate(model: Any, rows: Rows) -> Any:
-    """Fit one model with as much of the rows as its ``fit`` takes."""
-    takes = inspect.signature(model.fit).parameters
-    if rows.weight is not None and "sample_weight" not in takes:
-        raise InvalidParameterError(f"{type(model).__name__}.fit takes no sample_weight.")
-    given: dict[str, Any] = {} if rows.weight is None else {"sample_weight": rows.weight}
-    own = getattr(model, "sensitive_features", None) is not None
-    if "sensitive_features" in takes and not own:
-        given["sensitive_features"] = rows.sensitive
-    return model.fit(rows.X, rows.targets, **given)
-
-
-def _template(model: Any, options: Mapping[str, Any], moving: str) -> tuple[Any, bool]:
-    if isinstance(model, BaseEstimator) or hasattr(model, "get_params"):
-        from_losses = type(model).__name__ == "RegularizedFairnessTrainer"
-        if moving not in model.get_params(deep=True):
-            hint = "param='difference_bound', values=[...]"
+    if hasattr(model, "get_params"):
+        template = clone(model)
+        if param not in template.get_params():
             raise InvalidParameterError(
-                f"{type(model).__name__} has no parameter {moving!r}: name the one that moves, "
-                f"such as {hint}."
+                f"{type(model).__name__} has no parameter {param!r}: name the one that moves, "
+                "such as param='difference_bound', values=[...]."
             )
-        if options and not from_losses:
+        if options and not _is_network(template):
             raise InvalidParameterError(
                 f"{', '.join(sorted(options))}: set these in {type(model).__name__} itself; here "
                 "they belong to a network."
             )
-        template = clone(model)
-        return template.set_params(**options) if options else template, from_losses
+    else:
+        template = _network(model, param, options)
+    known = template.get_params()
+    given = {k: v for k, v in common.items() if k in known and v is not None}
+    return template.set_params(**options, **given)
+
+
+def _is_network(template: Any) -> bool:
+    return type(template).__name__ == "RegularizedFairnessTrainer"
+
+
+def _network(model: Any, param: str, options: Mapping[str, Any]) -> Any:
     require("torch", extra="torch")
     from fairtrain.training.regularized import RegularizedFairnessTrainer
 
@@ -138,46 +101,30 @@ def _template(model: Any, options: Mapping[str, Any], moving: str) -> tuple[Any,
             "model must be an nn.Module, a factory (n_features, n_outputs) -> nn.Module, None, or "
             f"an estimator, got {type(model).__name__}."
         )
-    names = RegularizedFairnessTrainer().get_params()
-    if unknown := sorted(set(options) - set(names)):
-        raise InvalidParameterError(f"a network's training has no setting {unknown[0]!r}.")
-    if moving not in names:
-        raise InvalidParameterError(f"a network's training has no parameter {moving!r} to move.")
-    trainer = RegularizedFairnessTrainer(model)
     # All rows that are handed over train; the sweep keeps the ones that judge.
-    return trainer.set_params(
-        **{"validation_fraction": 0.0, "certification_fraction": 0.0, **options}
-    ), True
-
-
-def _at(template: Any, param: str, value: Any, seed: int, n_seeds: int) -> Any:
-    made = clone(template)
-    made.set_params(**{param: clone(value, safe=False)})
-    chance = {
-        name: seed
-        for name in made.get_params(deep=True)
-        if name == "random_state" or name.endswith("__random_state")
-    }
-    made.set_params(**{name: seed for name in chance if name != param})
-    if n_seeds > 1 and _is_module(getattr(made, "module", None)):
-        made.set_params(module=_initialised(made.module, seed))
+    made = RegularizedFairnessTrainer(model, validation_fraction=0.0, certification_fraction=0.0)
+    for name, role in (*((n, "setting {!r}") for n in options), (param, "parameter {!r} to move")):
+        if name not in made.get_params():
+            raise InvalidParameterError(f"a network's training has no {role.format(name)}.")
     return made
 
 
-def _is_module(what: Any) -> bool:
-    import sys
-
+def candidate(template: Any, param: str, value: Any, seed: int, n_seeds: int) -> Any:
+    """Make one unfitted model: the template at a value, with every source of chance seeded."""
+    made = clone(template)
+    made.set_params(**{param: clone(value, safe=False)})
+    names = [name for name in made.get_params() if name.rpartition("__")[2] == "random_state"]
+    made.set_params(**{name: seed for name in names if name != param})
     torch = sys.modules.get("torch")  # without it there is no module
-    return torch is not None and isinstance(what, torch.nn.Module)
+    module = getattr(made, "module", None)
+    if n_seeds > 1 and torch is not None and isinstance(module, torch.nn.Module):
+        made.set_params(module=_initialised(module, seed, torch))
+    return made
 
 
-def _initialised(module: Any, seed: int) -> Any:
+def _initialised(module: Any, seed: int, torch: Any) -> Any:
     """Copy of a module with new weights, drawn under a seed."""
-    import copy
-
-    import torch
-
-    made = copy.deepcopy(module)
+    made = deepcopy(module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for part in made.modules():
@@ -186,8 +133,146 @@ def _initialised(module: Any, seed: int) -> Any:
     return made
 
 
-def _read_etas(etas: Sequence[float]) -> list[float]:
-    found = [float(eta) for eta in etas]
-    if bad := [eta for eta in found if not (eta >= 0 and math.isfinite(eta))]:
-        raise InvalidParameterError(f"etas must be finite numbers >= 0, got {bad[0]!r}.")
-    return found
+def fit_candidate(model: Any, rows: Rows) -> Any:
+    """Fit one model with as much of the rows as its ``fit`` takes; return it."""
+    model.fit(rows.X, rows.targets, **_people(model, rows))
+    return model
+
+
+def _people(model: Any, rows: Rows) -> dict[str, Any]:
+    """Groups and weights, as far as a model's ``fit`` takes them."""
+    takes = inspect.signature(model.fit).parameters
+    given: dict[str, Any] = {}
+    if rows.weight is not None:
+        if "sample_weight" not in takes:
+            raise InvalidParameterError(f"{type(model).__name__}.fit takes no sample_weight.")
+        given["sample_weight"] = rows.weight
+    own = getattr(model, "sensitive_features", None) is not None
+    if "sensitive_features" in takes and not own:
+        given["sensitive_features"] = rows.sensitive
+    return given
+
+
+def train(
+    models: Sequence[Any],
+    param: str,
+    rows: Rows,
+    vectorize: Literal["auto"] | bool,
+    n_jobs: int | None,
+    store: PointCache,
+) -> tuple[list[Trained], list[str]]:
+    """Train what is not kept yet.
+
+    Parameters
+    ----------
+    models : sequence of estimators
+        As :func:`candidate` makes them.
+    param : str
+        What they differ in, besides seeds.
+    rows : Rows
+        Rows that train.
+    vectorize : {"auto", True, False}
+        Whether one training may serve several points; True warns where networks cannot be stacked.
+    n_jobs : int or None
+        Processes that train one by one.
+    store : PointCache
+        Keeps each model as soon as it is finished.
+
+    Returns
+    -------
+    trained : list of Trained
+        In the order of ``models``.
+    notes : list of str
+        Warnings of the trainings, and why they went one by one.
+    """
+    if vectorize not in ("auto", True, False):
+        raise InvalidParameterError(f"vectorize must be 'auto', True or False, got {vectorize!r}.")
+    files = [None] * len(models) if store.folder is None else store.files(models, rows)
+    kept = [store.read(file) for file in files]
+    todo = [i for i, each in enumerate(kept) if not isinstance(each, Trained)]
+    jobs, notes, new = [[i] for i in todo], [], []
+    if vectorize is not False and _is_repriced(models[0], param):
+        seeds = dict.fromkeys(models[i].random_state for i in todo)
+        jobs = [[i for i in todo if models[i].random_state == seed] for seed in seeds]
+    elif len(todo) > 1 and (vectorize is True or (vectorize and _is_network(models[0]))):
+        try:
+            new = [_fit_stacked([models[i] for i in todo], [files[i] for i in todo], rows, store)]
+            jobs = [todo]
+        except CannotStackError as reason:
+            notes.append(f"trained one by one: {reason}")
+            if vectorize is True:
+                warnings.warn(notes[0], FairtrainWarning, stacklevel=3)
+    if not new:
+        new = Parallel(n_jobs=n_jobs)(
+            delayed(_fit_job)([models[i] for i in job], [files[i] for i in job], rows, store)
+            for job in jobs
+        )
+    for job, fitted in zip(jobs, new, strict=True):
+        for i, each in zip(job, fitted, strict=True):
+            kept[i] = each
+    return kept, [*notes, *(note for each in kept for note in each.notes)]
+
+
+def _fit_stacked(
+    models: Sequence[Any], files: Sequence[Path | None], rows: Rows, store: PointCache
+) -> list[Trained]:
+    if not _is_network(models[0]):
+        raise CannotStackError(f"{type(models[0]).__name__} is not a network with a penalty.")
+    from fairtrain.training.stacked import fit_stacked
+
+    start = time.perf_counter()
+    fit_stacked(models, rows.X, rows.targets, **_people(models[0], rows))
+    seconds = (time.perf_counter() - start) / len(models)
+    done = [Trained(model, seconds) for model in models]
+    for each, file in zip(done, files, strict=True):
+        store.write(file, each)
+    return done
+
+
+def _is_repriced(model: Any, param: str) -> bool:
+    """Whether one training serves all bounds: a repriced plug-in has no certificate of its own."""
+    if type(model) is not FairPlugInClassifier or param not in ("difference_bound", "ratio_bound"):
+        return False
+    return model.certification is None and not model.certification_fraction
+
+
+def _fit_job(
+    models: Sequence[Any], files: Sequence[Path | None], rows: Rows, store: PointCache
+) -> list[Trained]:
+    """Fit the first model, and price it for the others, which differ from it in bounds alone."""
+    done: list[Trained] = []
+    for model, file in zip(models, files, strict=True):
+        make = _repriced if done else fit_candidate
+        done.append(_timed(make, model, done[0].model if done else rows))
+        store.write(file, done[-1])
+    return done
+
+
+def _repriced(model: FairPlugInClassifier, fitted: FairPlugInClassifier) -> FairPlugInClassifier:
+    """What ``model.fit`` on the same rows would give, without training."""
+    # From no prices, as fit does: a point must not depend on which others are in the sweep.
+    made = fitted.with_constraints(
+        model.constraints,
+        difference_bound=model.difference_bound,
+        ratio_bound=model.ratio_bound,
+        warm_start=False,
+    )
+    made._warn_of_outcome()
+    return made
+
+
+def _timed(make: Callable[[Any, Any], Any], *given: Any) -> Trained:
+    """Make a model; warnings of fairtrain become notes, others are passed on."""
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FairtrainWarning)
+        model = make(*given)
+    notes = []
+    for warning in caught:
+        if issubclass(warning.category, FairtrainWarning):
+            notes.append(one_line(str(warning.message).partition("\n")[0]))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return Trained(model, time.perf_counter() - start, tuple(notes))

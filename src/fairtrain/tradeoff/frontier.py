@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,23 +15,25 @@ from scipy import stats
 
 from fairtrain._text import one_line
 from fairtrain.constraints import as_constraints
-from fairtrain.exceptions import InvalidParameterError, NearConstantWarning, SameRowsWarning
+from fairtrain.data import inputs
+from fairtrain.exceptions import (
+    InvalidParameterError,
+    NearConstantWarning,
+    SameRowsWarning,
+    UselessModelWarning,
+)
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.tradeoff.dominance import dominated, hypervolume, knee
-from fairtrain.tradeoff.known import row_hashes
 from fairtrain.tradeoff.scoring import Score, Scorer
 
-__all__ = ["Chosen", "ParetoFrontier"]
+__all__ = ["Chosen", "ParetoFrontier", "sketch"]
 
-MEASURED = (
-    "performance",
-    "performance_lower",
-    "performance_upper",
-    "gap",
-    "gap_lower",
-    "gap_upper",
-)
+MEASURED = tuple(each.name for each in fields(Score) if each.type == "float")
 """Columns of numbers that every point has."""
+
+_SKETCH = 128
+
+_CONSTANT = ("near_constant", "no_better_than_constant")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class ParetoFrontier:
     points : DataFrame
         A row a trained model: the moved parameter under its own name, ``seed``, ``performance`` and
         ``gap``, each with ``_lower`` and ``_upper`` (over validation rows), ``dominated``,
-        ``near_constant``, ``seconds`` of training.
+        ``near_constant``, ``seconds`` of training, and ``no_better_than_constant``: whether
+        deciding the same for everybody, which has no gap in decisions, performs at least as well.
     models : tuple of estimators
         The trained models, in the order of ``points``.
     param : str
@@ -115,6 +118,19 @@ class ParetoFrontier:
         """The points that no other one beats, from the narrowest gap to the widest."""
         return self.points[~self.points["dominated"]].sort_values(["gap", "performance"])
 
+    @property
+    def beaten_by_baseline(self) -> pd.Series[bool]:
+        """Which points have at least the gap of the baseline and perform no better, and not equal.
+
+        None where there is no baseline.
+        """
+        gap, performance = self.points["gap"], self.points["performance"]
+        plain = self.baseline
+        if plain is None:
+            return gap.isna() & False
+        no_better = (gap >= plain.gap) & (performance <= plain.performance)
+        return no_better & ((gap > plain.gap) | (performance < plain.performance))
+
     def by_value(self) -> pd.DataFrame:
         """Average the seeds of every value.
 
@@ -123,26 +139,24 @@ class ParetoFrontier:
         DataFrame
             A row a value: the parameter, ``n_seeds``, means of performance and gap with 95 %
             limits (Student's t over seeds; over validation rows where there is one seed),
-            ``dominated`` among the means, ``near_constant`` of any, mean ``seconds``.
+            ``dominated`` among the means, ``near_constant`` and ``no_better_than_constant`` of
+            any, mean ``seconds``.
         """
         rows = []
         shown = self.points[self.param].map(repr)
+        flags = [name for name in _CONSTANT if name in self.points]
         for _, same in self.points.groupby(shown, sort=False):
             row: dict[str, Any] = {self.param: same[self.param].iloc[0], "n_seeds": len(same)}
             for name in ("performance", "gap"):
-                found = same[name].to_numpy()
-                row[name] = found.mean()
-                if len(found) == 1:
-                    low, high = same[[f"{name}_lower", f"{name}_upper"]].iloc[0]
-                else:
+                low, high = same[[f"{name}_lower", f"{name}_upper"]].iloc[0]
+                row[name] = same[name].mean()
+                if len(same) > 1:
                     level = (1 + self.scorer.confidence) / 2
-                    half = stats.t.ppf(level, len(found) - 1) * stats.sem(found)
+                    half = stats.t.ppf(level, len(same) - 1) * stats.sem(same[name])
                     low, high = row[name] - half, row[name] + half
                     low = max(low, 0.0) if name == "gap" else low
                 row[f"{name}_lower"], row[f"{name}_upper"] = low, high
-            row["near_constant"] = bool(same["near_constant"].any())
-            row["seconds"] = same["seconds"].mean()
-            rows.append(row)
+            rows.append({**row, **same[flags].any(), "seconds": same["seconds"].mean()})
         table = pd.DataFrame(rows)
         table["dominated"] = dominated(table["gap"], table["performance"])
         return table
@@ -185,10 +199,11 @@ class ParetoFrontier:
         -----
         NearConstantWarning
             If only such a model is.
+        UselessModelWarning
+            If the best one performs no better than a constant, or the baseline beats it in gap and
+            performance.
         """
-        limit = self.bound if max_gap is None else max_gap
-        if limit is None:
-            raise InvalidParameterError("max_gap is missing: the frontier has no bound of its own.")
+        limit = self._limit(max_gap)
         if by not in ("gap", "gap_upper"):
             raise InvalidParameterError(f"by must be 'gap' or 'gap_upper', got {by!r}.")
         under = self.points[(self.points[by] <= limit) & self.points["performance"].notna()]
@@ -201,13 +216,16 @@ class ParetoFrontier:
             ["near_constant", "performance", "gap"], ascending=[True, False, True], kind="stable"
         ).index[0]
         chosen = self._chosen(int(best))
+        said = ""
         if chosen.near_constant:
-            warnings.warn(
-                f"only models that decide (almost) the same for everybody have a gap of at most "
-                f"{limit:g}.",
-                NearConstantWarning,
-                stacklevel=2,
-            )
+            said = "only models that decide (almost) the same for everybody have"
+        elif self.points.loc[best].get("no_better_than_constant", False):
+            said = "only models that perform no better than one decision for everybody have"
+        elif self.beaten_by_baseline[best]:
+            said = "the baseline performs better, at a gap no wider, than any model that has"
+        if said:
+            kind = NearConstantWarning if chosen.near_constant else UselessModelWarning
+            warnings.warn(f"{said} a gap of at most {limit:g}.", kind, stacklevel=2)
         return chosen
 
     def knee(self) -> Chosen:
@@ -246,9 +264,7 @@ class ParetoFrontier:
         SameRowsWarning
             If rows that trained or chose are among them; the report then says that they steered.
         """
-        limit = self.bound if max_gap is None else max_gap
-        if limit is None:
-            raise InvalidParameterError("max_gap is missing: the frontier has no bound of its own.")
+        limit = self._limit(max_gap)
         if callable(self.scorer.metric):
             raise InvalidParameterError(
                 "a gap that is a function of yours cannot be judged with an interval; sweep with "
@@ -257,7 +273,7 @@ class ParetoFrontier:
         chosen = self.select(limit) if chosen is None else chosen
         rows = self.scorer.read(X, y, sensitive_features, sample_weight)
         # Hashes of a sample of the rows that trained and chose: all, or a good part, are found.
-        same = bool(self.known_rows & row_hashes(rows.X))
+        same = bool(self.known_rows & _row_hashes(rows.X))
         if same:
             warnings.warn(
                 "some of these rows trained the models or chose the point, so they cannot certify "
@@ -320,17 +336,20 @@ class ParetoFrontier:
             )
         return "\n".join(lines)
 
+    def _limit(self, max_gap: float | None) -> float:
+        limit = self.bound if max_gap is None else max_gap
+        if limit is None:
+            raise InvalidParameterError("max_gap is missing: the frontier has no bound of its own.")
+        return limit
+
     def _chosen(self, at: int) -> Chosen:
-        row: dict[Any, Any] = self.points.loc[at].to_dict()
+        row: dict[Any, Any] = self.points.loc[at].to_dict()  # plain values
+        measured = {name: float(row[name]) for name in ("performance", "gap")}
+        constant = bool(row["near_constant"])
         return Chosen(
-            model=self.models[at],
-            param=self.param,
-            value=row[self.param],
-            seed=int(row["seed"]),
-            performance=float(row["performance"]),
-            gap=float(row["gap"]),
-            near_constant=bool(row["near_constant"]),
-        )
+            self.models[at], self.param, row[self.param], int(row["seed"]), **measured,
+            near_constant=constant,
+        )  # fmt: skip
 
 
 def _as_text(value: Any) -> str:
@@ -346,3 +365,24 @@ def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
         is_plain = plain is None or isinstance(plain, bool | int | float | str)
         found[str(key)] = plain if is_plain else one_line(plain)
     return found
+
+
+def sketch(X: Any) -> frozenset[int]:
+    """The smallest hashes of the rows: enough to know all, or a good part of them, again."""
+    return frozenset(sorted(_row_hashes(X))[:_SKETCH])
+
+
+def _row_hashes(X: Any) -> frozenset[int]:
+    """A number for every row of features, whatever its place and its index."""
+    X = X.detach().cpu().numpy() if hasattr(X, "detach") else X
+    X = X.toarray() if hasattr(X, "toarray") else X
+    X = X.to_pandas() if hasattr(X, "to_pandas") else X
+    flat = np.reshape(X, (inputs.number_of_rows(X), -1)) if isinstance(X, np.ndarray) else X
+    table = pd.DataFrame(flat)
+    is_number = pd.api.types.is_numeric_dtype
+    columns = [
+        column.astype(np.float32) if is_number(column) else column.astype(str)
+        for _, column in table.items()
+    ]
+    plain = pd.concat(columns, axis=1) if columns else table
+    return frozenset(pd.util.hash_pandas_object(plain, index=False).tolist())

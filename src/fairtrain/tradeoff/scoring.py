@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,6 @@ from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
-from fairtrain.metrics.intervals import wilson
 from fairtrain.metrics.outcomes import report_on_classes
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, report_on
 from fairtrain.metrics.verdicts import RowsRole
@@ -35,7 +35,11 @@ _RESAMPLES = 200
 
 @dataclass(frozen=True)
 class Score:
-    """Performance and gap with their limits; NaN where a callable gives no interval."""
+    """Performance and gap with their limits; NaN where a callable gives no interval.
+
+    ``near_constant``: (almost) everybody gets the same decision. ``no_better_than_constant``: the
+    best such model performs at least as well.
+    """
 
     performance: float
     performance_lower: float
@@ -44,6 +48,7 @@ class Score:
     gap_lower: float
     gap_upper: float
     near_constant: bool
+    no_better_than_constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,15 +108,17 @@ class Scorer:
         """Score one model."""
         decided = self.decided(model, rows)
         performance = self._performance(model, decided)
+        no_better = performance[0] <= self._best_constant(rows) + 1e-12
         if callable(self.metric):
-            found = _asked(self.metric, rows, self._chosen_labels(decided))
-            return Score(*performance, found, math.nan, math.nan, _constant(decided.decisions))
+            gap = _gap_by(self.metric, rows, self._chosen_labels(decided))
+            constant = bool(1 - decided.decisions.mean(axis=0).max() <= NEAR_CONSTANT + 1e-9)
+            return Score(*performance, gap, math.nan, math.nan, constant, no_better)
         report = self.report(decided, "steering")
         achieved, lower, upper = (
             max(getattr(result, name) for result in report.results)
             for name in ("achieved", "lower", "upper")
         )
-        return Score(*performance, achieved, lower, upper, report.near_constant)
+        return Score(*performance, achieved, lower, upper, report.near_constant, no_better)
 
     def decided(self, model: Any, rows: Rows) -> Rows:
         """Add a model's decisions: the probability of each class by number, shape (n, C)."""
@@ -137,12 +144,27 @@ class Scorer:
         constraints : sequence of Constraint, optional
             What is judged, if not ``metric``.
         """
-        asked = self.metric if constraints is None else tuple(constraints)
-        assert not callable(asked)
+        judged = self.metric if constraints is None else tuple(constraints)
+        assert not callable(judged)
         if decided.decisions.shape[1] > 2:
-            return report_on_classes(decided, asked, rows=role, confidence=self.confidence)
+            return report_on_classes(decided, judged, rows=role, confidence=self.confidence)
         two = decided.decided(decided.decisions[:, 1])
-        return report_on(two, asked, rows=role, confidence=self.confidence)
+        return report_on(two, judged, rows=role, confidence=self.confidence)
+
+    def _best_constant(self, rows: Rows) -> float:
+        """Performance of the best model that decides the same for everybody."""
+        n_classes = len(self.labels.labels)
+        if callable(self.performance):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # such as of a precision without positives
+                return max(
+                    float(self.performance(rows.targets, np.full(len(rows), label)))
+                    for label in self.labels.labels
+                )
+        shares = np.bincount(_numbers(rows), rows.weight, minlength=n_classes)
+        if self.performance == "accuracy":
+            return float(shares.max() / shares.sum())
+        return 0.5 if self.performance == "roc_auc" else 1 / np.count_nonzero(shares)
 
     def _chosen_labels(self, decided: Rows) -> NDArray[Any]:
         return self.labels.decode(decided.decisions.argmax(axis=1))
@@ -156,7 +178,7 @@ class Scorer:
         if self.performance == "accuracy":
             hit = decisions[np.arange(n), target]
             right = cell_means(hit, np.zeros(n, np.int64), 1, decided.weight)
-            limits = wilson(right.mean, right.effective, self.confidence)
+            limits = right.limits(self.confidence)
             return float(right.mean[0]), float(limits[0][0]), float(limits[1][0])
         if self.performance == "roc_auc":
             measure = _auc_of(self._ranking(model, decided), target)
@@ -199,7 +221,7 @@ def _numbers(rows: Rows) -> NDArray[np.int64]:
     return rows.y.astype(np.int64)
 
 
-def _asked(metric: Callable[..., float], rows: Rows, decided: NDArray[Any]) -> float:
+def _gap_by(metric: Callable[..., float], rows: Rows, decided: NDArray[Any]) -> float:
     """Gap by a function of the user's, which may want the groups by name."""
     who = inspect.signature(metric).parameters.get("sensitive_features")
     if who is not None and who.kind is inspect.Parameter.KEYWORD_ONLY:
@@ -215,10 +237,6 @@ def _asked(metric: Callable[..., float], rows: Rows, decided: NDArray[Any]) -> f
 
 def _name_of(what: Any) -> str:
     return what if isinstance(what, str) else str(getattr(what, "__name__", type(what).__name__))
-
-
-def _constant(decided: Floats) -> bool:
-    return bool(1 - decided.mean(axis=0).max() <= NEAR_CONSTANT + 1e-9)
 
 
 def _balanced_accuracy_of(decided: Floats, target: NDArray[np.int64]) -> Callable[[Floats], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +15,18 @@ from sklearn.utils import check_random_state
 from fairtrain.data import inputs
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
+from fairtrain.tradeoff import candidates
 from fairtrain.tradeoff.cache import PointCache
-from fairtrain.tradeoff.candidates import Candidates, candidates_of, fit_candidate, seeds_from
 from fairtrain.tradeoff.dominance import dominated
-from fairtrain.tradeoff.frontier import ParetoFrontier
-from fairtrain.tradeoff.known import sketch
+from fairtrain.tradeoff.frontier import MEASURED, ParetoFrontier, sketch
 from fairtrain.tradeoff.scoring import Score, Scorer, read_metric
-from fairtrain.tradeoff.training import Trained, train
 
 __all__ = ["pareto_frontier"]
 
 _ETAS = (0.0, 0.1, 0.5, 1.0, 5.0, 10.0)
+_LARGEST_ETA = 1000.0  # the loss then hardly counts: what misses a bound there misses it anywhere
+_RESERVED = (*MEASURED, "seed", "dominated", "near_constant", "seconds", "n_seeds",
+             "no_better_than_constant")  # fmt: skip
 
 
 def pareto_frontier(
@@ -34,7 +36,7 @@ def pareto_frontier(
     *,
     sensitive_features: Any = None,
     sample_weight: Any = None,
-    etas: Sequence[float] = _ETAS,
+    etas: Sequence[float] | None = None,
     penalty: Any = None,
     param: str | None = None,
     values: Sequence[Any] | None = None,
@@ -80,8 +82,10 @@ def pareto_frontier(
         Who. May be left out where an estimator names columns of ``X``.
     sample_weight : array-like of shape (n,), optional
         Row weights, in training and scores.
-    etas : sequence of float >= 0
-        Strengths of the penalty.
+    etas : sequence of float >= 0, optional
+        Strengths of the penalty. By default 0, .1, .5, 1, 5 and 10, and then twice the last one,
+        up to 640, until one brings the gap on the validation rows (a mean over seeds) to the bound:
+        ``bound``, or else that of the constraint that ``metric`` is about, .05 where none is named.
     penalty : FairnessLoss, constraint, str, list or mapping, optional
         As in ``RegularizedFairnessTrainer``; ``"demographic_parity"`` by default.
     param, values : str and sequence, optional
@@ -94,7 +98,8 @@ def pareto_frontier(
     performance : {"accuracy", "balanced_accuracy", "roc_auc"} or callable, default="accuracy"
         More is better; a function takes ``(y_true, y_pred)``.
     bound : float, optional
-        Gap that is asked for: drawn, and the default of ``select``.
+        Gap that is asked for: drawn, the default of ``select``, and where the default ``etas``
+        end.
     baseline : estimator, optional
         An ordinary model to compare with; with ``eta = 0`` among the values it is that one.
     validation_data : (X, y, sensitive_features) or with sample_weight as a fourth, optional
@@ -109,8 +114,11 @@ def pareto_frontier(
         Settings of a network's training, by their names in ``RegularizedFairnessTrainer``; the last
         is a mapping of further ones.
     vectorize : {"auto", True, False}, default="auto"
-        Train all networks at once on stacked parameters. What cannot be stacked is trained one by
-        one, and ``notes`` say why; True warns of it.
+        Train all networks at once on stacked parameters, and a ``FairPlugInClassifier`` whose
+        bound moves once for each seed: every bound is then only priced anew (its ``seconds``), as
+        fitting it would (with a ``certification_fraction`` each is fitted, for a certificate of
+        its own). What cannot be stacked is trained one by one, and ``notes`` say why; True warns
+        of it.
     n_jobs : int, optional
         Processes that train one by one; ``joblib.parallel_config`` can spread them over a cluster.
     cache : path, optional
@@ -156,7 +164,9 @@ def pareto_frontier(
     >>> frontier.select(max_gap=0.1).value
     0.02
     """
-    seeds = seeds_from(random_state, n_seeds)
+    _check(confidence, bound, save_path)
+    moving, where = _read_values(param, values, etas)
+    seeds = candidates.seeds_from(random_state, n_seeds)
     options = {
         "penalty": penalty,
         "max_epochs": max_epochs,
@@ -166,58 +176,55 @@ def pareto_frontier(
         "callbacks": tuple(callbacks) or None,
         **(trainer_options or {}),
     }
-    found = candidates_of(
-        model,
-        param=param,
-        values=values,
-        etas=etas,
-        seeds=seeds,
-        options={key: value for key, value in options.items() if value is not None},
-    )
-    first = found.models[0]
-    if positive_label is None:
-        positive_label = getattr(first, "positive_label", None)
-    elif "positive_label" in first.get_params():
-        for each in found.models:
-            each.set_params(positive_label=positive_label)
-    _check(confidence, bound, save_path)
-    if missing != "error":
-        for each in found.models:
-            if "missing" in each.get_params():
-                each.set_params(missing=missing)
-    rows = _read(first, X, y, sensitive_features, sample_weight, positive_label, missing)
+    common = {"positive_label": positive_label, "missing": None if missing == "error" else missing}
+    template = candidates.read_template(model, moving, options, common)
+    share = validation_fraction if validation_data is None else None
+    people = sensitive_features, sample_weight
+    rows = _read(template, X, y, *people, positive_label, missing, share, seeds[0])
     assert rows.labels is not None
-    scorer = Scorer(
-        metric=read_metric("demographic_parity" if metric is None else metric),
-        performance=performance,
-        labels=rows.labels,
-        scheme=rows.groups.scheme,
-        confidence=confidence,
-        seed=seeds[0],
-    )
-    if validation_data is None:
-        rows, held = _split(rows, validation_fraction, seeds[0])
+    judged = read_metric("demographic_parity" if metric is None else metric)
+    scheme = rows.groups.scheme
+    scorer = Scorer(judged, performance, rows.labels, scheme, confidence, seeds[0])
+    held = rows.part("steering") if share is not None else _read_held(scorer, validation_data)
+    rows = rows.part("training")
+    store = PointCache(None if cache is None else Path(cache))
+    tables: list[pd.DataFrame] = []
+    trained: list[candidates.Trained] = []
+    notes: list[str] = []
+    while where:
+        points = [(value, seed) for value in where for seed in seeds]
+        models = [candidates.candidate(template, moving, *point, n_seeds) for point in points]
+        new, said = candidates.train(models, moving, rows, vectorize, n_jobs, store)
+        if metric is None:
+            scorer = replace(scorer, metric=read_metric(_constraints_of(new[0].model)))
+        scores = [scorer(each.model, held) for each in new]
+        tables.append(_table(moving, points, scores))
+        table = pd.concat(tables, ignore_index=True)
+        trained, notes = [*trained, *new], [*notes, *said]
+        further = values is None and etas is None
+        where = _further(table, moving, _limit(bound, scorer), notes) if further else []
+    if baseline is None:
+        plain = _unpenalised(table, moving)
     else:
-        held = _held(scorer, validation_data)
-    store = None if cache is None else PointCache(Path(cache))
-    trained, notes = train(found, rows, vectorize, n_jobs, store)
-    if metric is None:
-        scorer = replace(scorer, metric=read_metric(_asked_of(trained[0].model)))
-    scores = [scorer(each.model, held) for each in trained]
+        plain = scorer(candidates.fit_candidate(clone(baseline), rows), held)
+    table["seconds"] = [each.seconds for each in trained]
+    table["dominated"] = dominated(table["gap"], table["performance"])
+    last = ["dominated", "near_constant", "seconds", "no_better_than_constant"]
+    table = table[[*table.columns.drop(last), *last]]
     frontier = ParetoFrontier(
-        points=_points(found, scores, trained),
+        points=table,
         models=tuple(each.model for each in trained),
-        param=found.param,
+        param=moving,
         scorer=scorer,
-        name=type(first).__name__ if name is None else name,
+        name=type(template).__name__ if name is None else name,
         bound=bound,
-        baseline=_baseline(baseline, found, scores, rows, held, scorer),
-        notes=notes,
+        baseline=plain,
+        notes=tuple(dict.fromkeys(notes)),
         n_validation=len(held),
         known_rows=sketch(held.X) | sketch(rows.X),
     )
     if save_path is not None:
-        from fairtrain.plotting.files import save_figure
+        from fairtrain.plotting.style import save_figure
 
         save_figure(save_path, frontier.plot)
     return frontier
@@ -238,46 +245,63 @@ def _check(confidence: float, bound: float | None, save_path: str | Path | None)
         raise InvalidParameterError(f"save_path='{path}' must end in .png, .svg or .pdf.")
 
 
+def _read_values(
+    param: str | None, values: Sequence[Any] | None, etas: Sequence[float] | None
+) -> tuple[str, list[Any]]:
+    """What moves, and where to."""
+    if (param is None) != (values is None):
+        missing, given = ("values", "param") if values is None else ("param", "values")
+        raise InvalidParameterError(
+            f"{given} is given without {missing}: name a parameter and its values, such as "
+            "param='difference_bound', values=[0.01, 0.05]."
+        )
+    moving = "eta" if param is None else param
+    if values is None:
+        values = [float(eta) for eta in (_ETAS if etas is None else etas)]
+        if bad := [eta for eta in values if not (eta >= 0 and math.isfinite(eta))]:
+            raise InvalidParameterError(f"etas must be finite numbers >= 0, got {bad[0]!r}.")
+    where = list(values)
+    if not where:
+        raise InvalidParameterError("there is nothing to train: the list of values is empty.")
+    if moving in _RESERVED:
+        raise InvalidParameterError(f"param={moving!r} cannot be moved: a column has that name.")
+    if len(set(map(repr, where))) < len(where):
+        raise InvalidParameterError(f"{moving} has the same value twice in {where}.")
+    return moving, where
+
+
 def _read(
-    model: Any,
+    template: Any,
     X: Any,
     y: Any,
     sensitive_features: Any,
     sample_weight: Any,
     positive_label: Any,
     missing: Literal["error", "group"],
+    share: float | None,
+    seed: int,
 ) -> Rows:
-    """Read all rows; columns that the model itself takes from ``X`` stay there."""
-    columns = getattr(model, "sensitive_features", None)
+    """Read and divide all rows; columns that the model itself takes from ``X`` stay there."""
     if sensitive_features is None:
+        columns = getattr(template, "sensitive_features", None)
         if columns is None:
             raise InvalidParameterError("sensitive_features is missing: pass one value a row.")
         sensitive_features = inputs.drop_columns(X, columns)[1]
-    return Rows.read(
-        X,
-        y,
-        sensitive_features,
-        sample_weight,
-        positive_label=positive_label,
-        several_classes=True,
-        missing=missing,
-    )
+    if positive_label is None:
+        positive_label = getattr(template, "positive_label", None)
+    rows = Rows.read(
+        X, y, sensitive_features, sample_weight, positive_label=positive_label,
+        several_classes=True, missing=missing,
+    )  # fmt: skip
+    if share is None:
+        return rows
+    if isinstance(share, bool) or not 0 < share < 1:
+        raise InvalidParameterError(f"validation_fraction must lie in (0, 1), got {share!r}.")
+    chance = check_random_state(seed)
+    return rows.divided(validation_fraction=share, certification_fraction=None, random_state=chance)
 
 
-def _split(rows: Rows, validation_fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """Rows that train, and rows that score."""
-    given = validation_fraction
-    if isinstance(given, bool) or not 0 < given < 1:
-        raise InvalidParameterError(f"validation_fraction must lie in (0, 1), got {given!r}.")
-    divided = rows.divided(
-        validation_fraction=validation_fraction,
-        certification_fraction=None,
-        random_state=check_random_state(seed),
-    )
-    return divided.part("training"), divided.part("steering")
-
-
-def _held(scorer: Scorer, validation_data: Sequence[Any]) -> Rows:
+def _read_held(scorer: Scorer, validation_data: Any) -> Rows:
     if len(validation_data) not in (3, 4):
         raise InvalidParameterError(
             "validation_data must be (X, y, sensitive_features) or, with weights, "
@@ -286,43 +310,47 @@ def _held(scorer: Scorer, validation_data: Sequence[Any]) -> Rows:
     return scorer.read(*validation_data)
 
 
-def _asked_of(model: Any) -> Any:
+def _constraints_of(model: Any) -> Any:
     """What a fitted estimator constrained, or a network's penalty was about."""
-    asked = getattr(model, "constraints_", getattr(model, "constraints", None))
-    if asked is None:
+    constraints = getattr(model, "constraints_", getattr(model, "constraints", None))
+    if constraints is None:
         return "demographic_parity"
-    return list(asked) if isinstance(asked, tuple) else asked
+    return list(constraints) if isinstance(constraints, tuple) else constraints
 
 
-def _points(found: Candidates, scores: list[Score], trained: list[Trained]) -> pd.DataFrame:
-    values = [value for value, _ in found.points]
+def _table(param: str, points: list[tuple[Any, int]], scores: list[Score]) -> pd.DataFrame:
+    values = [value for value, _ in points]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     column = pd.Series(values, dtype=None if numbers else object)
-    table = pd.DataFrame({found.param: column, "seed": [s for _, s in found.points]})
-    table = pd.concat([table, pd.DataFrame([vars(score) for score in scores])], axis=1)
-    table.insert(len(table.columns) - 1, "dominated", dominated(table["gap"], table["performance"]))
-    table["seconds"] = [each.seconds for each in trained]
-    return table
+    table = pd.DataFrame({param: column, "seed": [seed for _, seed in points]})
+    return pd.concat([table, pd.DataFrame([vars(score) for score in scores])], axis=1)
 
 
-def _baseline(
-    baseline: Any,
-    found: Candidates,
-    scores: list[Score],
-    rows: Rows,
-    held: Rows,
-    scorer: Scorer,
-) -> Score | None:
-    if baseline is not None:
-        model = clone(baseline)
-        fit_candidate(model, rows)
-        return scorer(model, held)
-    if found.param != "eta":
+def _limit(bound: float | None, scorer: Scorer) -> float:
+    """The gap at which the default strengths end."""
+    if bound is not None or callable(scorer.metric):
+        return math.inf if bound is None else bound
+    return min(constraint.bound for constraint in scorer.metric)
+
+
+def _further(table: pd.DataFrame, param: str, limit: float, notes: list[str]) -> list[Any]:
+    """The next strength, while every gap so far is above the limit."""
+    narrowest, largest = table.groupby(param)["gap"].mean().min(), float(table[param].max())
+    if not narrowest > limit:
+        return []
+    if 2 * largest <= _LARGEST_ETA:
+        return [2 * largest]
+    notes.append(
+        f"no {param} up to {largest:g} brought the gap to the bound of {limit:g}; the narrowest is "
+        f"{narrowest:.3g}."
+    )
+    return []
+
+
+def _unpenalised(table: pd.DataFrame, param: str) -> Score | None:
+    """Mean over seeds at strength 0, which is an ordinary model."""
+    plain = table[table[param] == 0]
+    if param != "eta" or not len(plain):
         return None
-    plain = [s for (value, _), s in zip(found.points, scores, strict=True) if value == 0]
-    if not plain:
-        return None
-    means = pd.DataFrame([vars(s) for s in plain]).mean()
-    constant = all(s.near_constant for s in plain)
-    numbers = {str(k): float(v) for k, v in means.items() if k != "near_constant"}
-    return Score(**numbers, near_constant=constant)
+    flags = plain[["near_constant", "no_better_than_constant"]].all().astype(bool)
+    return Score(**plain[[*MEASURED]].mean(), **flags)
