@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints.table import CellRows
-from fairtrain.metrics.intervals import mean_interval, wilson
+from fairtrain.exceptions import InvalidDataError
+from fairtrain.metrics.intervals import GapInterval, gap_interval, ratio_interval, short_exact
+from fairtrain.metrics.intervals.means import bounded_limits, loss_limits, mean_limits
+from fairtrain.metrics.intervals.sides import single_limits
+from fairtrain.metrics.intervals.single import error_rate, two_sided
 
 __all__ = ["Cells", "cell_means"]
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ class Cells:
     total : ndarray of shape (G,)
         Sum of weights; the count where there are none.
     variance : ndarray of shape (G,) or None
-        Sample variance of the quantity; None where it lies in [0, 1], when the mean is a rate.
+        Sample variance of the quantity; None where it is 0 or 1 in every row.
+    support : {"unit", "positive", "real"}
+        Where the quantity lies: in [0, 1], when its mean is a rate; at 0 or above; anywhere.
     """
 
     mean: Floats
@@ -39,12 +46,54 @@ class Cells:
     effective: Floats
     total: Floats
     variance: Floats | None
+    support: Literal["unit", "positive", "real"] = "unit"
 
     def limits(self, confidence: float) -> tuple[Floats, Floats]:
-        """Interval of each group's mean: Wilson for a rate, Student t otherwise."""
+        """Interval of each group's mean: exact for shares of rows, by the variance otherwise."""
         if self.variance is None:
-            return wilson(np.nan_to_num(self.mean), self.effective, confidence)
-        return mean_interval(self.mean, self.variance, self.effective, confidence)
+            return short_exact(np.nan_to_num(self.mean), self.effective, confidence)
+        z = two_sided(error_rate(confidence))
+        if self.support == "positive":
+            return loss_limits(self.mean, self.variance, self.effective, z)
+        return self.limits_at(z)
+
+    def limits_at(self, z: Floats) -> tuple[Floats, Floats]:
+        """Limits that a comparison of two groups is made of, at a critical value."""
+        if self.variance is None:
+            return single_limits(self.mean, self.effective, z, np.zeros(1, dtype=bool))
+        limits = bounded_limits if self.support == "unit" else mean_limits
+        return limits(self.mean, self.variance, self.effective, z)
+
+    @property
+    def known(self) -> Bools:
+        """Groups whose mean has limits of any use, shape (G,)."""
+        return self.count > 0 if self.support == "unit" else self.effective >= 2
+
+    def gap(self, confidence: float) -> GapInterval:
+        """Largest difference of two groups; see :func:`~.intervals.gap_interval`."""
+        return gap_interval(*self.bare(), confidence, **self.spread)
+
+    def ratio(self, confidence: float, reference: int | None = None) -> GapInterval:
+        """Smallest ratio of two groups; see :func:`~.intervals.ratio_interval`."""
+        if self.support != "unit":
+            raise InvalidDataError("a ratio needs a rate in [0, 1].")
+        return ratio_interval(*self.bare(), confidence, reference=reference, variance=self.variance)
+
+    @property
+    def spread(self) -> dict[str, Any]:
+        """What comparisons of differences are told about the values."""
+        return {"variance": self.variance, "bounded": self.support == "unit"}
+
+    def of(self, groups: NDArray[np.intp]) -> Cells:
+        """Cells of some of the groups."""
+        return Cells(
+            mean=self.mean[groups],
+            count=self.count[groups],
+            effective=self.effective[groups],
+            total=self.total[groups],
+            variance=None if self.variance is None else self.variance[groups],
+            support=self.support,
+        )
 
     def inflated(self, design_effect: float) -> Cells:
         """Cells whose means vary so much more than those of independent rows (Kish, 1965)."""
@@ -83,11 +132,16 @@ def cell_means(
         inside = weights > 0 if inside is None else inside & (weights > 0)
     rows = CellRows(members, size, weights, inside)
     values = np.asarray(values[rows.rows], dtype=np.float64)
-    is_rate = not len(values) or (values.min() >= 0 and values.max() <= 1)
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
+    support: Literal["unit", "positive", "real"] = (
+        "real" if low < 0 else "unit" if high <= 1 else "positive"
+    )
+    flips = support == "unit" and not ((values > 0) & (values < 1)).any()
     return Cells(
         mean=rows.mean(values),
         count=rows.count,
         effective=rows.effective,
         total=rows.totals,
-        variance=None if is_rate else rows.variance(values),
+        variance=None if flips else rows.variance(values),
+        support=support,
     )

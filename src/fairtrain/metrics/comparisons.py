@@ -12,7 +12,7 @@ from fairtrain.data.groups import Groups, Missing
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import Cells
-from fairtrain.metrics.intervals import GapInterval, gap_interval, ratio_interval
+from fairtrain.metrics.intervals import GapInterval
 from fairtrain.metrics.measures import measure_cells
 
 __all__ = ["Comparison", "gap", "ratio"]
@@ -112,20 +112,9 @@ def gap(
     >>> round(found.value, 2), round(found.lower, 2), round(found.upper, 2)
     (0.8, 0.65, 0.89)
     """
-    cells, groups = _cells(
-        y_true,
-        y_pred,
-        sensitive_features,
-        metric,
-        y_score,
-        over,
-        positive_label,
-        sample_weight,
-        missing,
-    )
-    mean, effective = cells.bare()
-    found = gap_interval(mean, effective, confidence, variance=cells.variance)
-    return _comparison("difference", metric, found, cells, groups, confidence)
+    people = (y_true, y_pred, sensitive_features)
+    cells, groups = _cells(people, metric, y_score, over, positive_label, sample_weight, missing)
+    return _comparison("difference", metric, cells.gap(confidence), cells, groups, confidence)
 
 
 def ratio(
@@ -159,32 +148,21 @@ def ratio(
     -------
     Comparison
     """
-    cells, groups = _cells(
-        y_true,
-        y_pred,
-        sensitive_features,
-        metric,
-        y_score,
-        over,
-        positive_label,
-        sample_weight,
-        missing,
-    )
-    if cells.variance is not None:
+    people = (y_true, y_pred, sensitive_features)
+    cells, groups = _cells(people, metric, y_score, over, positive_label, sample_weight, missing)
+    if cells.support != "unit":
         raise InvalidParameterError(f"a ratio of {metric} is not supported: it is no rate.")
     if reference is not None and reference not in groups.names:
         raise InvalidParameterError(
             f"reference={reference!r} is not a group; groups: {list(groups.names)[:12]}."
         )
     place = None if reference is None else groups.names.index(reference)
-    found = ratio_interval(*cells.bare(), confidence, reference=place)
-    return _comparison("ratio", metric, found, cells, groups, confidence)
+    limits = cells.ratio(confidence, reference=place)
+    return _comparison("ratio", metric, limits, cells, groups, confidence)
 
 
 def _cells(
-    y_true: Any,
-    y_pred: Any,
-    sensitive_features: Any,
+    people: tuple[Any, Any, Any],
     metric: str,
     y_score: Any,
     over: str | Sequence[str] | None,
@@ -193,9 +171,7 @@ def _cells(
     missing: Missing,
 ) -> tuple[Cells, Groups]:
     rows = Rows.read_decided(
-        y_true,
-        y_pred,
-        sensitive_features,
+        *people,
         y_score=y_score,
         positive_label=positive_label,
         sample_weight=sample_weight,
@@ -207,9 +183,9 @@ def _cells(
 
 
 def _comparison(
-    kind: str, metric: str, found: GapInterval, cells: Cells, groups: Groups, confidence: float
+    kind: str, metric: str, interval: GapInterval, cells: Cells, groups: Groups, confidence: float
 ) -> Comparison:
-    if found.highest < 0:
+    if interval.highest < 0:
         raise InvalidDataError(
             f"{metric} cannot be compared: fewer than two groups have rows it is defined on."
         )
@@ -217,12 +193,12 @@ def _comparison(
     return Comparison(
         kind=kind,
         metric=metric,
-        value=float(found.estimate),
-        lower=float(found.lower),
-        upper=float(found.upper),
+        value=float(interval.estimate),
+        lower=float(interval.lower),
+        upper=float(interval.upper),
         confidence=confidence,
-        highest=groups.names[int(found.highest)],
-        lowest=groups.names[int(found.lowest)],
+        highest=groups.names[int(interval.highest)],
+        lowest=groups.names[int(interval.lowest)],
         rates={groups.names[g]: float(cells.mean[g]) for g in present},
         counts={groups.names[g]: int(cells.count[g]) for g in present},
     )

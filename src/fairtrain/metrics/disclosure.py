@@ -5,19 +5,23 @@ Everything that is shown, written or saved asks here what to leave out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fairtrain.metrics.publication import Publication
 from fairtrain.metrics.verdicts import ConstraintResult
 
 __all__ = [
+    "HIDDEN",
     "MIN_CELL",
     "cell_dicts",
     "count_words",
     "hidden_cells",
+    "hidden_count",
     "plain_value",
     "rests_on_few",
     "result_dict",
@@ -28,40 +32,70 @@ __all__ = [
 MIN_CELL = 10
 """Rates over fewer rows are left out: one over a single row discloses a person's label."""
 
+HIDDEN = "hidden"
+"""Written for a count that would tell of a small cell."""
+
 
 def small_cells(rates: pd.DataFrame, metric: str) -> frozenset[str]:
-    """Groups whose rate must not be shown, for a rate that stands by itself.
+    """Groups whose rate must not be shown, for a rate that stands by itself."""
+    table = rates[rates["metric"] == metric]
+    return frozenset(group for _, group in hidden_cells(table, MIN_CELL))
 
-    Those with 1 to 9 rows; and, where these have fewer than ten between them, the smallest other
-    group too, for otherwise the total minus the groups shown would tell.
+
+def hidden_cells(
+    rates: pd.DataFrame | Sequence[pd.DataFrame],
+    min_cell: int = MIN_CELL,
+    results: Sequence[ConstraintResult] = (),
+) -> set[tuple[str, str]]:
+    """Cells (metric, group) that are small, or that a small one could be worked out from.
+
+    A publication is one system of linear equations in the people of every cell: the rates and
+    counts shown, the totals over all rows, and both rates of every gap (its limits tell them).
+    Cells are hidden, the smallest groups first, until no number of people in a small cell is
+    determined or bounded to within one person, or nothing is left to hide.
+
+    Parameters
+    ----------
+    rates : DataFrame or sequence of DataFrame
+        Tables of rates on the same rows, as from ``group_rates``, such as those of a baseline and a
+        fair model, or of several partitions; the one with most groups is the finest.
+    min_cell : int, default=10
+        Cells with fewer rows are small.
+    results : sequence of ConstraintResult
+        What is said of constraints beside them.
     """
-    rows = rates[rates["metric"] == metric]
-    counts = dict(zip(rows["group"], rows["count"], strict=True))
-    hidden = {name for name, count in counts.items() if 0 < count < MIN_CELL}
-    return frozenset(hidden | _next_smallest(counts, hidden, MIN_CELL))
+    tables = [rates] if isinstance(rates, pd.DataFrame) else list(rates)
+    hidden: set[tuple[str, str]] = set()
+    for table in tables:
+        cells = list(zip(table["metric"], table["group"], table["count"], strict=True))
+        hidden |= {(m, g) for m, g, n in cells if 0 < n < min_cell}
+        hidden |= set(zip(*(table[_left_out(table)][c] for c in ("metric", "group")), strict=True))
+    hidden = _closed(tables, hidden)
+    if not hidden or any(_left_out(table).any() for table in tables):
+        return hidden  # nothing small, or a table that was cleared before it was written
+    published = Publication(tables, [r for r in results if not rests_on_few(r, min_cell)], min_cell)
+    helpless: set[tuple[str, str]] | None = None
+    while unsafe := [cell for cell in published.exposed(hidden) if cell not in (helpless or ())]:
+        if helpless is None:  # what the totals alone tell, such as that nobody was selected
+            everything = {
+                (m, g) for t in tables for m, g in zip(t["metric"], t["group"], strict=True)
+            }
+            helpless = set(published.exposed(everything))
+        if not (more := published.next(hidden, unsafe)):
+            break
+        hidden |= more
+    return _closed(tables, hidden)
 
 
-def hidden_cells(rates: pd.DataFrame, min_cell: int = MIN_CELL) -> set[tuple[str, str]]:
-    """Cells (metric, group) that are small, or that a small one could be worked out from."""
-    counts = {
-        str(metric): dict(zip(cells["group"], cells["count"], strict=True))
-        for metric, cells in rates.groupby("metric", sort=False)
-    }
-    hidden = {(m, g) for m in counts for g, n in counts[m].items() if 0 < n < min_cell}
-    on_labels = [metric for metric in counts if metric != "selection_rate"]
-    told = {group for metric, group in hidden if metric in on_labels}
-    hidden |= {(metric, group) for metric in on_labels for group in told}
-    for metric in {"accuracy", "selection_rate"} & set(counts):  # given for all rows as well
-        own = {group for m, group in hidden if m == metric}
-        hidden |= {(metric, group) for group in _next_smallest(counts[metric], own, min_cell)}
-    return hidden
+def _closed(tables: Sequence[pd.DataFrame], hidden: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """With a rate on labels, hide all of the group: any two of them would tell the third."""
+    told = {group for metric, group in hidden if metric != "selection_rate"}
+    cells = {(m, g) for t in tables for m, g in zip(t["metric"], t["group"], strict=True)}
+    return hidden | {(m, g) for m, g in cells if m != "selection_rate" and g in told}
 
 
-def _next_smallest(counts: dict[str, int], hidden: set[str], min_cell: int) -> set[str]:
-    """The smallest group shown, where few rows are hidden: the total would give them away."""
-    few = sum(counts[name] for name in hidden)
-    shown = {name: count for name, count in counts.items() if count and name not in hidden}
-    return {min(shown, key=shown.__getitem__)} if 0 < few < min_cell and shown else set()
+def _left_out(table: pd.DataFrame) -> pd.Series[bool]:
+    return table["rate"].isna() & (table["count"] > 0)
 
 
 def rests_on_few(result: ConstraintResult, min_cell: int = MIN_CELL) -> bool:
@@ -79,15 +113,24 @@ def shown_count(count: int, min_cell: int = MIN_CELL) -> int | str:
     return f"under {min_cell}" if 0 < count < min_cell else int(count)
 
 
-def count_words(count: int) -> str:
-    """A count as it may be shown.
+def hidden_count(metric: str, count: int, min_cell: int = MIN_CELL) -> int | str:
+    """The count of a hidden cell as it may be written."""
+    # Not even that there is none: it would tell the labels of the group's other rows. Nor how many
+    # have one label, where few have the other.
+    if count < min_cell:
+        return f"under {min_cell}"
+    return count if metric in ("selection_rate", "accuracy") else HIDDEN
+
+
+def count_words(count: int | str) -> str:
+    """A count as it may be shown; what hides one already stays.
 
     Examples
     --------
     >>> count_words(1200), count_words(3), count_words(0)
     ('1,200', 'under 10', '0')
     """
-    shown = shown_count(count)
+    shown = count if isinstance(count, str) else shown_count(count)
     return shown if isinstance(shown, str) else f"{shown:,}"
 
 
@@ -114,20 +157,22 @@ def result_dict(result: ConstraintResult, min_cell: int = MIN_CELL) -> dict[str,
             name: None if hidden else plain_value(rows) for name, rows in result.rows_needed.items()
         },
         "empty": [] if hidden else [asdict(cell) for cell in result.empty],
+        **{k: None if hidden else getattr(result, k) for k in ("true_gap", "smallest_bound")},
         "words": "suppressed: too few rows in a group" if hidden else result.words(),
     }
 
 
-def cell_dicts(rates: pd.DataFrame, min_cell: int = MIN_CELL) -> list[dict[str, Any]]:
+def cell_dicts(
+    rates: pd.DataFrame, min_cell: int = MIN_CELL, results: Sequence[ConstraintResult] = ()
+) -> list[dict[str, Any]]:
     """Rates of every group as plain values, without those that :func:`hidden_cells` names."""
-    hidden = hidden_cells(rates, min_cell)
-    found = []
+    hidden = hidden_cells(rates, min_cell, results)
+    written = []
     for row in rates.to_dict("records"):
         shown = {str(name): plain_value(value) for name, value in row.items()}
         left_out = (row["metric"], row["group"]) in hidden
         if left_out:
-            # Not even that there is none: it would tell the labels of the group's other rows.
-            count = f"under {min_cell}" if row["count"] < min_cell else shown["count"]
+            count = hidden_count(row["metric"], int(row["count"]), min_cell)
             shown |= {"rate": None, "lower": None, "upper": None, "count": count}
-        found.append(shown | {"suppressed": left_out})
-    return found
+        written.append(shown | {"suppressed": left_out})
+    return written

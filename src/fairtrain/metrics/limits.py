@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from fairtrain.constraints import Constraint, ParityConstraint
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.cells import Cells
-from fairtrain.metrics.intervals import (
-    GapInterval,
-    differences_from_overall,
-    gap_interval,
-    ratio_interval,
-)
+from fairtrain.metrics.intervals import GapInterval, differences_from_overall
 
 __all__ = ["Limited", "limited"]
 
@@ -48,7 +43,7 @@ def limited(
     """
     # The limit on the near side may err once for every rate: Bonferroni over the rates.
     stricter = 1 - (1 - confidence) / n_rates
-    known = cells.count > 0 if cells.variance is None else cells.effective >= 2
+    known = cells.known
     if constraint.absolute:
         return _absolutely_limited(constraint, cells, known, confidence, stricter, shift)
     assert isinstance(constraint, ParityConstraint)
@@ -57,49 +52,46 @@ def limited(
             f"{constraint.name} compares at least two groups, but these rows hold fewer that it "
             "is defined on."
         )
-    mean, effective = cells.bare()
     if constraint.kind == "difference":
-        far = gap_interval(mean, effective, confidence, variance=cells.variance)
-        near = gap_interval(mean, effective, stricter, variance=cells.variance)
+        far, near = cells.gap(confidence), cells.gap(stricter)
         if constraint.reference == "overall":
-            found = _around_overall(cells, far, confidence, stricter)
+            result = _around_overall(cells, far, confidence, stricter)
         else:
-            found = _from_interval(far, lower=near.lower, upper=far.upper)
-        return found if known.all() else _around_unknown(found, cells, known, confidence)
-    if cells.variance is not None:
+            result = _from_interval(far, lower=near.lower, upper=far.upper)
+        return result if known.all() else _around_unknown(result, cells, known, confidence)
+    if cells.support != "unit":
         raise InvalidDataError(f"{constraint.name}: a ratio bound needs a rate in [0, 1].")
-    far = ratio_interval(mean, effective, confidence)
-    near = ratio_interval(mean, effective, stricter)
+    far, near = cells.ratio(confidence), cells.ratio(stricter)
     if constraint.reference == "overall":
-        found = _ratio_to_overall(cells, far, near)
+        result = _ratio_to_overall(cells, far, near)
     else:
-        found = _from_interval(far, lower=far.lower, upper=near.upper)
-    return found if known.all() else _with_ends(found, known, equal=1.0, lower=0.0)
+        result = _from_interval(far, lower=far.lower, upper=near.upper)
+    return result if known.all() else _with_ends(result, known, equal=1.0, lower=0.0)
 
 
-def _around_unknown(found: Limited, cells: Cells, known: Bools, confidence: float) -> Limited:
+def _around_unknown(result: Limited, cells: Cells, known: Bools, confidence: float) -> Limited:
     """Allow for groups without rows, whose rates may lie anywhere: the farthest apart they can.
 
     The rate of all rows lies among those of the groups, so this holds for the distance from it too.
     """
-    if cells.variance is not None:
+    if cells.support != "unit":
         farthest = np.inf
     elif (~known).sum() > 1:
         farthest = 1.0
     else:
         low, high = (limit[known] for limit in cells.limits(confidence))
         farthest = max(high.max(), 1 - low.min())
-    return _with_ends(found, known, equal=0.0, upper=float(np.fmax(found.upper, farthest)))
+    return _with_ends(result, known, equal=0.0, upper=float(np.fmax(result.upper, farthest)))
 
 
-def _with_ends(found: Limited, known: Bools, equal: float, **limits: float) -> Limited:
+def _with_ends(result: Limited, known: Bools, equal: float, **limits: float) -> Limited:
     """Put in limits; where a single group has rows it equals itself, and an empty one is named."""
     numbers = ("achieved", "lower", "upper", "pairwise")
-    values = {name: getattr(found, name) for name in numbers} | limits
+    values = {name: getattr(result, name) for name in numbers} | limits
     values = {name: equal if np.isnan(v) else v for name, v in values.items()}
-    if found.highest < 0:
+    if result.highest < 0:
         return Limited(**values, highest=int(known.argmax()), lowest=int(known.argmin()))
-    return replace(found, **values)
+    return replace(result, **values)
 
 
 def _from_interval(interval: GapInterval, lower: Floats, upper: Floats) -> Limited:
@@ -116,9 +108,7 @@ def _around_overall(
     """fairlearn's difference: the group farthest from all rows."""
     mean, effective = cells.bare()
     limits, near = (
-        differences_from_overall(
-            mean, effective, level, weight=cells.total, variance=cells.variance
-        )
+        differences_from_overall(mean, effective, level, weight=cells.total, **cells.spread)
         for level in (confidence, stricter)
     )
     distance = np.fmax(near.lower, -near.upper)
@@ -171,7 +161,7 @@ def _absolutely_limited(
     far = cells.limits(confidence)[0 if floor else 1]
     near = cells.limits(one_of_all)[1 if floor else 0]
     worst_of_rates, worst_of_values = (0.0, -np.inf) if floor else (1.0, np.inf)
-    far = np.where(known, far, worst_of_rates if cells.variance is None else worst_of_values)
+    far = np.where(known, far, worst_of_rates if cells.support == "unit" else worst_of_values)
     near = np.where(np.isnan(near), np.inf if floor else 0.0, near)
     beyond = np.where(present, cells.mean - shift, np.nan)
     extreme = int(np.nanargmin(beyond) if floor else np.nanargmax(beyond))

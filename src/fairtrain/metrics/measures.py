@@ -98,7 +98,7 @@ def group_rates(
     Parameters
     ----------
     y_true : array-like of shape (n,) or None
-        Labels; None where only ``selection_rate`` or ``mean_score`` is asked for.
+        Labels; None where only ``selection_rate`` or ``mean_score`` is requested.
     y_pred : array-like of shape (n,)
         Decisions as labels, or probabilities in [0, 1] of a favourable randomised decision.
     sensitive_features : frame, series, mapping, array, list or Groups
@@ -117,7 +117,8 @@ def group_rates(
     missing : {"error", "group"}, default="error"
         What to do with missing sensitive values.
     confidence : float, default=0.95
-        Level of each group's own interval: Wilson (1927) for rates, Student t for losses.
+        Level of each group's own interval: exact for shares of rows; by the variance for
+        scores and shares of decisions drawn by lot, and for losses.
 
     Returns
     -------
@@ -132,12 +133,14 @@ def group_rates(
     >>> frame[["group", "rate", "count"]].to_dict("list")
     {'group': ['a', 'b'], 'rate': [0.5, 1.0], 'count': [2, 2]}
     """
-    asked = [metrics] if isinstance(metrics, str) else metrics
-    if asked is not None and not len(asked):
+    requested = [metrics] if isinstance(metrics, str) else metrics
+    if requested is not None and not len(requested):
         raise InvalidParameterError("metrics is empty; leave it out for the usual ones.")
-    if asked is None:
-        asked = [*_DEFAULT, *(_SCORED if y_score is not None else ())]
-        asked = asked if y_true is not None else [name for name in asked if name in _LABEL_FREE]
+    if requested is None:
+        requested = [*_DEFAULT, *(_SCORED if y_score is not None else ())]
+        requested = (
+            requested if y_true is not None else [name for name in requested if name in _LABEL_FREE]
+        )
     rows = Rows.read_decided(
         y_true,
         y_pred,
@@ -146,13 +149,13 @@ def group_rates(
         positive_label=positive_label,
         sample_weight=sample_weight,
         missing=missing,
-        name_required=bool(set(asked) - {"accuracy", "error_rate"}),
+        name_required=bool(set(requested) - {"accuracy", "error_rate"}),
     )
-    return rates_frame(rows, asked, rows.groups.over(over), confidence)
+    return rates_frame(rows, requested, rows.groups.over(over), confidence)
 
 
 def rates_frame(
-    rows: Rows, metrics: Sequence[str], groups: Groups, confidence: float
+    rows: Rows, metrics: Sequence[str | Rate], groups: Groups, confidence: float
 ) -> pd.DataFrame:
     """Long frame of several measures; the body of :func:`group_rates`."""
     frames = []
@@ -162,7 +165,7 @@ def rates_frame(
         frames.append(
             pd.DataFrame(
                 {
-                    "metric": name,
+                    "metric": name.name if isinstance(name, Rate) else name,
                     "group": list(groups.names),
                     "rate": cells.mean,
                     "count": cells.count,

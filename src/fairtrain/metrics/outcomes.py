@@ -11,12 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
-from fairtrain.constraints.rates import Rate, of_true_class
-from fairtrain.data.groups import Groups
+from fairtrain.constraints.rates import of_true_class
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import cell_means
-from fairtrain.metrics.intervals import wilson
-from fairtrain.metrics.measures import measure_cells, rates_frame
+from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, judge
 
@@ -38,7 +36,7 @@ def report_on_classes(
         ``y`` holds class numbers, ``decision``, of shape (n, C), 1 for the class decided for or the
         probability of deciding for it, and ``labels`` the names of the classes.
     constraints : sequence of Constraint
-        What is asked of every class; errors and losses are asked of the true class once.
+        Judged for every class; errors and losses of the true class once.
     rows, confidence
         As in :func:`fairtrain.metrics.report.report_on`.
 
@@ -65,8 +63,8 @@ def report_on_classes(
             results.append(judge(constraint, of_truth, rows, confidence))
             continue
         for label, of_class in zip(classes, by_class, strict=True):
-            found = judge(constraint, of_class, rows, stricter)
-            results.append(replace(found, constraint=f"{found.constraint}: {label}"))
+            result = judge(constraint, of_class, rows, stricter)
+            results.append(replace(result, constraint=f"{result.constraint}: {label}"))
     frames = [
         _named(rates_frame(of_class, _CLASS_RATES, groups, confidence), label)
         for label, of_class in zip(classes, by_class, strict=True)
@@ -117,7 +115,8 @@ def report_on_values(
         near_constant=False,
         favourable=None,
         group_rates=pd.concat(
-            [_rate_frame(data, rate, data.groups, confidence) for rate in rates], ignore_index=True
+            [rates_frame(data, (rate,), data.groups, confidence) for rate in rates],
+            ignore_index=True,
         ),
         confidence=confidence,
     )
@@ -127,26 +126,11 @@ def _named(frame: pd.DataFrame, label: Any) -> pd.DataFrame:
     return frame.assign(metric=frame["metric"] + f": {label}")
 
 
-def _rate_frame(data: Rows, rate: Rate, groups: Groups, confidence: float) -> pd.DataFrame:
-    cells = measure_cells(data, rate, groups)
-    lower, upper = cells.limits(confidence)
-    return pd.DataFrame(
-        {
-            "metric": rate.name,
-            "group": list(groups.names),
-            "rate": cells.mean,
-            "count": cells.count,
-            "lower": lower,
-            "upper": upper,
-        }
-    )
-
-
 def _everyone(y: NDArray[Any]) -> NDArray[np.int64]:
     return np.zeros(len(y), dtype=np.int64)
 
 
 def _mean(values: Floats, weight: Floats | None, confidence: float) -> tuple[float, float, float]:
-    found = cell_means(values, _everyone(values), 1, weight)
-    lower, upper = wilson(found.mean, found.effective, confidence)
-    return float(found.mean[0]), float(lower[0]), float(upper[0])
+    result = cell_means(values, _everyone(values), 1, weight)
+    lower, upper = result.limits(confidence)
+    return float(result.mean[0]), float(lower[0]), float(upper[0])

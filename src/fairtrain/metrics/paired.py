@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fairtrain.data.groups import Groups, group_sums
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.metrics.disclosure import MIN_CELL, small_cells
+from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells
 from fairtrain.metrics.intervals.single import error_rate, two_sided
 
 __all__ = ["Change", "Cost", "cost_against", "paired_difference"]
@@ -167,13 +167,15 @@ def _changes(gained: NDArray[Any], lost: NDArray[Any], groups: Groups) -> tuple[
     counts, known = groups.counts, groups.codes >= 0
     codes, size = groups.codes[known], len(groups)
     up, down = (group_sums(v[known], codes, size) for v in (gained, lost))
-    table = pd.DataFrame({"metric": "changed", "group": groups.names, "count": counts})
-    hidden = small_cells(table, "changed")
-    found = []
+    shares = [np.divide(v, counts, out=np.zeros(size), where=counts > 0) for v in (up, down)]
+    names = {"metric": "selection_rate", "group": groups.names, "count": counts}
+    left_out = hidden_cells([pd.DataFrame({**names, "rate": share}) for share in shares])
+    hidden = {group for _, group in left_out}
+    changes = []
     for name, count, more, less in zip(groups.names, counts, up, down, strict=True):
         if not count:
             continue
         rows = int(count) if count >= MIN_CELL else None
         shown = (None, None) if name in hidden else (float(more / count), float(less / count))
-        found.append(Change(name, rows, *shown))
-    return tuple(found)
+        changes.append(Change(name, rows, *shown))
+    return tuple(changes)

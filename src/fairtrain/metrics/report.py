@@ -15,7 +15,6 @@ from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, result_dict
-from fairtrain.metrics.intervals import wilson
 from fairtrain.metrics.intervals.single import error_rate
 from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
@@ -167,7 +166,7 @@ class FairnessReport:
             },
             "selection_rate": plain_value(self.selection_rate),
             "constraints": [result_dict(r, min_cell) for r in self.results],
-            "group_rates": cell_dicts(self.group_rates, min_cell),
+            "group_rates": cell_dicts(self.group_rates, min_cell, self.results),
         }
 
 
@@ -197,7 +196,7 @@ def fairness_report(
     sensitive_features : frame, series, mapping, array, list or Groups
         Who.
     constraints : Constraint, str, fairlearn moment or list of these
-        What is asked.
+        The notions and bounds to judge.
     difference_bound, ratio_bound : float, optional
         Replace the bounds in ``constraints``.
     positive_label : label, optional
@@ -243,7 +242,9 @@ def fairness_report(
         )
     if y_true is None:
         raise InvalidDataError("y_true is missing: a report needs labels; gap() does without.")
-    asked = as_constraints(constraints, difference_bound=difference_bound, ratio_bound=ratio_bound)
+    requested = as_constraints(
+        constraints, difference_bound=difference_bound, ratio_bound=ratio_bound
+    )
     if not len(as_vector(y_pred, "y_pred")):
         raise InvalidDataError("y_pred has no rows.")
     data = Rows.read_decided(
@@ -254,9 +255,9 @@ def fairness_report(
         sample_weight=sample_weight,
         missing=missing,
         min_count=min_count,
-        name_required=any(c.depends_on_positive for c in asked),
+        name_required=any(c.depends_on_positive for c in requested),
     )
-    return report_on(data, asked, rows=rows, confidence=confidence)
+    return report_on(data, requested, rows=rows, confidence=confidence)
 
 
 def report_on(
@@ -267,7 +268,7 @@ def report_on(
     everyone = np.zeros(len(data.decisions), dtype=np.int64)
     right = 1 - np.abs(data.y - data.decisions)
     accuracy = cell_means(right, everyone, 1, data.weight).inflated(data.design_effect)
-    lower, upper = wilson(accuracy.mean, accuracy.effective, confidence)
+    lower, upper = accuracy.limits(confidence)
     selected = float(cell_means(data.decisions, everyone, 1, data.weight).mean[0])
     favourable = float(cell_means(data.y, everyone, 1, data.weight).mean[0])
     names = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +11,10 @@ from fairtrain.constraints import Constraint, ParityConstraint
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.disclosure import count_words
-from fairtrain.metrics.intervals import (
-    pairwise_differences,
-    pairwise_ratios,
-    rows_to_compare,
-)
+from fairtrain.metrics.intervals import pairwise_differences, pairwise_ratios
 from fairtrain.metrics.measures import measure_cells
-from fairtrain.metrics.verdicts import ConstraintResult, Verdict
+from fairtrain.metrics.power import rows_short
+from fairtrain.metrics.verdicts import ConstraintResult, Verdict, rounded_rows
 
 __all__ = ["GroupStanding", "group_standings"]
 
@@ -36,7 +32,8 @@ class GroupStanding:
     rows : int
         Rows that the compared rate is defined on (the fewest, if there are several rates).
     needed : float or None
-        Rows that would do, where there are too few; inf if no number would.
+        Rows that give an 80 % chance to show that the bound is kept (see
+        :attr:`ConstraintResult.rows_needed`), where there are too few; inf if no number would.
     """
 
     verdict: Verdict | None
@@ -46,15 +43,10 @@ class GroupStanding:
     def words(self) -> str:
         """Say it in a few words, without a count that would tell of single people."""
         if self.verdict is Verdict.TOO_FEW_ROWS:
-            return f"{self.verdict}: has {count_words(self.rows)}, needs {_about(self.needed)}"
+            needed = np.inf if self.needed is None else self.needed
+            about = ("about " if np.isfinite(needed) else "") + rounded_rows(needed)
+            return f"{self.verdict}: has {count_words(self.rows)}, needs {about}"
         return "enough rows" if self.verdict is None else str(self.verdict)
-
-
-def _about(rows: float | None) -> str:
-    if rows is None or not math.isfinite(rows):
-        return "more than can be had"
-    unit = 10 ** max(0, int(math.log10(max(rows, 1.0))) - 1)
-    return f"about {math.ceil(rows / unit) * unit:,}"
 
 
 def group_standings(
@@ -70,7 +62,7 @@ def group_standings(
     Parameters
     ----------
     constraint : Constraint
-        What is asked.
+        The notion and its bound.
     rows : Rows
         The rows judged.
     result : ConstraintResult
@@ -90,7 +82,10 @@ def group_standings(
         broken = np.isin(groups.names, list(ends))
     short = result.rows_needed
     if result.verdict is Verdict.NOT_MET and _is_pairwise(constraint):
-        short = _short(constraint, cells, groups.names, confidence)
+        # Half of the bound is the yardstick where it is broken.
+        some = np.flatnonzero(judged)
+        kept, names = [c.of(some) for c in cells], [groups.names[g] for g in some]
+        short = rows_short(constraint, kept, names, confidence, within=False, spares=(0.5,))[0]
     open_ = result.verdict in (Verdict.TOO_FEW_ROWS, Verdict.NOT_MET)
     standings = {}
     for g in np.flatnonzero(judged):
@@ -110,32 +105,15 @@ def _is_pairwise(constraint: Constraint) -> bool:
 
 def _broken(constraint: Constraint, cells: list[Cells], judged: Bools, confidence: float) -> Bools:
     """Groups of a pair that is certainly too far apart."""
-    found = np.zeros(len(judged), dtype=bool)
+    broken = np.zeros(len(judged), dtype=bool)
     level = 1 - (1 - confidence) / len(cells)
     for cell in cells:
         mean, rows = cell.mean, np.where(judged, cell.effective, 0.0)
         if constraint.kind == "ratio":
-            beyond = pairwise_ratios(mean, rows, level).upper < constraint.bound
+            limits = pairwise_ratios(mean, rows, level, variance=cell.variance)
+            beyond = limits.upper < constraint.bound
         else:
-            limits = pairwise_differences(mean, rows, level, variance=cell.variance)
+            limits = pairwise_differences(mean, rows, level, **cell.spread)
             beyond = limits.lower > constraint.bound
-        found |= beyond.any(axis=0) | beyond.any(axis=1)
-    return found
-
-
-def _short(
-    constraint: Constraint, cells: list[Cells], names: tuple[str, ...], confidence: float
-) -> dict[str, float]:
-    """Groups with too few rows where the bound is broken: half of the bound is the yardstick."""
-    ratio = constraint.kind == "ratio"
-    room = ((1 - constraint.bound) if ratio else constraint.bound) / 2
-    short: dict[str, float] = {}
-    for cell in cells:
-        if cell.variance is not None:
-            continue
-        overall = np.average(np.nan_to_num(cell.mean), weights=cell.total)
-        mean = np.where(cell.count > 0, cell.mean, overall)
-        needed = rows_to_compare(mean, max(room, 1e-4), confidence, ratio=ratio)
-        for g in np.flatnonzero(needed > cell.effective):
-            short[names[g]] = max(short.get(names[g], 0.0), float(needed[g]))
-    return short
+        broken |= beyond.any(axis=0) | beyond.any(axis=1)
+    return broken

@@ -16,7 +16,7 @@ from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.limits import Limited, limited
 from fairtrain.metrics.measures import measure_cells
-from fairtrain.metrics.shortage import rows_short
+from fairtrain.metrics.power import POWER, bound_in_reach, rows_short
 
 __all__ = ["ConstraintResult", "EmptyCell", "RowsRole", "Usefulness", "Verdict", "judge"]
 
@@ -108,12 +108,18 @@ class ConstraintResult:
     verdict : Verdict
         What can be said.
     rows_needed : dict of str to float
-        Groups with too few rows -> rows in the event that would do, were the rates as they are
-        (inf: no number would).
+        Groups with too few rows -> rows in the event that give an 80 % chance of ``met``, were the
+        true gap ``true_gap`` (inf: no number would).
     counts : dict of str to int
         Rows in the event, of every group that has some.
     empty : tuple of EmptyCell
         Groups without a row in an event: their rate may be anything, so the bound is never met.
+    true_gap : float or None
+        The true gap (ratio, loss) that ``rows_needed`` supposes: the one observed, or what leaves
+        a quarter of the bound; None where no rows are lacking.
+    smallest_bound : float or None
+        Where there are too few rows, the strictest bound that as many would show with a chance of
+        80 %, were the true gap half of it; None where none would.
     """
 
     constraint: str
@@ -131,6 +137,8 @@ class ConstraintResult:
     rows_needed: dict[str, float]
     counts: dict[str, int]
     empty: tuple[EmptyCell, ...] = ()
+    true_gap: float | None = None
+    smallest_bound: float | None = None
 
     @property
     def absolute(self) -> bool:
@@ -157,7 +165,7 @@ class ConstraintResult:
         return f"{self.constraint}: {self.verdict}. {self.words()}"
 
     def words(self, confidence: float = 0.95) -> str:
-        """Say what was found in a sentence or two."""
+        """Say what was achieved and what can be concluded, in a few sentences."""
         interval = f"{confidence:.0%} interval {self.lower:.3f} to {self.upper:.3f}"
         most = "at least" if self.larger_is_fairer else "at most"
         subject = self.rate.replace("_", " ")
@@ -174,7 +182,7 @@ class ConstraintResult:
                     f"{subject} {what} {self.achieved:.3f} ({interval}) between a group and all "
                     f"rows, and {self.pairwise:.3f} between {self.highest!r} and {self.lowest!r}"
                 )
-        said += f"; {most} {self.bound:g} is asked."
+        said += f"; {most} {self.bound:g} is required."
         if self.verdict is Verdict.TOO_FEW_ROWS and self.rows_needed:
             said += f" {self._needs()}"
         return said
@@ -186,16 +194,32 @@ class ConstraintResult:
         )
         parts = [
             f"{empty.get(name, f'{name!r} has {self.counts.get(name, 0)} rows')} and needs about "
-            f"{_rounded(rows)}"
+            f"{rounded_rows(rows)}"
             for name, rows in ordered[:most]
         ]
         more = len(ordered) - most
+        said = f"To tell, {'; '.join(parts)}"
+        said += f"; {more} more groups are short" if more > 0 else ""
+        if self.true_gap is None:
+            return f"{said}."
+        what = {"difference": "gap", "ratio": "ratio"}.get(self.kind, "mean")
+        said += f" (for a chance of {POWER:.0%} if the true {what} is {self.true_gap:.2g}). "
+        return said + self._next_step(what)
+
+    def _next_step(self, what: str) -> str:
+        """Say what these rows can show, and what to do."""
+        if self.smallest_bound is None:
+            return "These rows can certify no bound: get more of them, or merge small groups."
+        supposed = {"difference": "half of it", "ratio": "halfway to 1"}
         return (
-            f"To tell, {'; '.join(parts)}" + (f"; {more} more groups are short" if more > 0 else "")
-        ) + "."
+            f"These rows can certify a bound of {self.smallest_bound:.2g} with that chance if the "
+            f"true {what} is {supposed.get(self.kind, 'as now')}: get more rows, widen the bound or merge small "
+            "groups (fairtrain.certification_plan)."
+        )
 
 
-def _rounded(rows: float) -> str:
+def rounded_rows(rows: float) -> str:
+    """Write a number of rows with two digits, rounded up."""
     if not np.isfinite(rows):
         return "more than can be had"
     digits = max(0, int(np.floor(np.log10(max(rows, 1)))) - 1)
@@ -217,31 +241,33 @@ def judge(
     groups = rows.groups.merged(*constraint.partition(rows.groups.scheme))
     kept = np.flatnonzero(constraint.group_weights(groups.names) > 0)
     names = [groups.names[g] for g in kept]
-    cells = [_of(measure_cells(rows, rate, groups), kept) for rate in constraint.rates]
+    cells = [measure_cells(rows, rate, groups).of(kept) for rate in constraint.rates]
     empty = tuple(
         EmptyCell(names[g], _event(rate), int(groups.counts[kept[g]]))
         for rate, cell in zip(constraint.rates, cells, strict=True)
         for g in np.flatnonzero(cell.count == 0)
     )
     shift = constraint.shifts(names)
-    found = [limited(constraint, c, confidence, len(cells), shift) for c in cells]
+    of_rates = [limited(constraint, c, confidence, len(cells), shift) for c in cells]
     least = constraint.larger_is_fairer
-    values = np.array([f.achieved for f in found])
+    values = np.array([f.achieved for f in of_rates])
     worst = int(np.nanargmin(values) if least else np.nanargmax(values))
-    extreme = found[worst]
+    extreme = of_rates[worst]
     bound = constraint.bound + float(shift[extreme.lowest if least else extreme.highest])
-    achieved, lower, upper = _over_rates(found, least)
+    achieved, lower, upper = _over_rates(of_rates, least)
     within = achieved >= bound - _ROUNDING if least else achieved <= bound + _ROUNDING
     shown = not empty and (lower >= bound if least else upper <= bound)
     broken = upper < bound if least else lower > bound
     small = _small(cells, names, groups.scheme.min_count)
+    true_gap: float | None = None
     if shown or broken or (within and role != "certification"):
         short = small  # nothing to tell, or nothing but whether all groups are large enough
     else:
-        short = rows_short(constraint, cells, names, confidence, within=within)
+        short, true_gap = rows_short(constraint, cells, names, confidence, within=within)
     verdict = _verdict(
         role, within=within, shown=shown, broken=broken, short=bool(short), small=bool(small)
     )
+    few = verdict is Verdict.TOO_FEW_ROWS
     return ConstraintResult(
         constraint=constraint.name,
         kind=constraint.kind,
@@ -255,11 +281,15 @@ def judge(
         highest=names[extreme.highest],
         lowest=names[extreme.lowest],
         verdict=verdict,
-        rows_needed=short if verdict is Verdict.TOO_FEW_ROWS else {},
+        rows_needed=short if few else {},
         counts={
             name: int(count) for name, count in zip(names, _fewest(cells), strict=True) if count > 0
         },
         empty=empty,
+        true_gap=true_gap if few else None,
+        smallest_bound=bound_in_reach(constraint, cells, confidence)
+        if few and not shift.any()
+        else None,
     )
 
 
@@ -277,17 +307,6 @@ def _verdict(
     return Verdict.TOO_FEW_ROWS if within or short else Verdict.NOT_MET
 
 
-def _of(cells: Cells, kept: NDArray[np.intp]) -> Cells:
-    """Cells of some of the groups."""
-    return Cells(
-        mean=cells.mean[kept],
-        count=cells.count[kept],
-        effective=cells.effective[kept],
-        total=cells.total[kept],
-        variance=None if cells.variance is None else cells.variance[kept],
-    )
-
-
 def _event(rate: Rate) -> str:
     """The event of a rate in words; none where it is all rows."""
     known = {None: "", TRUE_POSITIVE_RATE.event: "y=1", FALSE_POSITIVE_RATE.event: "y=0"}
@@ -301,13 +320,13 @@ def _fewest(cells: Sequence[Cells]) -> NDArray[np.int64]:
     return np.where((counts > 0).any(axis=0), fewest, 0)
 
 
-def _over_rates(found: Sequence[Limited], least: bool) -> tuple[float, float, float]:
+def _over_rates(of_rates: Sequence[Limited], least: bool) -> tuple[float, float, float]:
     """Worst over the rates of a notion; the far limit needs no correction (Berger, 1982)."""
     extreme = np.nanmin if least else np.nanmax
     return (
-        float(extreme([f.achieved for f in found])),
-        float(extreme([f.lower for f in found])),
-        float(extreme([f.upper for f in found])),
+        float(extreme([f.achieved for f in of_rates])),
+        float(extreme([f.lower for f in of_rates])),
+        float(extreme([f.upper for f in of_rates])),
     )
 
 

@@ -282,9 +282,16 @@ def _without_small_groups(table: pd.DataFrame) -> pd.DataFrame:
 def _suppressed(report: FairnessReport) -> FairnessReport:
     """The report without what a few rows would disclose."""
     rates = report.group_rates.copy()
-    hidden = hidden_cells(rates)
-    cells = [pair in hidden for pair in zip(rates["metric"], rates["group"], strict=True)]
+    hidden = hidden_cells(rates, results=report.results)
+    pairs = zip(rates["metric"], rates["group"], strict=True)
+    cells = np.array([pair in hidden for pair in pairs], dtype=bool)
     rates.loc[cells, ["rate", "lower", "upper"]] = np.nan
+    few, on_labels = (
+        rates["count"] < MIN_CELL,
+        ~rates["metric"].isin(["selection_rate", "accuracy"]),
+    )
+    rates.loc[cells & few, "count"] = MIN_CELL - 1
+    rates.loc[cells & on_labels & ~few, "count"] = MIN_CELL
     nothing: dict[str, Any] = dict.fromkeys(("achieved", "lower", "upper", "pairwise"), math.nan)
     nothing |= {"highest": "", "lowest": "", "rows_needed": {}, "empty": ()}
     results = tuple(replace(r, **nothing) if rests_on_few(r) else r for r in report.results)

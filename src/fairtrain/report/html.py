@@ -150,7 +150,7 @@ def _bars(models: tuple[Judged, ...], metric: str) -> list[dict[str, Any]]:
 
 def _bar(cell: dict[str, Any]) -> dict[str, Any]:
     """One bar in percent of the chart's width."""
-    count = count_words(int(cell["count"]))
+    count = count_words(cell["count"])
     if cell["rate"] is None or not math.isfinite(cell["rate"]):
         return {"known": False, "count": count}
     return {

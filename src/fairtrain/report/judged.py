@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from fairtrain.constraints import Constraint
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
-from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, rests_on_few, shown_count
+from fairtrain.metrics.disclosure import (
+    MIN_CELL,
+    hidden_cells,
+    hidden_count,
+    rests_on_few,
+    shown_count,
+)
 from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.paired import Cost, cost_against
 from fairtrain.metrics.report import FairnessReport, report_on
@@ -61,7 +67,7 @@ class Judged:
         # A summary read from a file has no rate where one was hidden when it was written.
         left_out = self.rates[self.rates["rate"].isna() & (self.rates["count"] > 0)]
         blank = zip(left_out["metric"], left_out["group"], strict=True)
-        return frozenset({*hidden_cells(self.rates), *blank})
+        return frozenset({*hidden_cells(self.rates, results=self.report.results), *blank})
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str], dict[Any, Any]]:
@@ -72,8 +78,10 @@ class Judged:
         """One cell: rate, count, lower, upper; see :data:`MIN_CELL` for what is left out."""
         cell = self._cells[metric, group]
         hidden = (metric, group) in self.hidden
-        blank = {"rate": None, "lower": None, "upper": None} if hidden else {}
-        return {**cell, **blank, "suppressed": hidden}
+        if hidden:
+            count = hidden_count(metric, int(cell["count"]))
+            cell = {**cell, "rate": None, "lower": None, "upper": None, "count": count}
+        return {**cell, "suppressed": hidden}
 
     def gap(self, result: ConstraintResult) -> tuple[float, float, float] | None:
         """What a constraint limits, with its limits; None where they rest on a small cell."""

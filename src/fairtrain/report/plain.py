@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairtrain.metrics.disclosure import MIN_CELL, shown_count
+from fairtrain.metrics.disclosure import HIDDEN, MIN_CELL, hidden_count, shown_count
 from fairtrain.metrics.paired import Change, Cost
 from fairtrain.metrics.standing import GroupStanding
 from fairtrain.metrics.verdicts import ConstraintResult, EmptyCell, Verdict
@@ -53,7 +53,9 @@ def setting_text(value: Any) -> str | int | float | bool | None:
 
 def uncount(count: Any) -> int:
     """Read a count that may have been hidden: "under 10" becomes nine."""
-    # Nine of two small groups do not add up to fewer than ten, so nothing more gets hidden.
+    # A cell without a rate stays hidden whatever its count, so any number will do.
+    if count == HIDDEN:
+        return MIN_CELL
     return _UNKNOWN_FEW if count == _FEW else int(count)
 
 
@@ -78,11 +80,12 @@ def cells(rates: pd.DataFrame, hidden: list[dict[str, Any]]) -> list[dict[str, A
 
 def cell_dict(row: Mapping[Any, Any], hidden: bool) -> dict[str, Any]:
     """One cell, without its numbers where it is hidden."""
+    count = int(row["count"])
     return {
         "metric": row["metric"],
         "group": row["group"],
         **{name: None if hidden else number(row[name]) for name in _RATES},
-        "count": shown_count(int(row["count"])),
+        "count": hidden_count(row["metric"], count) if hidden else shown_count(count),
         "suppressed": bool(hidden),
     }
 
@@ -124,6 +127,8 @@ def result(found: Mapping[str, Any]) -> ConstraintResult:
         },
         counts={name: uncount(count) for name, count in found["counts"].items()},
         empty=tuple(EmptyCell(**cell) for cell in found["empty"]),
+        true_gap=found.get("true_gap"),
+        smallest_bound=found.get("smallest_bound"),
     )
 
 

@@ -14,9 +14,9 @@ from fairtrain.metrics.intervals.pairs import (
     pairwise_ratios,
     reference_ratios,
 )
-from fairtrain.metrics.intervals.rows import rows_needed, rows_to_compare
+from fairtrain.metrics.intervals.rows import rows_needed
 from fairtrain.metrics.intervals.sides import Limits
-from fairtrain.metrics.intervals.single import clopper_pearson, wilson
+from fairtrain.metrics.intervals.single import clopper_pearson, short_exact, wilson
 
 __all__ = [
     "GapInterval",
@@ -30,6 +30,6 @@ __all__ = [
     "ratio_interval",
     "reference_ratios",
     "rows_needed",
-    "rows_to_compare",
+    "short_exact",
     "wilson",
 ]

@@ -40,6 +40,7 @@ def gap_interval(
     confidence: float = 0.95,
     *,
     variance: ArrayLike | None = None,
+    bounded: bool = False,
 ) -> GapInterval:
     r"""Interval of the gap, the largest difference between any two groups.
 
@@ -53,7 +54,7 @@ def gap_interval(
 
     Parameters
     ----------
-    mean, count, confidence, variance
+    mean, count, confidence, variance, bounded
         As in `pairwise_differences`.
 
     Returns
@@ -72,8 +73,10 @@ def gap_interval(
     (0.12, 0.005, 0.288)
     """
     together, alone = (
-        pairwise_differences(mean, count, confidence, variance=variance, simultaneous=simultaneous)
-        for simultaneous in (True, False)
+        pairwise_differences(
+            mean, count, confidence, variance=variance, bounded=bounded, simultaneous=together_too
+        )
+        for together_too in (True, False)
     )
     present = ~np.isnan(np.diagonal(alone.lower, axis1=-2, axis2=-1))
     top, bottom = _extremes(mean, present)
@@ -88,7 +91,12 @@ def gap_interval(
 
 
 def ratio_interval(
-    mean: ArrayLike, count: ArrayLike, confidence: float = 0.95, *, reference: int | None = None
+    mean: ArrayLike,
+    count: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    reference: int | None = None,
+    variance: ArrayLike | None = None,
 ) -> GapInterval:
     """Interval of the ratio of the lowest rate to the highest, or to that of a named group.
 
@@ -97,7 +105,7 @@ def ratio_interval(
 
     Parameters
     ----------
-    mean, count, confidence
+    mean, count, confidence, variance
         As in `pairwise_ratios`.
     reference : int, optional
         Position of the group that the others are compared with, named before looking. The ratio
@@ -116,9 +124,9 @@ def ratio_interval(
     (0.714, 0.38, 0.987)
     """
     if reference is not None:
-        return _ratio_to(mean, count, confidence, reference)
+        return _ratio_to(mean, count, confidence, reference, variance)
     together, alone = (
-        pairwise_ratios(mean, count, confidence, simultaneous=simultaneous)
+        pairwise_ratios(mean, count, confidence, variance=variance, simultaneous=simultaneous)
         for simultaneous in (True, False)
     )
     present = ~np.isnan(np.diagonal(alone.lower, axis1=-2, axis2=-1))
@@ -133,9 +141,17 @@ def ratio_interval(
     )
 
 
-def _ratio_to(mean: ArrayLike, count: ArrayLike, confidence: float, reference: int) -> GapInterval:
+def _ratio_to(
+    mean: ArrayLike,
+    count: ArrayLike,
+    confidence: float,
+    reference: int,
+    variance: ArrayLike | None,
+) -> GapInterval:
     together, alone = (
-        reference_ratios(mean, count, reference, confidence, simultaneous=simultaneous)
+        reference_ratios(
+            mean, count, reference, confidence, variance=variance, simultaneous=simultaneous
+        )
         for simultaneous in (True, False)
     )
     positions = np.arange(alone.lower.shape[-1])

@@ -8,7 +8,12 @@ from scipy import special
 
 from fairtrain.metrics.intervals.single import FloatArray, error_rate, two_sided
 
-__all__ = ["mean_interval", "mean_limits", "welch_half_width"]
+__all__ = ["bounded_limits", "loss_limits", "mean_interval", "mean_limits", "welch_half_width"]
+
+_EDGE = 0.7
+"""Part of the distance to the edge that unseen rows are feared at: 1 is the least favourable case
+(Wilson's limits for coin flips). Below .65 rare values fail in more than 6 % of samples of 200, at
+.7 in at most 5.7 % (simulated in ``benchmarks/honesty.py``)."""
 
 _NODES = np.geomspace(1.0, 1e12, 8001)
 
@@ -53,6 +58,68 @@ def mean_limits(
     n = np.where(count >= 2, count, np.nan)
     half = student_quantile(z, n - 1) * np.sqrt(variance / n)
     return mean - half, mean + half
+
+
+def bounded_limits(
+    mean: FloatArray, variance: FloatArray, count: FloatArray, z: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    r"""Limits of a mean of values in [0, 1] by their variance, safe against values not seen.
+
+    A score interval, as Wilson's: a mean :math:`\mu` above :math:`\bar x` is feared to come from
+    unseen rows near 1, which raise the variance by :math:`(\mu - \bar x)\,r`. The limit solves
+
+    .. math:: (\mu - \bar x)^2 = \frac{t^2}{n} \left(s^2 + (\mu - \bar x)\,r - (\mu - \bar x)^2
+        \right), \quad r = c \left(1 - \bar x - \frac{s^2}{1 - \bar x}\right)
+
+    with Student's t, and likewise below. With c = 1 and coin flips these are Wilson's limits; with
+    many rows they are Student's; between, :math:`t^2 r / 2n` is what Bernstein's inequality adds.
+
+    Parameters
+    ----------
+    mean, variance, count : ndarray
+        Mean in [0, 1], sample variance and (effective) rows of each group.
+    z : ndarray
+        Critical value of the normal distribution.
+
+    Returns
+    -------
+    lower, upper : ndarray
+        0 and 1 where ``count`` is below 2; NaN where it is 0.
+
+    References
+    ----------
+    Wilson (1927), Journal of the American Statistical Association 22, 209-212; Maurer and Pontil
+    (2009), Empirical Bernstein bounds, COLT; Waudby-Smith and Ramdas (2024), Journal of the Royal
+    Statistical Society B 86, 1-27.
+    """
+    m, v, n, z = np.broadcast_arrays(mean, variance, count, z)
+    few = ~(n >= 2) | np.isnan(v)
+    v = np.where(few, 0.0, v)
+    a = student_quantile(z, np.where(few, 1.0, n - 1)) ** 2 / np.where(few, 1.0, n)
+    half = []
+    for edge in (m, 1 - m):
+        r = _EDGE * np.maximum(edge - v / np.maximum(edge, 1e-12), 0.0)
+        root = np.sqrt((a * r) ** 2 + 4 * (1 + a) * a * v)
+        half.append(np.where(few, 1.0, (a * r + root) / (2 * (1 + a))))
+    lower, upper = np.maximum(m - half[0], 0.0), np.minimum(m + half[1], 1.0)
+    return np.where(n > 0, lower, np.nan), np.where(n > 0, upper, np.nan)
+
+
+def loss_limits(
+    mean: FloatArray, variance: FloatArray, count: FloatArray, z: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    r"""Limits of a mean of non-negative values: Student's below, and above those of its logarithm.
+
+    Losses are skewed to the right: where the mean is higher, they are more spread out, too. With a
+    standard deviation that grows with the mean, the upper limit solves
+    :math:`\mu - \bar x = h \mu / \bar x`, h being Student's half width. Student's own fails in 5 to
+    10 % of samples of 30 log losses where 2.5 % is meant, this one in at most 3 %.
+    """
+    lower, upper = mean_limits(mean, variance, count, z)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (upper - mean) / mean
+        upper = np.where(share < 1, mean / (1 - share), np.where(upper > mean, np.inf, upper))
+    return np.maximum(lower, 0.0), np.where(np.isnan(lower), np.nan, upper)
 
 
 def student_quantile(z: FloatArray, df: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fairtrain.metrics.intervals.means import mean_limits
+from fairtrain.metrics.intervals.means import bounded_limits, mean_limits
 from fairtrain.metrics.intervals.sides import Limits, single_limits
 from fairtrain.metrics.intervals.single import FloatArray, error_rate, rates, two_sided
 
@@ -19,6 +19,7 @@ def differences_from_overall(
     *,
     weight: ArrayLike | None = None,
     variance: ArrayLike | None = None,
+    bounded: bool = False,
 ) -> Limits:
     r"""Difference of every group from the overall mean, with limits that hold together.
 
@@ -28,7 +29,7 @@ def differences_from_overall(
 
     Parameters
     ----------
-    mean, count, confidence, variance
+    mean, count, confidence, variance, bounded
         As in `pairwise_differences`.
     weight : array_like, shape (..., G), optional
         Share of each group in the overall mean, up to a factor; ``count`` if None.
@@ -49,7 +50,7 @@ def differences_from_overall(
     ([-0.1, 0.1], [-0.052, 0.145])
     """
     r, n = np.broadcast_arrays(np.asarray(mean, dtype=float), np.asarray(count, dtype=float))
-    present = ~np.isnan(r) & (n > 0 if variance is None else n >= 2)
+    present = ~np.isnan(r) & (n > 0 if variance is None or bounded else n >= 2)
     groups = present.sum(-1, keepdims=True)
     # Two groups make one contrast, seen from either side.
     many = groups > 2
@@ -58,7 +59,8 @@ def differences_from_overall(
         r, n = rates(r, n)
         lower, upper = single_limits(r, n, z, many)
     else:
-        lower, upper = mean_limits(r, np.asarray(variance, dtype=float), n, z)
+        limits = bounded_limits if bounded else mean_limits
+        lower, upper = limits(r, np.asarray(variance, dtype=float), n, z)
     w = np.where(present, n if weight is None else weight, 0.0)
     w = w / np.where(present.any(-1, keepdims=True), w.sum(-1, keepdims=True), 1.0)
     below, above = (np.where(present, v, 0.0) ** 2 for v in (r - lower, upper - r))

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fairtrain.metrics.intervals.means import welch_half_width
-from fairtrain.metrics.intervals.sides import Limits, Sides, compare, critical_value, sides
+from fairtrain.metrics.intervals.sides import (
+    Family,
+    Limits,
+    Sides,
+    compare,
+    critical_value,
+    sides,
+)
 from fairtrain.metrics.intervals.single import error_rate
 
 __all__ = ["pairwise_differences", "pairwise_ratios", "reference_ratios"]
@@ -18,6 +25,7 @@ def pairwise_differences(
     confidence: float = 0.95,
     *,
     variance: ArrayLike | None = None,
+    bounded: bool = False,
     simultaneous: bool = True,
 ) -> Limits:
     r"""All differences between groups, with limits that hold together.
@@ -45,6 +53,9 @@ def pairwise_differences(
     variance : array_like, shape (..., G), optional
         Sample variances: the limits are then Welch's, at the tail probability that the
         studentized range gives each pair (as Games and Howell do; a little wider).
+    bounded : bool
+        Whether the values are known to lie in [0, 1]: with ``variance`` the single limits are then
+        those of `bounded_limits`, which are safe against rare values.
     simultaneous : bool
         Whether the limits hold for all pairs at once. A pair singled out *after* looking needs
         it; the upper limit of the largest difference does not (see `gap_interval`).
@@ -66,14 +77,20 @@ def pairwise_differences(
     >>> [round(float(v[0, 1]), 4) for v in limits]
     [0.2, 0.0524, 0.3339]
     """
-    if variance is not None:
+    if variance is not None and not bounded:
         return _mean_differences(mean, variance, count, confidence, simultaneous)
-    groups = sides(mean, count, error_rate(confidence), "all pairs" if simultaneous else "one pair")
+    family: Family = "all pairs" if simultaneous else "one pair"
+    groups = sides(mean, count, error_rate(confidence), family, variance)
     return _own_pairs(compare(groups.rows(), groups.columns()), 0.0)
 
 
 def pairwise_ratios(
-    mean: ArrayLike, count: ArrayLike, confidence: float = 0.95, *, simultaneous: bool = True
+    mean: ArrayLike,
+    count: ArrayLike,
+    confidence: float = 0.95,
+    *,
+    variance: ArrayLike | None = None,
+    simultaneous: bool = True,
 ) -> Limits:
     r"""All ratios between the rates of groups, with limits that hold together.
 
@@ -86,6 +103,8 @@ def pairwise_ratios(
     ----------
     mean, count, confidence, simultaneous
         As in `pairwise_differences`.
+    variance : array_like, shape (..., G), optional
+        Sample variances of values in [0, 1] that are not all 0 or 1.
 
     Returns
     -------
@@ -103,7 +122,8 @@ def pairwise_ratios(
     >>> [round(float(v[0, 1]), 3) for v in limits]
     [0.6, 0.465, 0.77]
     """
-    groups = sides(mean, count, error_rate(confidence), "all pairs" if simultaneous else "one pair")
+    family: Family = "all pairs" if simultaneous else "one pair"
+    groups = sides(mean, count, error_rate(confidence), family, variance)
     return _own_pairs(compare(groups.rows(), groups.columns(), ratio=True), 1.0)
 
 
@@ -113,6 +133,7 @@ def reference_ratios(
     reference: int,
     confidence: float = 0.95,
     *,
+    variance: ArrayLike | None = None,
     simultaneous: bool = True,
 ) -> Limits:
     r"""Ratio of every group's rate to that of one group named beforehand.
@@ -122,7 +143,7 @@ def reference_ratios(
 
     Parameters
     ----------
-    mean, count, confidence, simultaneous
+    mean, count, confidence, variance, simultaneous
         As in `pairwise_ratios`.
     reference : int
         Position of the reference group.
@@ -142,7 +163,8 @@ def reference_ratios(
     >>> limits.lower.round(3).tolist()
     [0.446, 1.0, 0.621]
     """
-    groups = sides(mean, count, error_rate(confidence), "reference" if simultaneous else "one pair")
+    family: Family = "reference" if simultaneous else "one pair"
+    groups = sides(mean, count, error_rate(confidence), family, variance)
     named = Sides._make(v[..., reference, None] for v in groups)
     limits = compare(groups, named, ratio=True)
     positions = np.arange(groups.rate.shape[-1])

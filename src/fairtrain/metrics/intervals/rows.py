@@ -11,7 +11,7 @@ from fairtrain.exceptions import InvalidParameterError
 from fairtrain.metrics.intervals.sides import compare, sides
 from fairtrain.metrics.intervals.single import BoolArray, FloatArray, error_rate, rates
 
-__all__ = ["rows_needed", "rows_to_compare"]
+__all__ = ["rows_needed"]
 
 _MOST = 2.0**40
 
@@ -71,41 +71,6 @@ def rows_needed(
     together = ~enough(np.full(p.shape, _MOST), np.zeros_like(present))
     needed = _least(lambda rows: enough(rows, together), p.shape)
     return np.where(present & (present.sum() > 1), needed, np.nan)
-
-
-def rows_to_compare(
-    mean: ArrayLike, half_width: float, confidence: float = 0.95, *, ratio: bool = False
-) -> FloatArray:
-    """Rows that each group needs beside a group of its own size and rate.
-
-    What `rows_needed` gives where all groups are alike, without looking at pairs.
-
-    Parameters
-    ----------
-    mean : array_like, shape (G,)
-        Rates in [0, 1].
-    half_width, confidence, ratio
-        As in `rows_needed`.
-
-    Returns
-    -------
-    ndarray, shape (G,)
-        Whole numbers; infinite where no number of rows would do.
-
-    Examples
-    --------
-    >>> rows_to_compare([0.30, 0.42], 0.05).tolist()
-    [643.0, 745.0]
-    """
-    alpha = error_rate(confidence)
-    p = np.asarray(mean, dtype=float)
-
-    def enough(rows: FloatArray) -> BoolArray:
-        own = sides(p, rows, alpha, "one pair")
-        limits = compare(own, own, ratio=ratio)
-        return np.asarray(limits.upper - limits.lower <= 2 * half_width)
-
-    return _least(enough, p.shape)
 
 
 def _least(enough: Callable[[FloatArray], BoolArray], shape: tuple[int, ...]) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from fairtrain.metrics.intervals.means import bounded_limits
 from fairtrain.metrics.intervals.single import (
     BoolArray,
     FloatArray,
@@ -64,10 +65,24 @@ class Sides(NamedTuple):
         return Sides._make(v[..., None, :] for v in self)
 
 
-def sides(mean: ArrayLike, count: ArrayLike, alpha: float, family: Family) -> Sides:
-    """Limits of each group at the critical values that its family of comparisons asks for."""
+def sides(
+    mean: ArrayLike,
+    count: ArrayLike,
+    alpha: float,
+    family: Family,
+    variance: ArrayLike | None = None,
+) -> Sides:
+    """Limits of each group at the critical values that its family of comparisons asks for.
+
+    Those of means of values in [0, 1], where ``variance`` is given, need no exact ones beside them.
+    """
     p, n = rates(mean, count)
     groups = (n > 0).sum(-1, keepdims=True)
+    if variance is not None:
+        z = critical_value(alpha, family, groups)
+        lower, upper = bounded_limits(p, np.asarray(variance, dtype=float), n, z)
+        never = np.zeros(p.shape, dtype=bool)
+        return Sides(p, lower, upper, lower, upper, never, never, never)
     many = (groups > 2) & (family != "one pair")
     small = many & (n > 0) & (n * np.minimum(p, 1 - p) < SMALL_FAMILY - 1e-9)
     z, z_exact = _rate_critical_values(alpha, family, groups, small.sum(-1, keepdims=True))

@@ -1,0 +1,229 @@
+"""What the numbers of a publication, taken together, tell of the people in its small cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import optimize
+
+from fairtrain.metrics.verdicts import ConstraintResult
+
+__all__ = ["Publication"]
+
+Floats = NDArray[np.float64]
+Cell = tuple[str, str]
+
+_ALL = (1.0, 1.0, 1.0, 1.0)
+# Numerator and denominator of each rate in the people with (label 1, decision 1), (0, 1), (1, 0),
+# (0, 0).
+_RATES = {
+    "selection_rate": ((1.0, 1.0, 0.0, 0.0), _ALL),
+    "accuracy": ((1.0, 0.0, 0.0, 1.0), _ALL),
+    "error_rate": ((0.0, 1.0, 1.0, 0.0), _ALL),
+    "true_positive_rate": ((1.0, 0.0, 0.0, 0.0), (1.0, 0.0, 1.0, 0.0)),
+    "false_positive_rate": ((0.0, 1.0, 0.0, 0.0), (0.0, 1.0, 0.0, 1.0)),
+    "positive_predictive_value": ((1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0)),
+}
+
+
+class Publication:
+    """Tables of rates and results of constraints as equations in the people of every group.
+
+    Parameters
+    ----------
+    tables : sequence of DataFrame
+        As in :func:`fairtrain.metrics.disclosure.hidden_cells`.
+    results : sequence of ConstraintResult
+        Those whose numbers are shown.
+    min_cell : int
+        Cells with fewer rows are small.
+    """
+
+    def __init__(
+        self, tables: Sequence[pd.DataFrame], results: Sequence[ConstraintResult], min_cell: int
+    ) -> None:
+        self.results, self.min_cell = results, min_cell
+        names = max((list(dict.fromkeys(t["group"])) for t in tables), key=len)
+        self.groups = [str(name) for name in names]
+        # One block for every model and class: (metric, group) -> (rate, count).
+        self.blocks: list[dict[Cell, tuple[float, int]]] = []
+        self.spelled: list[str] = []
+        for table in tables:
+            parts: dict[str, dict[Cell, tuple[float, int]]] = {}
+            rows = zip(*(table[c] for c in ("metric", "group", "rate", "count")), strict=True)
+            for metric, group, rate, count in rows:
+                name, _, label = str(metric).partition(": ")
+                if name in _RATES:
+                    parts.setdefault(label, {})[name, str(group)] = (float(rate), int(count))
+            self.blocks += parts.values()
+            self.spelled += [f": {label}" if label else "" for label in parts]
+
+    @cached_property
+    def people(self) -> Floats:
+        """True numbers of people, shape (blocks, groups, 4), as far as the tables tell them."""
+        result = np.zeros((len(self.blocks), len(self.groups), 4))
+        for b, block in enumerate(self.blocks):
+            for g, group in enumerate(self.groups):
+                result[b, g] = _people(block, group)
+        return result
+
+    def members(self, name: str) -> NDArray[np.intp]:
+        """Finest groups that a group consists of: those whose name has all its parts, in order."""
+        if name in self.groups:
+            return np.array([self.groups.index(name)])
+        inside = [g for g, group in enumerate(self.groups) if _within(name, group)]
+        return np.array(inside, dtype=np.intp)
+
+    def row(self, block: int, groups: Iterable[int], weight: Sequence[float] | Floats) -> Floats:
+        """One equation: weighted people of some groups in one block."""
+        result = np.zeros(self.people.shape)
+        result[block, list(groups)] = weight
+        return result.ravel()
+
+    @cached_property
+    def cells(self) -> set[Cell]:
+        """All cells, by metric as the tables spell it and group."""
+        blocks = zip(self.blocks, self.spelled, strict=True)
+        return {(metric + label, group) for block, label in blocks for metric, group in block}
+
+    def equations(self, hidden: set[Cell]) -> Floats:
+        """Everything that is told, shape (equations, unknown numbers).
+
+        Groups of which nothing is hidden are known: their numbers are no unknowns.
+        """
+        known = set(self.groups) - {group for _, group in hidden}
+        rows = [row for b in range(len(self.blocks)) for row in self._told(b, hidden, known)]
+        told = np.array(rows).reshape(len(rows), len(self.blocks), len(self.groups), 4)
+        told[:, :, [group in known for group in self.groups]] = 0.0
+        flat = told.reshape(len(rows), -1)
+        return np.asarray(np.unique(flat[flat.any(axis=1)], axis=0))
+
+    def _told(self, b: int, hidden: set[Cell], known: set[str]) -> Iterator[Floats]:
+        """Equations of one block: totals, cells that are shown, gaps, and labels."""
+        everyone, label = range(len(self.groups)), self.spelled[b]
+        for metric in {metric for metric, _ in self.blocks[b]} & {"selection_rate", "accuracy"}:
+            yield from (self.row(b, everyone, part) for part in _RATES[metric])
+        for (metric, group), (rate, count) in self.blocks[b].items():
+            if group in known:
+                continue
+            inside, (top, whole) = self.members(group), _RATES[metric]
+            shown = (metric + label, group) not in hidden
+            if shown and np.isfinite(rate):
+                yield self.row(b, inside, np.subtract(top, np.multiply(rate, whole)))
+            if (shown or whole is _ALL) and count >= self.min_cell:
+                yield self.row(b, inside, whole)
+        for result in self.results:
+            if result.rate in _RATES and (not label or result.constraint.endswith(label)):
+                for name in (result.highest, result.lowest):
+                    inside = self.members(name)
+                    yield from (self.row(b, inside, part) for part in _RATES[result.rate])
+        if b and label == self.spelled[0]:  # the labels are those of the first model
+            for part in ((1.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 1.0)):
+                yield from (self.row(b, [g], part) - self.row(0, [g], part) for g in everyone)
+
+    def exposed(self, hidden: set[Cell]) -> list[Cell]:
+        """Small cells whose people are determined, or bounded to within one person."""
+        told: Floats | None = None
+        result = []
+        for b, block in enumerate(self.blocks):
+            swaps = self._swaps(hidden, b)
+            for (metric, group), (_, count) in block.items():
+                inside, least = self.members(group), min(2.0, count)
+                if not 0 < count < self.min_cell or swaps[metric][inside].sum() >= least:
+                    continue
+                told = self.equations(hidden) if told is None else told
+                if self._range(told, self.row(b, inside, _RATES[metric][0])) < least - 1e-6:
+                    result.append((metric + self.spelled[b], group))
+        return result
+
+    def _swaps(self, hidden: set[Cell], block: int) -> dict[str, Floats]:
+        """People that wholly hidden groups of the same sets could swap unseen, shape (groups,).
+
+        Two groups that exchange a decision between people of one label change no total. The range
+        of a cell is no smaller, so this saves the linear programs of most.
+        """
+        metrics = {metric + self.spelled[block] for metric, _ in self.blocks[block]}
+        whole = np.array([all((m, g) in hidden for m in metrics) for g in self.groups])
+        kinds = np.unique(["|".join(sorted(s)) for s in self._sets], return_inverse=True)[1]
+        people = self.people[block] * whole[:, None]
+        total = np.zeros((kinds.max() + 1, 4))
+        np.add.at(total, kinds, people)
+        rest = total[kinds] - people
+        first, second = (
+            whole * (np.minimum(people[:, j], rest[:, k]) + np.minimum(people[:, k], rest[:, j]))
+            for k, j in ((0, 2), (1, 3))
+        )
+        either = np.maximum(first, second)
+        by_label = {"true_positive_rate": first, "positive_predictive_value": first}
+        return dict.fromkeys(_RATES, either) | by_label | {"false_positive_rate": second}
+
+    @cached_property
+    def _sets(self) -> list[frozenset[str]]:
+        """Coarser groups that are spoken of and that each finest group lies in."""
+        names = {group for block in self.blocks for _, group in block} - set(self.groups)
+        names |= {n for r in self.results for n in (r.highest, r.lowest)}
+        inside = {name: set(self.members(name).tolist()) for name in names}
+        return [frozenset(n for n in names if g in inside[n]) for g in range(len(self.groups))]
+
+    def _range(self, told: Floats, wanted: Floats) -> float:
+        """Largest minus smallest value of a number of people that fits everything told."""
+        free = np.flatnonzero(np.abs(told).sum(axis=0) + np.abs(wanted))
+        people, ends = self.people.ravel()[free], []
+        limits = [(-float(n), None) for n in people]
+        for sign in (1.0, -1.0):
+            answer = optimize.linprog(
+                sign * wanted[free], A_eq=told[:, free], b_eq=np.zeros(len(told)), bounds=limits
+            )
+            if answer.status != 0 or answer.fun is None:  # unbounded: nothing is told
+                return float("inf")
+            ends.append(sign * float(answer.fun))
+        return float(ends[1] - ends[0])
+
+    def next(self, hidden: set[Cell], exposed: Sequence[Cell]) -> set[Cell]:
+        """Cells of the smallest group that is still shown, one of the exposed cell's sets first."""
+        metric, group = exposed[0]
+        near = self._sets[int(self.members(group)[0])]
+        cells = [
+            (name + self.spelled[b], other, self._size(block, other))
+            for b, block in enumerate(self.blocks)
+            for name, other in block
+        ]
+        on_labels = [cell for cell in cells if not cell[0].startswith("selection_rate")]
+        for some in (cells,) if metric == "selection_rate" else (on_labels, cells):
+            shown = [(self._apart(near, g), n, g) for m, g, n in some if n and (m, g) not in hidden]
+            if shown:
+                chosen = min(shown)[2]
+                return {(m, g) for m, g, _ in some if g == chosen}
+        return set()
+
+    def _apart(self, near: frozenset[str], group: str) -> bool:
+        """Whether a group shares none of these sets."""
+        if group not in self.groups:
+            return True
+        return bool(near) and not near & self._sets[self.groups.index(group)]
+
+    @staticmethod
+    def _size(block: dict[Cell, tuple[float, int]], group: str) -> int:
+        return max(count for (_, other), (_, count) in block.items() if other == group)
+
+
+def _people(block: dict[Cell, tuple[float, int]], group: str) -> Floats:
+    """People of one group by label and decision; without rates on labels, all have label 0."""
+    empty = (0.0, 0)
+    yes, positives = block.get(("true_positive_rate", group), empty)
+    no, negatives = block.get(("false_positive_rate", group), empty)
+    if not positives and not negatives:
+        rate, count = next((v for (_, g), v in block.items() if g == group), empty)
+        no, negatives = rate, count
+    first, second = np.nan_to_num([yes * positives, no * negatives])
+    return np.array([first, second, positives - first, negatives - second])
+
+
+def _within(name: str, group: str) -> bool:
+    """Whether all levels in a coarse name come in a finer one, in the same order."""
+    levels = iter(group.split("/"))
+    return all(level in levels for level in name.split("/"))

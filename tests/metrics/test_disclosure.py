@@ -1,0 +1,132 @@
+"""What an attacker can work out from everything that is written of a report."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize
+
+from fairtrain import DemographicParity, EqualizedOdds, fairness_report
+from fairtrain.metrics import FairnessReport
+from fairtrain.metrics.disclosure import hidden_cells
+from fairtrain.report import plain
+
+
+def report(
+    cells: dict[tuple[str, str], tuple[int, int]], constraints: Any, seed: int = 0
+) -> FairnessReport:
+    """Groups of two columns with (selected, rows)."""
+    rows = [n for _, n in cells.values()]
+    sex, race = (np.repeat([who[i] for who in cells], rows) for i in (0, 1))
+    p = np.concatenate([np.arange(n) < k for k, n in cells.values()]).astype(int)
+    y = np.random.default_rng(seed).integers(0, 2, len(p))
+    return fairness_report(y, p, pd.DataFrame({"sex": sex, "race": race}), constraints)
+
+
+SIX = {("f", "rare"): (4, 6), ("m", "rare"): (2, 6), ("f", "w"): (60, 200), ("m", "w"): (70, 180)}
+MANY = {**SIX, ("f", "b"): (20, 60), ("m", "b"): (15, 50)}
+
+
+def selected_range(plain_report: dict[str, Any], group: str) -> tuple[float, float]:
+    """Selected people of a hidden group that fit all that is written (an attack of its own)."""
+    cells = [c for c in plain_report["group_rates"] if c["metric"] == "selection_rate"]
+    names = [c["group"] for c in cells]
+    total = round(plain_report["selection_rate"] * plain_report["n_rows"])
+    rows, values = [np.ones(len(names))], [float(total)]
+    for i, cell in enumerate(cells):
+        if cell["rate"] is not None:
+            rows.append(np.eye(len(names))[i])
+            values.append(round(cell["rate"] * cell["count"]))
+    for found in plain_report["constraints"]:
+        if found["rate"] == "selection_rate" and not found["suppressed"]:
+            # Two sexes, their gap and their total: how many are selected of either.
+            ends = [
+                np.array([n.split("/")[0] == found[end] for n in names])
+                for end in ("highest", "lowest")
+            ]
+            size = [
+                sum(n for n, inside in zip(sizes(names), end, strict=True) if inside)
+                for end in ends
+            ]
+            low = (total - found["achieved"] * size[0]) / sum(size)
+            rows.append(ends[1].astype(float))
+            values.append(low * size[1])
+    goal = np.eye(len(names))[names.index(group)]
+    limits = [(0, n) for n in sizes(names)]
+    ends = [
+        optimize.linprog(s * goal, A_eq=np.array(rows), b_eq=values, bounds=limits) for s in (1, -1)
+    ]
+    assert all(end.status == 0 for end in ends)
+    return float(ends[0].fun), float(-ends[1].fun)
+
+
+def sizes(names: list[str]) -> list[int]:
+    """Rows of every group; an attacker may know them."""
+    return [{**MANY}[tuple(name.split("/"))][1] for name in names]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("cells", [SIX, MANY])
+def test_two_cells_of_six_cannot_be_solved_from_a_gap_and_a_total(cells: Any) -> None:
+    """They came out as 4 and 2 of 6: the gap of the sexes and the total tell both their rates."""
+    found = report(cells, DemographicParity(over="sex", difference_bound=0.2)).to_dict()
+    written = {c["group"]: c for c in found["group_rates"] if c["metric"] == "selection_rate"}
+    assert not found["constraints"][0]["suppressed"]
+    for group in ("f/rare", "m/rare"):
+        assert (written[group]["rate"], written[group]["count"]) == (None, "under 10")
+        low, high = selected_range(found, group)
+        assert high - low >= 2
+    # The same attack on what would be written if small cells alone were hidden.
+    small = [c for c in found["group_rates"] if c["metric"] == "selection_rate"]
+    rates = report(cells, "demographic_parity").group_rates.set_index(["metric", "group"])["rate"]
+    for cell in small:
+        if cell["group"] not in ("f/rare", "m/rare"):
+            cell["rate"] = rates["selection_rate", cell["group"]]
+    low, high = selected_range(found, "f/rare")
+    assert high - low < 1e-6
+    assert low == pytest.approx(4)
+
+
+def test_accuracy_and_selection_are_not_given_away_by_the_rates_on_labels() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(["a", "b", "rare"], [300, 200, 5])
+    y, p = rng.integers(0, 2, (2, 505))
+    hidden = hidden_cells(fairness_report(y, p, group).group_rates)
+    # Shown true and false positive rates of b would tell its selection rate, and the total rare's.
+    assert {m for m, g in hidden if g == "b"} >= {"true_positive_rate", "selection_rate"}
+    assert not {g for _, g in hidden} - {"rare", "b"}
+
+
+def test_the_baseline_and_the_fair_model_are_one_publication() -> None:
+    rng = np.random.default_rng(1)
+    group = np.repeat(["a", "b", "rare"], [300, 200, 5])
+    y, p, q = rng.integers(0, 2, (3, 505))
+    tables = [fairness_report(y, d, group).group_rates for d in (p, q)]
+    joint = hidden_cells(tables)
+    assert joint >= hidden_cells(tables[0]) | hidden_cells(tables[1])
+    assert not hidden_cells([t[t["group"] != "rare"] for t in tables])
+
+
+def test_a_count_does_not_tell_how_many_have_the_other_label() -> None:
+    y = np.array([1] * 3 + [0] * 97 + [0, 1] * 100)
+    p, group = np.arange(300) % 3 == 0, ["few"] * 100 + ["many"] * 200
+    found = fairness_report(y, p.astype(int), group)
+    cells = {c["metric"]: c for c in found.to_dict()["group_rates"] if c["group"] == "few"}
+    assert cells["true_positive_rate"]["count"] == "under 10"
+    assert cells["false_positive_rate"]["count"] == "hidden"
+    assert cells["selection_rate"]["count"] == 100
+    row = found.group_rates.to_dict("records")[0]
+    empty = plain.cell_dict({**row, "metric": "true_positive_rate", "count": 0}, hidden=True)
+    assert empty["count"] == "under 10"
+
+
+def test_what_was_hidden_stays_hidden_when_it_is_read_back() -> None:
+    found = report(MANY, EqualizedOdds(difference_bound=0.2))
+    cells = json.loads(json.dumps(found.to_dict()))["group_rates"]
+    rates = plain.frame(cells)
+    hidden = {(c["metric"], c["group"]) for c in cells if c["suppressed"]}
+    assert hidden
+    assert hidden_cells(rates) >= hidden
