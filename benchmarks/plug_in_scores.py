@@ -133,7 +133,7 @@ def at_equal_gap(found: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, points in found.groupby([*keys, "way"]):
         curve = points.sort_values("gap")
-        for gap in EQUAL_GAPS[key[4]]:
+        for gap in EQUAL_GAPS[str(points["notion"].iloc[0])]:
             if curve["gap"].min() <= gap <= curve["gap"].max():
                 accuracy = float(np.interp(gap, curve["gap"], curve["accuracy"]))
                 rows.append((*key, gap, accuracy))
@@ -141,11 +141,9 @@ def at_equal_gap(found: pd.DataFrame) -> pd.DataFrame:
     first = table[table["way"] == "g | x, y"].drop(columns="way")
     both = table[table["way"] != "g | x, y"].merge(first, on=[*keys, "at"], suffixes=("", "_first"))
     both["less"] = both["accuracy"] - both["accuracy_first"]
-    return both.groupby(["way", "notion", "base"])["less"].agg(
-        mean="mean",
-        better=lambda v: int((v > 0.002).sum()),
-        worse=lambda v: int((v < -0.002).sum()),
-        of="size",
+    both["better"], both["worse"] = both["less"] > 0.002, both["less"] < -0.002
+    return both.groupby(["way", "notion", "base"]).agg(
+        mean=("less", "mean"), better=("better", "sum"), worse=("worse", "sum"), of=("less", "size")
     )
 
 

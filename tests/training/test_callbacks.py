@@ -16,7 +16,7 @@ from tests.training.data import make_rows, two_layers
 from fairtrain import LagrangianFairnessTrainer, RegularizedFairnessTrainer
 from fairtrain.exceptions import FairtrainWarning, InvalidDataError, InvalidParameterError
 from fairtrain.training import Callback, Checkpoint, EarlyStopping, LogMetrics, ProgressBar
-from fairtrain.training.checkpoint import read_checkpoint, write_checkpoint
+from fairtrain.training.loop.callbacks import read_checkpoint, write_checkpoint
 
 SETTINGS = {
     "module": two_layers, "lr": 0.02, "batch_size": 200, "max_epochs": 8, "random_state": 3,

@@ -13,9 +13,9 @@ from fairtrain.constraints import (
 from fairtrain.data.groups import Groups
 from fairtrain.lagrangian import families_of
 from fairtrain.losses.base_loss import mean_base_loss
-from fairtrain.training.batch import Batch
-from fairtrain.training.cells import CellSums, measure
+from fairtrain.training.batches.batch import Batch
 from fairtrain.training.heads import Head
+from fairtrain.training.loop.cells import CellSums, measure
 
 RNG = np.random.default_rng(0)
 N = 400

@@ -30,7 +30,7 @@ from fairtrain.exceptions import (
 )
 from fairtrain.lagrangian.multipliers import Ascent
 from fairtrain.metrics import Verdict
-from fairtrain.training.steps import StepReport
+from fairtrain.training.loop.steps import StepReport
 
 QUICK = {
     "module": linear, "lr": 0.05, "batch_size": 128, "max_epochs": 20, "random_state": 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from typing import Any
 
@@ -143,11 +144,13 @@ def with_(layer: nn.Module) -> nn.Module:
 
 
 class Projected(nn.Module):
-    """Holds a tensor that is neither parameter nor buffer, and differs from seed to seed."""
+    """Holds a tensor that is neither parameter nor buffer, and differs from model to model."""
+
+    made = itertools.count(1)
 
     def __init__(self, n_features: int, n_outputs: int) -> None:
         super().__init__()
-        self.fixed = torch.randn(n_features, 3)
+        self.fixed = next(self.made) * torch.randn(n_features, 3)
         self.layer = nn.Linear(3, n_outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

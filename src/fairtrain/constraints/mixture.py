@@ -21,7 +21,13 @@ from fairtrain.constraints.bounds import Inequalities, RateBounds, cell_parts
 from fairtrain.constraints.table import RateTable
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["Mixture", "most_accurate_decisions", "most_accurate_lots", "most_accurate_mixture"]
+__all__ = [
+    "Mixture",
+    "most_accurate_decisions",
+    "most_accurate_lots",
+    "most_accurate_mixture",
+    "most_accurate_weights",
+]
 
 Floats = NDArray[np.float64]
 
@@ -100,9 +106,44 @@ def most_accurate_mixture(
         slack = _least_slack(rows, lots)
         solution = _solve(errors, rows.matrix, limit + slack, lots)
     assert solution is not None  # the slack was found by a feasible point
-    weights = np.clip(solution[: len(rates)], 0.0, None)
-    weights[weights < 1e-10] = 0.0
-    return Mixture(weights / weights.sum(), float(slack.max(initial=0.0)))
+    return Mixture(_cleaned(solution[: len(rates)]), float(slack.max(initial=0.0)))
+
+
+def most_accurate_weights(
+    bounds: Sequence[RateBounds], rates: Floats, errors: Floats
+) -> Floats | None:
+    """Solve for the mixture of least error that keeps every bound, from rates that are known.
+
+    Parameters
+    ----------
+    bounds : sequence of RateBounds
+        One for each rate.
+    rates : ndarray of shape (T, n_cells)
+        Rates of each predictor, in the order of the bounds; NaN for a group without rows.
+    errors : ndarray of shape (T,)
+        Error of each predictor.
+
+    Returns
+    -------
+    ndarray of shape (T,) or None
+        Probability of each predictor; None where no mixture keeps every bound.
+    """
+    parts = np.split(rates, np.cumsum([b.n_groups for b in bounds])[:-1], axis=1)
+    groups = [
+        np.flatnonzero(b.present(own).all(axis=0)) for b, own in zip(bounds, parts, strict=True)
+    ]
+    rows = _all_rows(
+        bounds,
+        [
+            b.inequalities(own, np.full(b.n_groups, 1 / max(len(own), 1)))
+            for b, own in zip(bounds, groups, strict=True)
+        ],
+        groups,
+        [sparse.csr_array(np.nan_to_num(own).T) for own in parts],
+    )
+    lots = sparse.csr_array(np.ones((1, len(errors))))
+    solution = _solve(errors, rows.matrix, rows.limit - _ROOM, lots)
+    return None if solution is None else _cleaned(solution[: len(errors)])
 
 
 def most_accurate_lots(bounds: Sequence[RateBounds], rates: Floats, right: Floats) -> Floats:
@@ -176,6 +217,12 @@ def most_accurate_decisions(
     if solution is None:
         raise InvalidParameterError("no decisions keep all these bounds together; loosen one.")
     return np.asarray(np.clip(solution[: len(gain)], 0.0, 1.0))
+
+
+def _cleaned(weights: Floats) -> Floats:
+    """Weights without rounding, summing to 1."""
+    weights = np.where(weights < 1e-10, 0.0, weights)
+    return np.asarray(weights / weights.sum())
 
 
 def _solve(

@@ -213,8 +213,8 @@ class ConstraintResult:
         supposed = {"difference": "half of it", "ratio": "halfway to 1"}
         return (
             f"These rows can certify a bound of {self.smallest_bound:.2g} with that chance if the "
-            f"true {what} is {supposed.get(self.kind, 'as now')}: get more rows, widen the bound or merge small "
-            "groups (fairtrain.certification_plan)."
+            f"true {what} is {supposed.get(self.kind, 'as now')}: get more rows, widen the bound "
+            "or merge small groups (fairtrain.certification_plan)."
         )
 
 

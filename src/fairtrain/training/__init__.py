@@ -15,37 +15,37 @@ if TYPE_CHECKING:
         AdversarialDebiasingTrainer as AdversarialDebiasingTrainer,
     )
     from fairtrain.training.adversarial import GradientReversalLayer as GradientReversalLayer
-    from fairtrain.training.callbacks import Callback as Callback
-    from fairtrain.training.callbacks import Checkpoint as Checkpoint
-    from fairtrain.training.callbacks import EarlyStopping as EarlyStopping
-    from fairtrain.training.callbacks import LogMetrics as LogMetrics
-    from fairtrain.training.callbacks import ProgressBar as ProgressBar
-    from fairtrain.training.evaluation import evaluate_fairness as evaluate_fairness
+    from fairtrain.training.batches.sampling import (
+        GroupStratifiedBatchSampler as GroupStratifiedBatchSampler,
+    )
     from fairtrain.training.lagrangian import LagrangianFairnessTrainer as LagrangianFairnessTrainer
-    from fairtrain.training.meter import EpochFairness as EpochFairness
-    from fairtrain.training.meter import EpochFairnessMeter as EpochFairnessMeter
+    from fairtrain.training.loop.callbacks import Callback as Callback
+    from fairtrain.training.loop.callbacks import Checkpoint as Checkpoint
+    from fairtrain.training.loop.callbacks import EarlyStopping as EarlyStopping
+    from fairtrain.training.loop.callbacks import LogMetrics as LogMetrics
+    from fairtrain.training.loop.callbacks import ProgressBar as ProgressBar
+    from fairtrain.training.loop.meter import EpochFairness as EpochFairness
+    from fairtrain.training.loop.meter import EpochFairnessMeter as EpochFairnessMeter
+    from fairtrain.training.loop.meter import evaluate_fairness as evaluate_fairness
     from fairtrain.training.regularized import (
         RegularizedFairnessTrainer as RegularizedFairnessTrainer,
-    )
-    from fairtrain.training.sampling import (
-        GroupStratifiedBatchSampler as GroupStratifiedBatchSampler,
     )
 
 # Lazily: the losses use training.distributed, the meter here uses the losses.
 _MODULES = {
     "AdversarialDebiasingTrainer": "fairtrain.training.adversarial",
-    "Callback": "fairtrain.training.callbacks",
-    "Checkpoint": "fairtrain.training.callbacks",
-    "EarlyStopping": "fairtrain.training.callbacks",
+    "Callback": "fairtrain.training.loop.callbacks",
+    "Checkpoint": "fairtrain.training.loop.callbacks",
+    "EarlyStopping": "fairtrain.training.loop.callbacks",
     "GradientReversalLayer": "fairtrain.training.adversarial",
     "LagrangianFairnessTrainer": "fairtrain.training.lagrangian",
-    "LogMetrics": "fairtrain.training.callbacks",
-    "ProgressBar": "fairtrain.training.callbacks",
+    "LogMetrics": "fairtrain.training.loop.callbacks",
+    "ProgressBar": "fairtrain.training.loop.callbacks",
     "RegularizedFairnessTrainer": "fairtrain.training.regularized",
-    "EpochFairness": "fairtrain.training.meter",
-    "EpochFairnessMeter": "fairtrain.training.meter",
-    "GroupStratifiedBatchSampler": "fairtrain.training.sampling",
-    "evaluate_fairness": "fairtrain.training.evaluation",
+    "EpochFairness": "fairtrain.training.loop.meter",
+    "EpochFairnessMeter": "fairtrain.training.loop.meter",
+    "GroupStratifiedBatchSampler": "fairtrain.training.batches.sampling",
+    "evaluate_fairness": "fairtrain.training.loop.meter",
 }
 
 __all__ = [*_MODULES]

@@ -30,12 +30,11 @@ from fairtrain.losses.rates import RateParityLoss
 from fairtrain.losses.regularizer import FairnessRegularizerLoss
 from fairtrain.losses.robust import BoundedGroupLossPenalty
 from fairtrain.losses.schedule import EtaSchedule
-from fairtrain.training.batch import Batch
-from fairtrain.training.engine import Precision
-from fairtrain.training.fitdata import FitData, level_codes
+from fairtrain.training.batches.batch import Batch, FitData, level_codes
+from fairtrain.training.loop.engine import Precision
+from fairtrain.training.loop.run import Run, RunParts
+from fairtrain.training.loop.steps import Losses
 from fairtrain.training.modules import ModuleSpec
-from fairtrain.training.run import Run, RunParts
-from fairtrain.training.steps import Losses
 from fairtrain.training.trainer import FairnessTrainer
 
 __all__ = ["RegularizedFairnessTrainer"]
@@ -176,9 +175,9 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         self.random_state = random_state
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
-        asked = self.constraints if self.constraints is not None else _notion_of(self.penalty)
+        given = self.constraints if self.constraints is not None else _notion_of(self.penalty)
         return as_constraints(
-            asked, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
+            given, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
         )
 
     def _make_run(self, parts: RunParts, data: FitData) -> PenaltyRun:
@@ -204,10 +203,7 @@ class RegularizedFairnessTrainer(FairnessTrainer):
             )
             options = {}
         criterion = FairnessRegularizerLoss(
-            base_loss=parts.base_loss,
-            penalty=penalty,
-            eta=self.eta,
-            **options,
+            base_loss=parts.base_loss, penalty=penalty, eta=self.eta, **options
         )
         return criterion.to(parts.engine.device)
 
@@ -241,15 +237,21 @@ class PenaltyRun(Run):
         )
         base, penalty, eta = total.fairness_terms
         loss = total + (self.share(batch) - 1.0) * base
-        with torch.no_grad():
-            soft = parts.head.soft(outputs.detach())
-            self.count(outputs, batch, parts.cells(soft, batch.y, batch.codes, batch.weight))
+        self.count(outputs, batch)
         return {
             "loss": loss,
             "base_loss": base,
             "penalty": torch.zeros_like(base) if penalty is None else penalty,
             "eta": torch.as_tensor(eta, dtype=base.dtype),
         }
+
+    def terms(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Base loss and penalty of a batch, whatever eta is; outside the count of steps."""
+        base, penalty = self.criterion.terms(
+            outputs, self.parts.head.labels(batch.y), self.who(batch), sample_weight=batch.weight
+        )
+        assert penalty is not None
+        return base, penalty
 
     def who(self, batch: Batch) -> Tensor:
         """Codes as the penalty reads them: of groups, or of the levels of every column."""

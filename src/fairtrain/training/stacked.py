@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.func import vmap
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from fairtrain.exceptions import CannotStackError
-from fairtrain.losses.base_loss import mean_base_loss
 from fairtrain.losses.distributed import is_distributed
-from fairtrain.training.batch import Batch, Source
-from fairtrain.training.cells import batch_sums, measured
-from fairtrain.training.engine import local_randomness
-from fairtrain.training.loop import TrainingLoop
+from fairtrain.training.batches.batch import Batch, FitData
+from fairtrain.training.loop.cells import measured
+from fairtrain.training.loop.engine import local_randomness
+from fairtrain.training.loop.epochs import TrainingLoop
+from fairtrain.training.loop.steps import GradientStep, Losses, StepReport, make_optimizer
 from fairtrain.training.regularized import PenaltyRun, RegularizedFairnessTrainer
-from fairtrain.training.run import Plan, rates_of
-from fairtrain.training.stack import ModuleStack
-from fairtrain.training.steps import GradientStep, Losses, StepReport, make_optimizer
 
-__all__ = ["fit_stacked", "stackable"]
+__all__ = ["ModuleStack", "StackedRun", "StackedStep", "fit_stacked", "stackable"]
 
+_RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)
+_COUNTING = (nn.modules.batchnorm._NormBase, nn.modules.instancenorm._InstanceNorm)
 _MAY_DIFFER = {"eta", "random_state", "module"}
 _ELEMENTWISE = (
     torch.optim.AdamW,
@@ -83,7 +86,8 @@ def fit_stacked(
     r"""Fit trainers that differ in ``eta`` and ``random_state``, all at once.
 
     The weights of all models are stacked; one optimizer moves the sum of their losses, whose
-    gradient for a model's weights is that of its own loss. Models of one seed share their batches.
+    gradient for a model's weights is that of its own loss. Models of one seed share their batches
+    and make a stack; a seed with one model is fitted by itself.
     Every model gets what ``fit`` would have given it up to rounding: its own rows, initial weights,
     batches, clipping (by the norm of its own gradient), average and reports. A model that meets a
     loss or gradient that is not finite leaves the stack and is fitted by itself.
@@ -105,145 +109,132 @@ def fit_stacked(
     """
     if (reason := stackable(trainers)) is not None:
         raise CannotStackError(reason)
-    rows = X, y, sensitive_features, sample_weight
-    order = sorted(range(len(trainers)), key=lambda i: int(trainers[i].random_state))
-    members = _set_up([trainers[i] for i in order], rows)
-    stacks = [_Stack(same) for same in _of_equal_length(members)]
+    by_seed = sorted(trainers, key=attrgetter("random_state"))
+    stacks: list[StackedRun] = []
+    for _, some in groupby(by_seed, key=attrgetter("random_state")):
+        first, *others = some
+        data = first.read(X, y, sensitive_features, sample_weight)
+        for other in others:
+            other.read_as(first)
+        stacks.append(StackedRun([first, *others], data))
+    require_stackable([run.parts.module for stack in stacks for run in stack.runs])
     for stack in stacks:
         stack.try_out()
-    left: list[_Member] = []
     for stack in stacks:
-        stack.train()
-        for member, alive in zip(stack.members, stack.alive.tolist(), strict=True):
-            if alive:
-                member.finish()
-            else:
-                left.append(member)
-    for member in left:
-        member.trainer.fit(X, y, sensitive_features=sensitive_features, sample_weight=sample_weight)
+        # One model alone is trained in half the time without a stack around it.
+        alone = stack.train() if len(stack.runs) > 1 else stack.trainers
+        for trainer in alone:
+            trainer.fit(X, y, sensitive_features=sensitive_features, sample_weight=sample_weight)
 
 
-@dataclass
-class _Member:
-    """One model of the stack."""
+class StackedRun(PenaltyRun):
+    """Models of one seed, whose batches are the same, moved by one optimizer.
 
-    trainer: RegularizedFairnessTrainer
-    plan: Plan
-    run: PenaltyRun
-    history: list[dict[str, Any]]
+    Each has a plan of its own, as if it trained alone: the stack takes rows, penalty and step from
+    the first and gives its own counts to everyone.
 
-    @property
-    def source(self) -> Source:
-        """Its training batches; members of one seed share them."""
-        return self.plan.data.training
-
-    def finish(self) -> None:
-        """Make the trainer what ``fit`` would have made it."""
-        self.run.deployed = self.plan.module
-        self.trainer.conclude(self.plan, self.history, 0)
-
-
-def _set_up(trainers: Sequence[RegularizedFairnessTrainer], rows: tuple[Any, ...]) -> list[_Member]:
-    members: list[_Member] = []
-    for trainer in trainers:
-        if members and members[-1].trainer.random_state == trainer.random_state:
-            last = members[-1]  # the same rows and batches, and what reading leaves in the trainer
-            data, settings = last.plan.data, trainer.get_params(deep=False)
-            read = {k: v for k, v in vars(last.trainer).items() if k not in settings}
-            trainer.__dict__.update(read)
-        else:
-            data = trainer.read(*rows)
-        with local_randomness(data.seed, data.engine.device):
-            plan = trainer.plan(data)
-        assert isinstance(plan.run, PenaltyRun)
-        members.append(_Member(trainer, plan, plan.run, []))
-    return members
-
-
-def _of_equal_length(members: list[_Member]) -> Iterator[list[_Member]]:
-    """Members whose epochs have equally many batches: they can share an optimizer."""
-
-    def length(member: _Member) -> int:
-        return member.source.n_batches or 0
-
-    for _, some in groupby(sorted(members, key=length), key=length):
-        yield list(some)
-
-
-class _Stack:
-    """Members with equally many batches, moved by one optimizer.
-
-    To the loop it is the step, the way weights move, and the hooks at once; its batches are tuples
-    with one batch a seed.
+    Parameters
+    ----------
+    trainers : sequence of RegularizedFairnessTrainer
+        They differ in ``eta``.
+    data : FitData
+        Their rows.
     """
 
-    def __init__(self, members: list[_Member]) -> None:
-        self.members = members
-        first = members[0]
-        trainer = first.trainer
-        self.parts = list(_parts_of_one_seed(members))
-        self.weights = ModuleStack([member.plan.module for member in members])
-        self.optimizer = make_optimizer(trainer.optimizer, self.weights.trained, lr=trainer.lr)
-        if type(self.optimizer) not in _ELEMENTWISE:
+    def __init__(self, trainers: Sequence[RegularizedFairnessTrainer], data: FitData) -> None:
+        self.trainers = list(trainers)
+        self.plans = []
+        for trainer in trainers:
+            with local_randomness(data.seed, data.engine.device):
+                self.plans.append(trainer.plan(data))
+        self.runs: list[Any] = [plan.run for plan in self.plans]
+        super().__init__(self.runs[0].parts, self.runs[0].criterion, data)
+        self.etas = [float(trainer.eta) for trainer in trainers]  # type: ignore[arg-type]
+        self.histories: list[list[dict[str, Any]]] = [[] for _ in trainers]
+        self.stack = ModuleStack([run.parts.module for run in self.runs])
+        alone, trained = self.plans[0].primal, self.stack.trained
+        assert isinstance(alone, GradientStep)
+        optimizer = make_optimizer(trainers[0].optimizer, trained, lr=trainers[0].lr)
+        if type(optimizer) not in _ELEMENTWISE:
             raise CannotStackError(
-                f"{type(self.optimizer).__name__} may move a weight by the gradients of others."
+                f"{type(optimizer).__name__} may move a weight by the gradients of others."
             )
-        if first.run.criterion.every > 1:
+        if self.criterion.every > 1:
             raise CannotStackError("the penalty is left out of some batches (every > 1).")
         # By its own parameters: a stacked bias has two axes, and might land in another group.
-        alone = first.plan.primal
-        assert isinstance(alone, GradientStep)
         if len(alone.optimizer.param_groups) > 1:
             raise CannotStackError("the optimizer treats groups of weights differently.")
-        if any(True for _ in (*first.run.criterion.parameters(), *first.run.criterion.buffers())):
+        if any(True for _ in (*self.criterion.parameters(), *self.criterion.buffers())):
             raise CannotStackError("the penalty keeps a state of its own.")
-        self.device = first.run.parts.engine.device
-        dtype = self.weights.trained[0].dtype
-        self.eta = torch.tensor(
-            [_eta_of(member.trainer) for member in members], device=self.device, dtype=dtype
-        )
-        self.alive = torch.ones(len(members), dtype=torch.bool, device=self.device)
-        self.clip, self.ema, self.decay = alone.clip_norm, trainer.ema, alone.decay
-        self.start = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.average: list[Tensor] | None = None
-        self._outputs: list[Tensor] = []
-        self._counted: tuple[Tensor, Tensor] | None = None
+        self.primal = StackedStep(alone, self.stack, optimizer, trainers[0].ema)
+        self.eta = torch.tensor(self.etas, device=data.engine.device, dtype=trained[0].dtype)
 
-    # What a batch gives -------------------------------------------------------------------------
+    def train(self) -> list[RegularizedFairnessTrainer]:
+        """Run all epochs, and conclude what ended finite; the others are given back."""
+        epochs = self.plans[0].max_epochs
+        source = self.parts.training
+        TrainingLoop(self.step, self.primal, source, max_epochs=epochs, hooks=self).run()
+        self.average.write_to([run.parts.module for run in self.runs])
+        left = []
+        for k, (trainer, plan) in enumerate(zip(self.trainers, self.plans, strict=True)):
+            if not bool(self.primal.alive[k]):
+                left.append(trainer)
+                continue
+            plan.run.deployed = plan.run.parts.module
+            trainer.conclude(plan, self.histories[k], 0)
+        return left
 
-    def losses(self, part: slice, batch: Batch) -> tuple[Tensor, ...]:
-        """Total, base, penalty and outputs of the members of one seed, one row a member."""
-        run = self.members[part.start].run
-        head, criterion = run.parts.head, run.criterion
-        labels, who = head.labels(batch.y), run.who(batch)
+    @property
+    def average(self) -> ModuleStack:
+        """The weights that decisions are made with."""
+        stack = self.primal.deployed
+        assert isinstance(stack, ModuleStack)
+        return stack
+
+    def step(self, batch: Batch) -> Losses:
+        """Losses of every model, shape (K,)."""
+        total, base, penalty, outputs = self.losses(batch)
+        self.count_all(outputs, batch)
+        return {"loss": total, "base_loss": base, "penalty": penalty, "eta": self.eta}
+
+    def losses(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Total, base, penalty and outputs, one row a model."""
 
         def one(raw: Tensor, eta: Tensor) -> tuple[Tensor, ...]:
-            outputs = head.outputs(raw, len(batch.y))
-            base, penalty = criterion.terms(outputs, labels, who, sample_weight=batch.weight)
-            assert penalty is not None
+            outputs = self.parts.head.outputs(raw, len(batch.y))
+            base, penalty = self.terms(outputs, batch)
             return base + eta * penalty, base, penalty, outputs
 
-        found: tuple[Tensor, ...] = self.weights.map(
-            one, batch.x, part, self.eta[part], training=True
-        )
+        found: tuple[Tensor, ...] = self.stack.map(one, batch.x, self.eta, training=True)
         return found
 
-    def counts(self, part: slice, batch: Batch, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Hard and soft sums, shape (k, 2, 2, n_cells), and rows and right ones, (k, 2)."""
-        parts = self.members[part.start].run.parts
-        weight = torch.ones_like(batch.y, dtype=outputs.dtype)
-        weight = weight if batch.weight is None else batch.weight.to(weight.dtype)
+    def count_all(self, outputs: Tensor, batch: Batch) -> None:
+        """Count a batch for every model."""
+        found = vmap(partial(self.counts, batch=batch))(outputs.detach()).double()
+        self.counted = found if self.counted is None else self.counted + found
 
-        def one(outputs: Tensor) -> tuple[Tensor, Tensor]:
-            soft, hard = parts.head.soft(outputs), parts.head.hard(outputs)
-            sums = [parts.cells(d, batch.y, batch.codes, batch.weight) for d in (hard, soft)]
-            right = (parts.head.right(outputs, batch.y) * weight).sum()
-            return torch.stack(sums), torch.stack([weight.sum(), right])
+    @torch.no_grad()
+    def after_epoch(self, record: dict[str, Any]) -> None:
+        """Give every model its own record."""
+        cells = self.parts.cells
+        held = torch.zeros(len(self.runs), cells.n_sums, dtype=torch.float64)
+        for batch in self.judges.all():
+            sums = partial(self.held_sums, batch=batch)
+            held += self.average.map(sums, batch.x, training=False).cpu()
+        assert self.counted is not None
+        counted, self.counted = self.counted, None
+        for k, (run, eta) in enumerate(zip(self.runs, self.etas, strict=True)):
+            own = {
+                name: float(value[k]) if isinstance(value, Tensor) else value
+                for name, value in record.items()
+            }
+            own |= {"eta": eta, "seconds": record["seconds"] / len(self.runs)}
+            own["penalty"] = own["penalty"] if eta else 0.0
+            run.counted = counted[k]
+            run.complete(own, measured(held[k], cells))
+            self.histories[k].append(own)
 
-        with torch.no_grad():
-            sums, overall = vmap(one)(outputs.detach())
-        return sums.double(), overall.double()
-
+    @torch.no_grad()
     def try_out(self) -> None:
         """See on one batch that stacked models do what each does by itself.
 
@@ -252,206 +243,170 @@ class _Stack:
         CannotStackError
             If they do not.
         """
-        buffers = {name: value.clone() for name, value in self.weights.buffers.items()}
-        for part in self.parts:
-            batch = next(iter(self.members[part.start].source.batches(0)))
-            try:
-                with torch.no_grad():
-                    total, *_, outputs = self.losses(part, batch)
-                    self.counts(part, batch, outputs)
-            except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise CannotStackError(f"PyTorch cannot stack it: {reason}") from None
-            self._compare(part, batch, total, outputs)
-        for name, value in self.weights.buffers.items():
-            if not torch.equal(value, buffers[name]):
+        before = [buffer.clone() for buffer in self.stack.buffers()]
+        batch = next(self.parts.training.batches(0))
+        try:
+            total, *_, outputs = self.losses(batch)
+            self.count_all(outputs, batch)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CannotStackError(f"PyTorch cannot stack it: {reason}") from None
+        self.counted = None
+        for k, (run, eta) in enumerate(zip(self.runs, self.etas, strict=True)):
+            kept = [buffer.clone() for buffer in run.parts.module.buffers()]
+            alone = run.forward(batch)
+            for buffer, value in zip(run.parts.module.buffers(), kept, strict=True):
+                buffer.copy_(value)
+            base, penalty = run.terms(alone, batch)
+            same = torch.allclose(outputs[k], alone, rtol=1e-4, atol=1e-5)
+            if not (same and torch.allclose(total[k], base + eta * penalty, rtol=1e-3, atol=1e-5)):
+                raise CannotStackError("stacked, the module does not do what it does by itself.")
+        after = self.stack.buffers()
+        for name, was, now in zip(self.stack.buffer_names, before, after, strict=True):
+            if not torch.equal(was, now):
                 raise CannotStackError(f"the module changes {name} while it runs.")
 
-    @torch.no_grad()
-    def _compare(self, part: slice, batch: Batch, total: Tensor, outputs: Tensor) -> None:
-        """Raise unless each member gives by itself what the stack gives for it."""
-        for k, member in enumerate(self.members[part]):
-            head = member.run.parts.head
-            kept = {name: value.clone() for name, value in member.plan.module.named_buffers()}
-            alone = head.outputs(member.plan.module(batch.x), len(batch.y))
-            for name, value in member.plan.module.named_buffers():
-                value.copy_(kept[name])
-            base, penalty = member.run.criterion.terms(
-                alone, head.labels(batch.y), member.run.who(batch), sample_weight=batch.weight
-            )
-            assert penalty is not None
-            expected = base + _eta_of(member.trainer) * penalty
-            same = torch.allclose(outputs[k], alone, rtol=1e-4, atol=1e-5)
-            if not (same and torch.allclose(total[k], expected, rtol=1e-3, atol=1e-5)):
-                raise CannotStackError("stacked, the module does not do what it does by itself.")
 
-    # What the loop calls ------------------------------------------------------------------------
+class ModuleStack(nn.Module):
+    """Weights of K modules as tensors of shape (K, ...).
 
-    def train(self) -> None:
-        """Run all epochs and write the weights back."""
-        sources = [self.members[part.start].source for part in self.parts]
-        loop = TrainingLoop(
-            self.step,
-            self,
-            _SideBySide(sources),
-            max_epochs=self.members[0].plan.max_epochs,
-            hooks=self,
+    Parameters
+    ----------
+    modules : sequence of nn.Module
+        Of one architecture.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        require_stackable(modules)
+        weights, buffers = stack_module_state(list(modules))
+        self.weight_names, self.buffer_names = tuple(weights), tuple(buffers)
+        self.stacked = nn.ParameterList(
+            nn.Parameter(w.detach(), requires_grad=w.requires_grad) for w in weights.values()
         )
-        loop.run()
-        self.weights.write_back(self.average)
-
-    def step(self, batches: tuple[Batch, ...]) -> Losses:
-        """Losses of every member, shape (K,), and what their batches count."""
-        found = [self.losses(*pair) for pair in zip(self.parts, batches, strict=True)]
-        total, base, penalty = (torch.cat([f[i] for f in found]) for i in range(3))
-        self._outputs = [f[3] for f in found]
-        return {"loss": total, "base_loss": base, "penalty": penalty, "eta": self.eta}
+        for i, buffer in enumerate(buffers.values()):
+            self.register_buffer(f"buffer_{i}", buffer)
+        # Its own weights are never read: functional_call puts the stacked ones in their place. In
+        # a tuple, so that they are no part of this module.
+        self._body = (copy.deepcopy(modules[0]),)
 
     @property
-    def lr(self) -> float:
-        """Present learning rate."""
-        return float(self.optimizer.param_groups[0]["lr"])
+    def trained(self) -> list[nn.Parameter]:
+        """Stacked parameters that are trained, in the modules' order."""
+        return [p for p in self.stacked if p.requires_grad]
+
+    def map(self, function: Callable[..., Any], x: Any, *along: Tensor, training: bool) -> Any:
+        """Apply ``function(outputs, *items)`` to the outputs of all modules for rows.
+
+        Parameters
+        ----------
+        function : callable
+            Tensors of one module -> tensor or tuple of tensors.
+        x : Tensor or structure of tensors
+            The rows, the same for all of them.
+        *along : Tensor of shape (K, ...)
+            One item a module.
+        training : bool
+            Mode of the modules.
+        """
+        (body,) = self._body
+        body.train(training)
+        weights = dict(zip(self.weight_names, self.stacked, strict=True))
+        buffers = dict(zip(self.buffer_names, self.buffers(), strict=True))
+
+        def one(weights: Any, buffers: Any, *items: Tensor) -> Any:
+            return function(functional_call(body, (weights, buffers), (x,)), *items)
+
+        return vmap(one)(weights, buffers, *along)
+
+    @torch.no_grad()
+    def write_to(self, modules: Sequence[nn.Module]) -> None:
+        """Write the weights into modules."""
+        for k, module in enumerate(modules):
+            for parameter, stacked in zip(module.parameters(), self.stacked, strict=True):
+                parameter.copy_(stacked[k])
+
+
+class StackedStep(GradientStep):
+    """A gradient step of every model by its own gradient; one that is not finite stands still.
+
+    Parameters
+    ----------
+    alone : GradientStep
+        How each would move by itself.
+    stack : ModuleStack
+        Whose weights move.
+    optimizer : torch.optim.Optimizer
+        Moves them.
+    ema : float or None
+        See :class:`GradientStep`.
+    """
+
+    def __init__(
+        self,
+        alone: GradientStep,
+        stack: ModuleStack,
+        optimizer: torch.optim.Optimizer,
+        ema: float | None,
+    ) -> None:
+        super().__init__(
+            alone.engine, stack, optimizer, clip_norm=alone.clip_norm, decay=alone.decay, ema=ema
+        )
+        self.stack = stack
+        size = len(stack.stacked[0])
+        self.alive = torch.ones(size, dtype=torch.bool, device=alone.engine.device)
+        self._norms = torch.zeros(size)
 
     def __call__(self, losses: Callable[[], Losses], progress: float) -> StepReport:
-        """Move the weights of all members; one that is not finite stands still from then on."""
-        if self.decay is not None:
-            factor = self.decay(progress)
-            for group, start in zip(self.optimizer.param_groups, self.start, strict=True):
-                group["lr"] = start * factor
-        self.optimizer.zero_grad(set_to_none=True)
-        found = losses()
-        found["loss"].sum().backward()  # type: ignore[no-untyped-call]
-        norm = self.weights.gradient_norms()
-        self.alive &= torch.isfinite(found["loss"].detach()) & torch.isfinite(norm)
-        if self.clip is not None:
-            factors = (self.clip / (norm + 1e-6)).clamp(max=1.0)
-            self.weights.scale_gradients(torch.where(self.alive, factors, 0.0))
-        elif not bool(self.alive.all()):
-            self.weights.scale_gradients(self.alive.to(norm.dtype))
-        self.optimizer.step()
-        self._average()
-        kept = {name: value.detach() for name, value in found.items()}
-        return StepReport({**kept, "gradient_norm": norm}, taken=True, gradient_norm=0.0)
+        """Take a step; the report has every model's gradient norm among its losses."""
+        report = super().__call__(losses, progress)
+        return replace(report, losses={**report.losses, "gradient_norm": self._norms})
 
-    def after_batch(self, batches: tuple[Batch, ...], losses: Losses) -> None:
-        """Count what the batches show."""
-        counted = [
-            self.counts(*each) for each in zip(self.parts, batches, self._outputs, strict=True)
-        ]
-        sums, overall = (torch.cat(parts) for parts in zip(*counted, strict=True))
-        before = self._counted or (torch.zeros_like(sums), torch.zeros_like(overall))
-        self._counted = before[0] + sums, before[1] + overall
-
-    def after_epoch(self, record: dict[str, Any]) -> None:
-        """Give every member its own record."""
-        assert self._counted is not None
-        sums, rows = (part.cpu().numpy() for part in self._counted)
-        self._counted = None
-        held = self._measure_held()
-        for k, member in enumerate(self.members):
-            own = {
-                name: float(value[k]) if isinstance(value, Tensor) else value
-                for name, value in record.items()
-            }
-            eta = _eta_of(member.trainer)
-            own |= {"eta": eta, "seconds": record["seconds"] / len(self.members)}
-            own["penalty"] = own["penalty"] if eta else 0.0
-            hard, soft = (rates_of(part) for part in sums[k])
-            found = measured(held[k], member.run.parts.cells)
-            member.run.complete(own, rows[k, 0], rows[k, 1], hard, soft, found)
-            member.history.append(own)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: a stack that was interrupted begins anew."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up nothing."""
+    def _total(self, loss: Tensor) -> Tensor:
+        self.alive &= torch.isfinite(loss.detach())
+        return torch.where(self.alive, loss, 0.0).sum()
 
     @torch.no_grad()
-    def _average(self) -> None:
-        if self.ema is None:
-            return
-        if self.average is None:
-            self.average = [p.detach().clone() for p in self.weights.trained]
-            return
-        for mean, now in zip(self.average, self.weights.trained, strict=True):
-            mean.lerp_(now.detach(), 1 - self.ema)
-
-    @torch.no_grad()
-    def _measure_held(self) -> Tensor:
-        """Sums over the rows that steer (or train, where there are none), one row a member."""
-        trained = self.weights.trained
-        kept = None
-        if self.average is not None:
-            kept = [p.detach().clone() for p in trained]
-            _write(trained, self.average)
-        found = []
-        for part in self.parts:
-            parts = self.members[part.start].run.parts
-            source = parts.training if parts.held is None else parts.held
-            total: Any = 0.0
-            for batch in source.all():
-                total = total + self._sums_of(part, batch).double().cpu()
-            found.append(total)
-        if kept is not None:
-            _write(trained, kept)
-        return torch.cat(found)
-
-    def _sums_of(self, part: slice, batch: Batch) -> Tensor:
-        parts = self.members[part.start].run.parts
-
-        def row_loss(outputs: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-            return mean_base_loss(parts.base_loss, outputs, y, weight)
-
-        def one(raw: Tensor) -> Tensor:
-            outputs = parts.head.outputs(raw, len(batch.y))
-            return batch_sums(outputs, batch, parts.cells, row_loss)
-
-        found: Tensor = self.weights.map(one, batch.x, part, training=False)
-        return found
+    def _clip(self, loss: Tensor) -> float:
+        slopes = [p.grad for p in self.stack.trained if p.grad is not None]
+        squares = [slope.flatten(1).square().sum(1) for slope in slopes]
+        self._norms = norms = torch.stack(squares).sum(0).sqrt()
+        self.alive &= torch.isfinite(norms)
+        factors = torch.ones_like(norms)
+        if self.clip_norm is not None:
+            factors = (self.clip_norm / (norms + 1e-6)).clamp(max=1.0)
+        for slope in slopes:
+            slope.mul_(factors.to(slope.dtype).view(-1, *[1] * (slope.ndim - 1)))
+            slope[~self.alive] = 0.0  # 0 * NaN would be NaN
+        return 0.0
 
 
-class _SideBySide:
-    """Sources with equally many batches, one batch of each at a time."""
+def require_stackable(modules: Sequence[nn.Module]) -> None:
+    """Raise unless modules have one architecture, and one that can be stacked.
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self.sources = sources
-        self.n_batches = sources[0].n_batches
-
-    def batches(self, epoch: int) -> Iterator[tuple[Batch, ...]]:
-        """Training batches of an epoch."""
-        return zip(*(source.batches(epoch) for source in self.sources), strict=True)
-
-
-def _parts_of_one_seed(members: list[_Member]) -> Iterator[slice]:
-    start = 0
-    for _, some in groupby(members, key=lambda member: id(member.plan.data)):
-        stop = start + len(list(some))
-        yield slice(start, stop)
-        start = stop
-
-
-@torch.no_grad()
-def _write(into: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for tensor, value in zip(into, values, strict=True):
-        tensor.copy_(value)
-
-
-def _eta_of(trainer: RegularizedFairnessTrainer) -> float:
-    assert not callable(trainer.eta)
-    return float(trainer.eta)
+    Raises
+    ------
+    CannotStackError
+        If they differ, draw random numbers, or keep running statistics.
+    """
+    shapes = {
+        tuple((n, p.shape, p.requires_grad) for n, p in m.named_parameters()) for m in modules
+    }
+    if len(shapes) > 1 or len({str(m) for m in modules}) > 1:
+        raise CannotStackError("the modules differ in their architecture.")
+    for name, part in modules[0].named_modules():
+        kind = type(part).__name__
+        if isinstance(part, _COUNTING) and getattr(part, "track_running_stats", False):
+            raise CannotStackError(f"{name or 'the module'} ({kind}) keeps running statistics.")
+        if isinstance(part, _RANDOM) and getattr(part, "p", 1.0) > 0:
+            raise CannotStackError(f"{name or 'the module'} ({kind}) draws random numbers.")
 
 
 def _differ(one: Any, other: Any) -> bool:
     """Whether two settings are not the same; copies of one object are."""
-    if one is other:
-        return False
-    try:
-        if bool(one == other):
+    with suppress(TypeError, ValueError, RuntimeError):
+        if one is other or bool(one == other):
             return False
-    except (TypeError, ValueError, RuntimeError):
-        pass
     try:
         return pickle.dumps(one) != pickle.dumps(other)
     except (pickle.PicklingError, AttributeError, TypeError):

@@ -15,15 +15,9 @@ from torch import nn
 
 from fairtrain._parameters import (
     ANYTHING,
-    COLUMNS,
-    DIFFERENCE,
     FUNCTION,
-    MISSING,
     NAMES,
     NONE,
-    RATIO,
-    SEED,
-    SHARE,
     Choice,
     Real,
     Several,
@@ -36,24 +30,18 @@ from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
 from fairtrain.lagrangian import families_of
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.training.batch import Source
-from fairtrain.training.cells import CellSums
-from fairtrain.training.checkpoint import read_checkpoint
-from fairtrain.training.engine import (
-    Engine,
-    dtype_of,
-    local_randomness,
-    process_group,
-    trainable,
-)
-from fairtrain.training.fitdata import FitData, from_loaders, from_rows
+from fairtrain.training.batches.batch import FitData
+from fairtrain.training.batches.loaders import from_loaders
+from fairtrain.training.batches.rows import from_rows
 from fairtrain.training.heads import Head, check_task
-from fairtrain.training.judging import decide, require_finite
-from fairtrain.training.loop import TrainingLoop
+from fairtrain.training.loop.callbacks import read_checkpoint
+from fairtrain.training.loop.cells import CellSums
+from fairtrain.training.loop.engine import Engine, local_randomness, process_group, trainable
+from fairtrain.training.loop.epochs import TrainingLoop
+from fairtrain.training.loop.run import Plan, Run, RunParts
+from fairtrain.training.loop.steps import GradientStep, PrimalStep, decay_of, make_optimizer
 from fairtrain.training.modules import build_module
-from fairtrain.training.predictor import Predictor
-from fairtrain.training.run import Plan, Run, RunParts
-from fairtrain.training.steps import GradientStep, PrimalStep, decay_of, make_optimizer
+from fairtrain.training.predictor import Predictor, decide, require_finite
 
 __all__ = ["FairnessTrainer"]
 
@@ -80,9 +68,6 @@ class FairnessTrainer(Predictor):
 
     _allowed: ClassVar[Table] = {
         "module": ANYTHING,
-        "constraints": ANYTHING,
-        "difference_bound": DIFFERENCE | NONE,
-        "ratio_bound": RATIO | NONE,
         "task": Choice("classification", "regression"),
         "optimizer": ANYTHING,
         "lr": Real(0, ends="()"),
@@ -93,19 +78,12 @@ class FairnessTrainer(Predictor):
         "ema": Real(0, 1, "()") | NONE,
         "clip_norm": Real(0, ends="()") | NONE,
         "base_loss": FUNCTION | NONE,
-        "validation_fraction": SHARE,
-        "certification_fraction": SHARE,
         "frozen": NAMES,
         "callbacks": Several(ANYTHING, "be a list of callbacks"),
         "device": ANYTHING,
         "precision": Choice("32", "bf16-mixed", "16-mixed"),
         "fabric": ANYTHING,
         "timeout": Real(0, 1e9, "(]"),
-        "sensitive_features": COLUMNS,
-        "positive_label": ANYTHING,
-        "missing": MISSING,
-        "min_count": Whole(0),
-        "random_state": SEED,
     }
 
     module: Any
@@ -114,6 +92,7 @@ class FairnessTrainer(Predictor):
     lr_decay: Any
     clip_norm: float | None
     ema: float | None
+    temperature: float
     batch_size: int | None
     max_epochs: int | None
     base_loss: Any
@@ -125,9 +104,6 @@ class FairnessTrainer(Predictor):
     timeout: float
     positive_label: Any
     start_report_: FairnessReport | None
-    history_: pd.DataFrame
-    n_iter_: int
-    n_skipped_: int
 
     # Training -----------------------------------------------------------------------------------
 
@@ -156,7 +132,7 @@ class FairnessTrainer(Predictor):
         sample_weight : array-like of shape (n,), optional
             Weights of the rows, in the loss and in the rates.
         resume_from : str or Path, optional
-            A file that :class:`~fairtrain.training.callbacks.Checkpoint` wrote under the same
+            A file that :class:`~fairtrain.training.loop.callbacks.Checkpoint` wrote under the same
             settings and rows: training goes on from there.
 
         Returns
@@ -180,15 +156,20 @@ class FairnessTrainer(Predictor):
 
     def read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> FitData:
         """Read the rows of a fit, divide them, and put them into batches."""
-        check_parameters(self)
         engine, seed = self._start()
-        chance = np.random.RandomState(seed)
-        rows = self._begin(X, y, sensitive_features, sample_weight, chance)
+        rows = self._begin(X, y, sensitive_features, sample_weight, np.random.RandomState(seed))
         self._head = self._head_of(1 if rows.labels is None else len(rows.labels.labels))
         return from_rows(rows, self._head, batch_size=self.batch_size, engine=engine, seed=seed)
 
+    def read_as(self, other: Self) -> None:
+        """Take over what another trainer of the same settings kept when it read the rows."""
+        own = self.get_params(deep=False)
+        self.__dict__.update({k: v for k, v in vars(other).items() if k not in own})
+
     def _start(self) -> tuple[Engine, int]:
-        """Where training runs, and a seed that all processes share."""
+        """Check settings; where training runs, and a seed that all processes share."""
+        self.__dict__.pop("fairness_report_", None)
+        check_parameters(self)
         engine = Engine(self.device, self.precision, self.fabric)
         return engine, engine.same(check_random_state(self.random_state).randint(0, 2**31 - 1))
 
@@ -232,15 +213,16 @@ class FairnessTrainer(Predictor):
         -------
         self
         """
-        self.__dict__.pop("fairness_report_", None)
-        check_parameters(self)
-        constraints = self._read_constraints()
         with process_group(self.timeout):
             engine, seed = self._start()
+            self.constraints_ = self._read_constraints()
+            loaders: dict[Role, Any] = {
+                "training": train_loader,
+                "steering": validation_loader,
+                "certification": certification_loader,
+            }
             data = from_loaders(
-                train_loader,
-                validation_loader,
-                certification_loader,
+                {role: loader for role, loader in loaders.items() if loader is not None},
                 self._head_of(num_classes),
                 groups=groups,
                 num_groups=num_groups,
@@ -248,8 +230,7 @@ class FairnessTrainer(Predictor):
                 seed=seed,
                 **self._continuous_of_loaders(),
             )
-            self.constraints_, self.scheme_ = constraints, data.scheme
-            self._head, self._coding = data.head, data.labels
+            self.scheme_, self._head, self._coding = data.scheme, data.head, data.labels
             if data.labels is not None:
                 self.classes_ = data.labels.classes
             self.n_features_in_ = data.n_features or 1
@@ -295,31 +276,26 @@ class FairnessTrainer(Predictor):
         check_task(self.constraints_, data.head)
         engine = data.engine
         module = build_module(self.module, data.n_features, data.head.n_outputs)
-        if data.learn is not None:
-            data.learn(module)
-        module = module.to(engine.device)
-        data.cast(dtype_of(module)).try_module(module)
+        data.prepare(module)
         optimizer = make_optimizer(self.optimizer, trainable(module, self.frozen), lr=self.lr)
         net, optimizer = engine.prepare(module, optimizer)
-        run = self._make_run(self._parts(data, module, net), data)
-        primal = self._make_primal(engine, module, optimizer)
-        run.deployed = getattr(primal, "deployed", module)
-        return Plan(data, module, run, primal, data.epochs(self.max_epochs))
-
-    def _parts(self, data: FitData, module: nn.Module, net: nn.Module) -> RunParts:
-        several = data.head.task == "multiclass" and data.labels is not None
-        outcomes = data.labels.labels.tolist() if several and data.labels is not None else None
+        several = data.labels if data.head.task == "multiclass" else None
+        outcomes = None if several is None else several.labels.tolist()
         families = families_of(self.constraints_, data.scheme, outcomes)
-        return RunParts(
-            engine=data.engine,
+        parts = RunParts(
+            engine=engine,
             module=module,
             net=net,
             head=data.head,
-            cells=CellSums(families, data.head, data.engine.device),
+            cells=CellSums(families, data.head, engine.device),
             training=data.training,
             held=data.steering,
             base_loss=self.base_loss or data.head.base_loss,
         )
+        run = self._make_run(parts, data)
+        primal = self._make_primal(engine, module, optimizer)
+        run.deployed = getattr(primal, "deployed", module)
+        return Plan(data, run, primal, data.epochs(self.max_epochs))
 
     def conclude(self, plan: Plan, history: Sequence[dict[str, Any]], n_skipped: int) -> None:
         """Keep what was trained, judge it, and say so.
@@ -340,22 +316,16 @@ class FairnessTrainer(Predictor):
         self.module_ = run.finish()
         for _, module in self._members:
             require_finite(module)
-        sources: dict[Role, Source | None] = {
-            "training": data.training,
-            "steering": data.steering,
-            "certification": data.certification,
-        }
-        there = {role: source for role, source in sources.items() if source is not None}
         reports = {
             role: self._report(decide(self._members, source.all(), data), role)
-            for role, source in there.items()
+            for role, source in data.sources.items()
         }
         self._keep_reports(reports)
         self.start_report_ = None
         if isinstance(self.module, nn.Module):
-            last = list(there)[-1]
+            last, source = list(data.sources.items())[-1]
             start = [(1.0, build_module(self.module, None, 1))]
-            self.start_report_ = self._report(decide(start, there[last].all(), data), last)
+            self.start_report_ = self._report(decide(start, source.all(), data), last)
         self._notes = self._explain(run, data)
         if n_skipped:
             said = f"{n_skipped} batches were skipped: their loss or gradient was not finite."
@@ -416,17 +386,13 @@ class FairnessTrainer(Predictor):
         settings = {k: repr(v) for k, v in given if k not in _MAY_DIFFER}
         settings = {k: v for k, v in settings.items() if " at 0x" not in v}  # a function's address
         groups = [family.scheme.names for family in self._plan.run.families]
-        return {
-            **settings,
-            "groups": repr(groups),
-            "batches": repr(self.loop_.source.n_batches),
-        }
+        batches = self.loop_.source.n_batches
+        return {**settings, "groups": repr(groups), "batches": repr(batches)}
 
     # Settings -----------------------------------------------------------------------------------
 
     def _head_of(self, n_classes: int) -> Head:
-        temperature = float(getattr(self, "temperature", 1.0))
-        return Head.of(self.task, n_classes, temperature)
+        return Head.of(self.task, n_classes, float(self.temperature))
 
     def _continuous_of_loaders(self) -> dict[str, Any]:
         """What :func:`from_loaders` has to know of continuous columns."""

@@ -25,11 +25,10 @@ from fairtrain.training.adversarial.adversary import (
 from fairtrain.training.adversarial.leakage import Represented
 from fairtrain.training.adversarial.reversal import reverse_gradient, strength_at
 from fairtrain.training.adversarial.tally import AdversaryTally
-from fairtrain.training.batch import Batch, Source, to_device
-from fairtrain.training.engine import Engine, dtype_of
-from fairtrain.training.fitdata import FitData, level_codes
-from fairtrain.training.run import Run, RunParts
-from fairtrain.training.steps import Losses
+from fairtrain.training.batches.batch import Batch, FitData, Source, level_codes, to_device
+from fairtrain.training.loop.engine import Engine, dtype_of
+from fairtrain.training.loop.run import Run, RunParts
+from fairtrain.training.loop.steps import Losses
 
 __all__ = ["AdversarialRun", "ContestSettings", "represent"]
 

@@ -31,11 +31,11 @@ from fairtrain.training.adversarial.adversary import AdversarySettings, Adversar
 from fairtrain.training.adversarial.contest import AdversarialRun, ContestSettings, represent
 from fairtrain.training.adversarial.leakage import in_words, leakage_table
 from fairtrain.training.adversarial.reversal import strength_at
+from fairtrain.training.batches.batch import FitData
 from fairtrain.training.continuous import column_by_column, continuous_names, read_columns
-from fairtrain.training.engine import Precision
-from fairtrain.training.fitdata import FitData
+from fairtrain.training.loop.engine import Precision
+from fairtrain.training.loop.run import Run, RunParts
 from fairtrain.training.modules import ModuleSpec
-from fairtrain.training.run import Run, RunParts
 from fairtrain.training.trainer import FairnessTrainer
 
 __all__ = ["AdversarialDebiasingTrainer"]

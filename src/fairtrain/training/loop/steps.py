@@ -12,17 +12,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.training.engine import Engine
+from fairtrain.training.loop.engine import Engine
 
-__all__ = [
-    "GradientStep",
-    "Losses",
-    "PrimalStep",
-    "StepReport",
-    "cosine_decay",
-    "decay_of",
-    "make_optimizer",
-]
+__all__ = ["GradientStep", "Losses", "PrimalStep", "StepReport", "cosine_decay", "make_optimizer"]
 
 Losses = Mapping[str, Tensor]
 """Named scalars of a batch; ``"loss"`` is the one that weights are moved by."""
@@ -60,15 +52,12 @@ class PrimalStep(Protocol):
         progress : float in [0, 1]
             Part of training that is over.
         """
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has to be kept to go on later."""
-        ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
-        ...
 
 
 def cosine_decay(progress: float) -> float:
@@ -81,14 +70,7 @@ _DECAYS: dict[str, Callable[[float], float] | None] = {"cosine": cosine_decay, "
 
 def decay_of(given: Any) -> Callable[[float], float] | None:
     """Factor of the learning rate that a trainer's ``lr_decay`` asks for."""
-    if callable(given):
-        decay: Callable[[float], float] = given
-        return decay
-    if given not in _DECAYS:
-        raise InvalidParameterError(
-            f"lr_decay must be 'cosine', 'none' or a function of progress, got {given!r}."
-        )
-    return _DECAYS[given]
+    return given if callable(given) else _DECAYS[given]
 
 
 def make_optimizer(given: Any, parameters: Sequence[Tensor], *, lr: Any) -> torch.optim.Optimizer:
@@ -106,10 +88,8 @@ def make_optimizer(given: Any, parameters: Sequence[Tensor], *, lr: Any) -> torc
     Raises
     ------
     InvalidParameterError
-        If ``lr`` is not above 0, or no optimizer is made.
+        If no optimizer is made.
     """
-    if isinstance(lr, bool) or not 0 < lr < math.inf:
-        raise InvalidParameterError(f"lr must be a number above 0, got {lr!r}.")
     if given is None:
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=1e-3)
     optimizer = given(parameters, lr=lr) if isinstance(given, type) else given(parameters)
@@ -119,10 +99,6 @@ def make_optimizer(given: Any, parameters: Sequence[Tensor], *, lr: Any) -> torc
             f"gives an optimizer; it gave {type(optimizer).__name__}."
         )
     return optimizer
-
-
-def _ema_of(decay: float) -> Any:
-    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
 class GradientStep:
@@ -154,10 +130,6 @@ class GradientStep:
         decay: Callable[[float], float] | None = None,
         ema: float | None = None,
     ) -> None:
-        if clip_norm is not None and not clip_norm > 0:
-            raise InvalidParameterError(f"clip_norm must be above 0, got {clip_norm!r}.")
-        if ema is not None and not 0 < ema < 1:
-            raise InvalidParameterError(f"ema must lie strictly between 0 and 1, got {ema!r}.")
         self.engine = engine
         self.optimizer = optimizer
         self.clip_norm = clip_norm
@@ -165,11 +137,10 @@ class GradientStep:
         self._start = [float(group["lr"]) for group in optimizer.param_groups]
         self._parameters = [p for g in optimizer.param_groups for p in g["params"]]
         self._module = module
-        self.average = (
-            None
-            if ema is None
-            else AveragedModel(module, multi_avg_fn=_ema_of(ema), use_buffers=True)
-        )
+        self.average: AveragedModel | None = None
+        if ema is not None:
+            moving: Any = get_ema_multi_avg_fn(ema)  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(module, multi_avg_fn=moving, use_buffers=True)
 
     @property
     def deployed(self) -> nn.Module:
@@ -194,19 +165,28 @@ class GradientStep:
         with self.engine.autocast():
             found = losses()
         kept = {name: value.detach() for name, value in found.items()}
+        total = self._total(found["loss"])
         # Every process must agree, or one would wait for gradients that never come.
-        if not self.engine.everywhere(bool(torch.isfinite(found["loss"]))):
+        if not self.engine.everywhere(bool(torch.isfinite(total))):
             return StepReport(kept, taken=False, gradient_norm=math.nan)
-        self.engine.backward(found["loss"])
+        self.engine.backward(total)
         self.engine.unscale(self.optimizer)
-        limit = math.inf if self.clip_norm is None else self.clip_norm
-        norm = float(nn.utils.clip_grad_norm_(self._parameters, limit))
+        norm = self._clip(kept["loss"])
         if not math.isfinite(norm) and not self.engine.scaler.is_enabled():
             return StepReport(kept, taken=False, gradient_norm=math.nan)
         self.engine.update(self.optimizer)  # a scaler skips overflowing steps by itself
         if self.average is not None:
             self.average.update_parameters(self._module)
         return StepReport(kept, taken=True, gradient_norm=norm)
+
+    def _total(self, loss: Tensor) -> Tensor:
+        """The number that gradients are taken of."""
+        return loss
+
+    def _clip(self, loss: Tensor) -> float:
+        """Clip gradients; their norm before."""
+        limit = math.inf if self.clip_norm is None else self.clip_norm
+        return float(nn.utils.clip_grad_norm_(self._parameters, limit))
 
     def state_dict(self) -> dict[str, Any]:
         """Optimizer, loss scale and average."""

@@ -1,17 +1,25 @@
-"""What may watch or steer training, under the hook names that skorch's users know."""
+"""What may watch or steer training, under the hook names that skorch's users know; checkpoints."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
+import numpy as np
+import torch
+
+from fairtrain._atomic import new_file
 from fairtrain._parameters import FLAG, Of, Real, Table, Where, Whole, checked
-from fairtrain.exceptions import InvalidParameterError
-from fairtrain.training.checkpoint import write_checkpoint
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "LogMetrics", "ProgressBar"]
+
+FORMAT = 2
+
+_ARRAY = "__ndarray__"
 
 
 class Callback:
@@ -37,7 +45,7 @@ class Callback:
         """Before a step."""
 
     def on_batch_end(self, trainer: Any, batch: Any, report: Any) -> None:
-        """After a step, with its :class:`~fairtrain.training.steps.StepReport`."""
+        """After a step, with its :class:`~fairtrain.training.loop.steps.StepReport`."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint has to keep."""
@@ -138,10 +146,7 @@ class Checkpoint(Callback):
         Epochs between two writes; the last epoch is always written.
     """
 
-    _allowed: ClassVar[Table] = {
-        "path": Of("be a path", str, Path),
-        "every": Whole(1),
-    }
+    _allowed: ClassVar[Table] = {"path": Of("be a path", str, Path), "every": Whole(1)}
 
     @checked
     def __init__(self, path: str | Path, *, every: int = 1) -> None:
@@ -219,16 +224,11 @@ class LogMetrics(Callback):
         "logger": Where(
             "have log_metrics(dict, step)",
             lambda logger: callable(getattr(logger, "log_metrics", None)),
-        ),
+        )
     }
 
     @checked
     def __init__(self, logger: Any) -> None:
-        if not callable(getattr(logger, "log_metrics", None)):
-            raise InvalidParameterError(
-                f"LogMetrics needs a logger with log_metrics(dict, step), got "
-                f"{type(logger).__name__}."
-            )
         self.logger = logger
 
     def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
@@ -241,3 +241,64 @@ class LogMetrics(Callback):
             if isinstance(value, int | float) and name != "epoch" and math.isfinite(value)
         }
         self.logger.log_metrics(numbers, step=int(record["epoch"]))
+
+
+def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write a state beside its place, flush it to disk, and move it there.
+
+    Parameters
+    ----------
+    state : mapping
+        Numbers, strings, tensors, arrays, and lists and mappings of these.
+    path : Path
+        The file; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as work:
+        torch.save({"format": FORMAT, "state": _plain(state)}, work)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read what :func:`write_checkpoint` wrote; nothing in it is run.
+
+    Raises
+    ------
+    InvalidDataError
+        If the file is missing, cut short, or no checkpoint.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InvalidDataError(f"there is no checkpoint {str(path)!r}.") from None
+    except (EOFError, KeyError, OSError, RuntimeError, UnpicklingError, ValueError) as error:
+        raise InvalidDataError(
+            f"{str(path)!r} is no whole checkpoint ({type(error).__name__}); train from the start."
+        ) from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InvalidDataError(
+            f"{str(path)!r} is no checkpoint of this version of fairtrain; train from the start."
+        )
+    state: dict[str, Any] = _restored(found["state"])
+    return state
+
+
+def _plain(value: Any) -> Any:
+    """Only what can be read back without running code."""
+    if isinstance(value, np.ndarray):
+        return {_ARRAY: torch.from_numpy(value.copy())}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value
+
+
+def _restored(value: Any) -> Any:
+    """Undo :func:`_plain`, but for tuples, which come back as lists."""
+    if isinstance(value, dict):
+        if set(value) == {_ARRAY}:
+            return value[_ARRAY].numpy()
+        return {key: _restored(part) for key, part in value.items()}
+    return [_restored(part) for part in value] if isinstance(value, list) else value

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -39,10 +39,6 @@ class Engine:
     def __init__(
         self, device: Any = "auto", precision: Precision = "32", fabric: Any = None
     ) -> None:
-        if precision not in get_args(Precision):
-            raise InvalidParameterError(
-                f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}."
-            )
         self.fabric = fabric
         self.precision: Precision = precision
         if fabric is not None:

@@ -1,23 +1,25 @@
-"""Hard rates over a whole epoch, batch by batch and over all processes."""
+"""Hard rates over a whole epoch or a data loader, batch by batch and over all processes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairtrain._parameters import ANYTHING, NUMBER_OF_GROUPS, Real, Table, checked
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
-from fairtrain.constraints.rates import Rate
+from fairtrain.constraints.families import RateFamily, families_of
+from fairtrain.constraints.table import CellRates
 from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.losses.batch import (
-    check_codes,
     read_column,
     read_outputs,
     read_sensitive,
@@ -25,9 +27,17 @@ from fairtrain.losses.batch import (
     value_range,
 )
 from fairtrain.losses.distributed import all_reduce_sum, communication_device
-from fairtrain.losses.functional import combine_codes
+from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.training.batches.batch import to_device
+from fairtrain.training.batches.loaders import (
+    code_columns,
+    group_codes,
+    levels_of,
+    numbered_scheme,
+    read_fields,
+)
 
-__all__ = ["EpochFairness", "EpochFairnessMeter", "GroupRate"]
+__all__ = ["EpochFairness", "EpochFairnessMeter", "GroupRate", "evaluate_fairness"]
 
 
 @dataclass(frozen=True)
@@ -139,11 +149,7 @@ class EpochFairnessMeter:
             )
         if num_groups is None and self.scheme is not None:
             num_groups = len(self.scheme)
-        self.levels: tuple[int, ...] | None = None
-        if num_groups is not None:
-            self.levels = (
-                (num_groups,) if isinstance(num_groups, int) else tuple(map(int, num_groups))
-            )
+        self.levels = levels_of(num_groups) or None
         self.threshold = threshold
         self.process_group = process_group
         self.reset()
@@ -154,7 +160,6 @@ class EpochFairnessMeter:
         # Slot 0 is for rows of unknown group: they count for accuracy alone.
         self._weights = torch.zeros(groups + 1, 2, 2, dtype=torch.float64)
         self._rows = torch.zeros(groups + 1, 2, 2, dtype=torch.int64)
-        self.weighted = False
 
     @torch.no_grad()
     def update(
@@ -204,7 +209,6 @@ class EpochFairnessMeter:
         self._rows.view(-1).index_add_(0, slots, torch.ones_like(slots))
         weights = torch.ones(len(slots), dtype=torch.float64)
         if sample_weight is not None:
-            self.weighted = True
             weights = read_column(sample_weight, len(outputs), "sample_weight").cpu().double()
         self._weights.view(-1).index_add_(0, slots, weights)
 
@@ -235,60 +239,47 @@ class EpochFairnessMeter:
         total = float(weights.sum())
         if not total:
             raise InvalidDataError("no rows were counted: call update before compute.")
-        known = weights[1:]
-        rates = {
-            rate.name: _rate(rate, known)
-            for constraint in self.constraints
-            for rate in constraint.rates
-        }
+        # Rows of equal group, label and decision are one row with their weight.
+        codes, labels, decisions = np.nonzero(weights[1:].numpy())
+        y, weight = labels.astype(np.float64), weights[1:].numpy()[codes, labels, decisions]
+        scheme = self.scheme or numbered_scheme(self.levels or (len(weights) - 1,))
+
+        def measured(family: RateFamily) -> GroupRate:
+            cells = CellRates(family, 0, y, codes, weight)
+            return GroupRate(torch.from_numpy(cells(decisions)), torch.from_numpy(cells.totals))
+
+        def widest(constraint: Constraint) -> float:
+            rates = [measured(family) for family in families_of([constraint], scheme)]
+            if constraint.absolute:
+                present = rates[0].rate[rates[0].count > 0]
+                extreme = present.min if constraint.larger_is_fairer else present.max
+                return float(extreme()) if len(present) else math.nan
+            return max((gap for rate in rates if not math.isnan(gap := rate.gap)), default=math.nan)
+
+        everyone = np.arange(len(scheme))
+        finest = [RateFamily(c, r, scheme, everyone) for c in self.constraints for r in c.rates]
         right = weights[:, 0, 0].sum() + weights[:, 1, 1].sum()
-        names = (
-            tuple(map(str, range(len(known)))) if self.scheme is None else tuple(self.scheme.names)
-        )
         return EpochFairness(
-            rates=rates,
-            gaps={c.name: self._gap(c, known) for c in self.constraints},
+            rates={family.rate.name: measured(family) for family in finest},
+            gaps={c.name: widest(c) for c in self.constraints},
             accuracy=float(right) / total,
             n_rows=int(rows.sum()),
-            group_names=names,
+            group_names=tuple(
+                map(str, range(len(scheme)) if self.scheme is None else scheme.names)
+            ),
         )
 
-    def _gap(self, constraint: Constraint, weights: Tensor) -> float:
-        if self.scheme is not None:
-            coarse, parent = constraint.partition(self.scheme)
-            merged = torch.zeros(len(coarse), 2, 2, dtype=weights.dtype)
-            weights = merged.index_add(0, torch.from_numpy(parent), weights)
-        found = [_rate(rate, weights) for rate in constraint.rates]
-        if constraint.absolute:
-            present = found[0].rate[found[0].count > 0]
-            extreme = present.min if constraint.larger_is_fairer else present.max
-            return float(extreme()) if len(present) else math.nan
-        gaps = [gap for rate in found if not math.isnan(gap := rate.gap)]
-        return max(gaps, default=math.nan)
-
     def _codes(self, sensitive: Tensor) -> Tensor:
-        if sensitive.is_floating_point():
-            raise InvalidDataError(
-                f"sensitive_features must hold integer codes, got {sensitive.dtype}; call .long()."
+        if self.levels is not None:
+            return group_codes(sensitive, self.levels)
+        columns = code_columns(sensitive)
+        if columns.shape[1] > 1:
+            raise InvalidParameterError(
+                "several sensitive columns need num_groups, one number a column."
             )
-        codes = sensitive.long()
-        width = codes.shape[1] if codes.ndim == 2 else 1
-        if self.levels is None:
-            if width > 1:
-                raise InvalidParameterError(
-                    "several sensitive columns need num_groups, one number a column."
-                )
-            bounds = value_range(codes)
-            self._grow(int(bounds[1]) + 1 if bounds else 0)
-            check_codes(codes, (len(self._rows) - 1,))
-            return codes
-        if width != len(self.levels):
-            raise InvalidDataError(
-                f"sensitive_features has {width} column(s), num_groups describes "
-                f"{len(self.levels)}."
-            )
-        check_codes(codes, self.levels)
-        return codes if codes.ndim == 1 else combine_codes(codes, self.levels)
+        bounds = value_range(columns)
+        self._grow(int(bounds[1]) + 1 if bounds else 0)
+        return group_codes(sensitive, (len(self._rows) - 1,))
 
     def _grow(self, groups: int) -> None:
         missing = groups + 1 - len(self._rows)
@@ -297,11 +288,103 @@ class EpochFairnessMeter:
             self._weights = torch.cat([self._weights, self._weights.new_zeros(missing, 2, 2)])
 
 
-def _rate(rate: Rate, weights: Float[Tensor, "g 2 2"]) -> GroupRate:
-    """Mean of a rate's quantity over its event, from weights by group, label and decision."""
-    label = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=weights.dtype)
-    values = torch.as_tensor(rate.quantity(label, label.T)).expand(2, 2)
-    inside = weights * torch.as_tensor(rate.mask(label)).to(weights.dtype)
-    count = inside.sum((1, 2))
-    total = (inside * values).sum((1, 2))
-    return GroupRate(torch.where(count > 0, total / count, torch.nan), count)
+def evaluate_fairness(
+    module: nn.Module,
+    loader: Iterable[Any],
+    *,
+    constraints: ConstraintSpec = "demographic_parity",
+    threshold: float = 0.5,
+    device: str | torch.device | None = None,
+    groups: Groups | GroupScheme | None = None,
+    num_groups: int | Sequence[int] | None = None,
+    rows: Role = "certification",
+    confidence: float = 0.95,
+) -> FairnessReport:
+    """Judge a module's decisions on all rows of a loader, in one pass.
+
+    The module is put in ``eval()`` mode for the pass and back afterwards. Rows are counted, not
+    kept. Under ``torch.distributed`` the rows of all processes are counted, and every process must
+    call this.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Gives logits of shape (n,), (n, 1) or (n, 2).
+    loader : iterable
+        Batches ``(x, y, sensitive_features)``, or mappings with these keys; x may be any structure
+        of tensors.
+    constraints : Constraint, str, or list of these, default="demographic_parity"
+        What is asked.
+    threshold : float in (0, 1), default=0.5
+        Probability from which a decision is favourable.
+    device : str or torch.device, optional
+        Where to run; by default where the module's parameters are.
+    groups : Groups or GroupScheme, optional
+        The groups that codes refer to: names in the report, ``over=`` in constraints.
+    num_groups : int or sequence of int, optional
+        Number of groups, or of levels of each sensitive column.
+    rows : {"certification", "steering", "training"}, default="certification"
+        What the rows were used for before; see :func:`fairtrain.fairness_report`.
+    confidence : float, default=0.95
+        Level of the intervals.
+
+    Returns
+    -------
+    FairnessReport
+
+    Raises
+    ------
+    InvalidDataError
+        If the loader is empty or a batch cannot be read.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairtrain.training import evaluate_fairness
+    >>> x = torch.tensor([[1.0], [-1.0], [2.0], [3.0]])
+    >>> batches = [(x, torch.tensor([1, 0, 1, 1]), torch.tensor([0, 0, 1, 1]))]
+    >>> report = evaluate_fairness(torch.nn.Identity(), batches)
+    >>> report.results[0].achieved
+    0.5
+    """
+    meter = EpochFairnessMeter(
+        constraints, groups=groups, num_groups=num_groups, threshold=threshold
+    )
+    if device is None:
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            for batch in loader:
+                x, y, sensitive, weight = read_fields(batch)
+                if weight is not None:
+                    raise InvalidDataError(
+                        "evaluate_fairness counts rows: leave sample_weight out of the batches."
+                    )
+                codes = torch.as_tensor(sensitive).to(device)
+                meter.update(module(to_device(x, device)), y.to(device), codes)
+    finally:
+        module.train(was_training)
+    return report_on(_expanded(meter), meter.constraints, rows=rows, confidence=confidence)
+
+
+def _expanded(meter: EpochFairnessMeter) -> Rows:
+    """Rows that have the meter's counts: only counts matter to a report, not who is who."""
+    counts = meter.counts()[0].numpy()
+    if not counts.sum():
+        raise InvalidDataError("the loader gave no rows.")
+    slots, labels, decisions = np.nonzero(counts)
+    y, decided, codes = np.repeat(
+        [labels, decisions, slots - 1], counts[np.nonzero(counts)], axis=1
+    )
+    if meter.scheme is not None:
+        groups = Groups(meter.scheme, codes)
+    elif not (known := codes >= 0).any():
+        raise InvalidDataError("no row belongs to a known group.")
+    else:  # groups are numbers, and those that have rows are judged
+        numbered = numbered_scheme(meter.levels or (len(counts) - 1,))
+        present = Groups.from_sensitive(numbered.decode(codes[known]))
+        codes[known] = present.codes
+        groups = Groups(present.scheme, codes)
+    return Rows.judged(y.astype(np.float64), decided.astype(np.float64), groups, favourable=1)

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from fairtrain.exceptions import FairtrainError, InvalidDataError
-from fairtrain.training.steps import Losses, PrimalStep
+from fairtrain.training.loop.steps import Losses, PrimalStep
 
 __all__ = ["Batches", "LoopHooks", "TrainingLoop"]
 
 Record = dict[str, Any]
+
+_MOST_SKIPPED = 10
+"""Skipped batches in a row after which training stops with an error."""
 
 
 class Batches(Protocol):
@@ -25,11 +28,9 @@ class Batches(Protocol):
     @property
     def n_batches(self) -> int | None:
         """Batches of an epoch; None where nobody knows."""
-        ...
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """Training batches of an epoch."""
-        ...
 
 
 class LoopHooks(Protocol):
@@ -37,19 +38,15 @@ class LoopHooks(Protocol):
 
     def after_batch(self, batch: Any, losses: Losses) -> None:
         """After a step was taken."""
-        ...
 
     def after_epoch(self, record: Record) -> None:
         """After the last step of an epoch; what is put into the record becomes history."""
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has to be kept to go on later."""
-        ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
-        ...
 
 
 class TrainingLoop:
@@ -68,11 +65,9 @@ class TrainingLoop:
     hooks : LoopHooks
         What happens between steps.
     callbacks : sequence
-        See :mod:`fairtrain.training.callbacks`.
+        See :mod:`fairtrain.training.loop.callbacks`.
     trainer : object
         What callbacks are handed.
-    patience_nan : int, default=10
-        Skipped batches in a row after which training stops with an error.
 
     Attributes
     ----------
@@ -98,7 +93,6 @@ class TrainingLoop:
         hooks: LoopHooks,
         callbacks: Sequence[Any] = (),
         trainer: Any = None,
-        patience_nan: int = 10,
     ) -> None:
         self.step = step
         self.primal = primal
@@ -107,7 +101,6 @@ class TrainingLoop:
         self.hooks = hooks
         self.callbacks = list(callbacks)
         self.trainer = trainer
-        self.patience_nan = patience_nan
         self.epoch = 0
         self.n_steps = 0
         self.n_skipped = 0
@@ -133,11 +126,6 @@ class TrainingLoop:
             self.history.append(record)
             self._tell("on_epoch_end", record)
         self._tell("on_train_end")
-
-    @property
-    def progress(self) -> float:
-        """Part of training that is over, in [0, 1]."""
-        return self.epoch / self.max_epochs
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on with a running training."""
@@ -204,7 +192,7 @@ class TrainingLoop:
     def _skipped(self) -> None:
         self.n_skipped += 1
         self._in_a_row += 1
-        if self._in_a_row >= self.patience_nan:
+        if self._in_a_row >= _MOST_SKIPPED:
             raise FairtrainError(
                 f"{self._in_a_row} batches in a row gave a loss or gradient that is not finite; "
                 "lower lr, look for NaN in the data, or set clip_norm."

@@ -9,21 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fairtrain.losses.base_loss import BaseLoss, mean_base_loss
 from fairtrain.losses.distributed import all_reduce_sum, communication_device, is_distributed
-from fairtrain.training.batch import Batch, Source
-from fairtrain.training.cells import CellSums, Measured, measure
-from fairtrain.training.engine import Engine
-from fairtrain.training.fitdata import FitData
+from fairtrain.training.batches.batch import Batch, FitData, Source
 from fairtrain.training.heads import Head
-from fairtrain.training.steps import Losses, PrimalStep
+from fairtrain.training.loop.cells import CellSums, Measured, batch_sums, measure, rates_of
+from fairtrain.training.loop.engine import Engine
+from fairtrain.training.loop.steps import Losses, PrimalStep
 
-__all__ = ["Plan", "Run", "RunParts", "rates_of"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Plan", "Run", "RunParts"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class RunParts:
     base_loss: BaseLoss
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     """A training before its first step.
 
@@ -68,8 +64,6 @@ class Plan:
     ----------
     data : FitData
         The rows.
-    module : nn.Module
-        Whose weights move.
     run : Run
         What a step is, and what is measured.
     primal : PrimalStep
@@ -79,7 +73,6 @@ class Plan:
     """
 
     data: FitData
-    module: nn.Module
     run: Run
     primal: PrimalStep
     max_epochs: int
@@ -92,6 +85,15 @@ class Run:
     ----------
     parts : RunParts
         What is trained on what.
+
+    Attributes
+    ----------
+    deployed : nn.Module
+        The module that decisions are made with.
+    counted : Tensor or None
+        Sum of :meth:`counts` over the batches of the running epoch.
+    held : Measured or None
+        What the rows that steer showed last.
     """
 
     def __init__(self, parts: RunParts) -> None:
@@ -99,8 +101,7 @@ class Run:
         self.families = parts.cells.families
         self.deployed: nn.Module = parts.module
         self.held: Measured | None = None
-        self._sums: Tensor | None = None
-        self._overall: Tensor | None = None
+        self.counted: Tensor | None = None
 
     # What the loop calls ------------------------------------------------------------------------
 
@@ -113,32 +114,19 @@ class Run:
 
     def after_epoch(self, record: dict[str, Any]) -> None:
         """Complete an epoch's record with what was counted and measured."""
-        self.complete(record, *self._counted(), self.measure_held())
-        self._forget()
+        self.complete(record, self.measure_held())
 
-    def complete(
-        self,
-        record: dict[str, Any],
-        rows: float,
-        right: float,
-        hard: Floats,
-        soft: Floats,
-        held: Measured,
-    ) -> None:
-        """Write into a record what was counted and measured.
-
-        Parameters
-        ----------
-        record : dict
-            Of an epoch.
-        rows, right : float
-            Rows of the training batches, and right decisions.
-        hard, soft : ndarray of shape (n_cells,)
-            Rates of the training batches.
-        held : Measured
-            What the held-out rows showed.
-        """
-        record["accuracy" if self.parts.head.task != "regression" else "score"] = right / rows
+    def complete(self, record: dict[str, Any], held: Measured) -> None:
+        """Write into an epoch's record what its batches and the held-out rows showed."""
+        cells = self.parts.cells
+        if self.counted is None:  # every batch was skipped
+            total = np.full(4 * cells.n_cells + 2, np.nan)
+        else:
+            total = all_reduce_sum(self.counted.to(communication_device())).cpu().numpy()
+        self.counted = None
+        hard, soft = (rates_of(part) for part in total[:-2].reshape(2, 2, cells.n_cells))
+        right = float(total[-1] / np.maximum(total[-2], 1e-30))
+        record["accuracy" if cells.head.task != "regression" else "score"] = right
         record["held_accuracy"] = held.performance
         record["held_loss"] = held.loss
         start = 0
@@ -156,12 +144,10 @@ class Run:
 
     def base(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Base loss of a batch, weighted by this process's share of the rows of all."""
-        head = self.parts.head
-        mean = mean_base_loss(
-            self.parts.base_loss, outputs, head.labels(batch.y).to(_label_type(outputs, head)),
-            batch.weight,
-        )  # fmt: skip
-        return mean * self.share(batch)
+        labels = self.parts.head.labels(batch.y)
+        if self.parts.head.task != "multiclass":
+            labels = labels.to(outputs.dtype)
+        return self._mean_loss(outputs, labels, batch.weight) * self.share(batch)
 
     def share(self, batch: Batch) -> float | Tensor:
         """Rows here over the mean rows of a process; 1 on one process.
@@ -174,8 +160,21 @@ class Run:
         total = all_reduce_sum(torch.tensor(rows, device=communication_device()))
         return rows * self.parts.engine.world_size / max(float(total), 1e-30)
 
-    def count(self, outputs: Tensor, batch: Batch, soft: Tensor) -> Tensor:
-        """Count a batch's decisions; the hard sums of this process's rows, shape (2, n_cells).
+    def count(self, outputs: Tensor, batch: Batch, soft: Tensor | None = None) -> Tensor:
+        """Count a batch; the hard sums of this process's rows, shape (2, n_cells).
+
+        Parameters
+        ----------
+        outputs, batch, soft
+            As in :meth:`counts`.
+        """
+        found = self.counts(outputs, batch, soft)
+        self.counted = found.double() if self.counted is None else self.counted + found
+        return found[: 2 * self.parts.cells.n_cells].reshape(2, -1)
+
+    @torch.no_grad()
+    def counts(self, outputs: Tensor, batch: Batch, soft: Tensor | None = None) -> Tensor:
+        """Hard and soft sums of a batch, its rows and right decisions, shape (4 n_cells + 2,).
 
         Parameters
         ----------
@@ -183,34 +182,32 @@ class Run:
             Outputs of the batch.
         batch : Batch
             The rows.
-        soft : Tensor of shape (2, n_cells)
-            Soft sums of the batch.
+        soft : Tensor of shape (2, n_cells), optional
+            Soft sums, where they are known already.
         """
-        with torch.no_grad():
-            head, outputs = self.parts.head, outputs.detach()
-            hard = self.parts.cells(head.hard(outputs), batch.y, batch.codes, batch.weight)
-            weight = torch.ones_like(outputs[..., 0] if outputs.ndim == 2 else outputs)
-            weight = weight if batch.weight is None else batch.weight.to(weight.dtype)
-            right = (head.right(outputs, batch.y) * weight).sum()
-            overall = torch.stack([weight.sum(), right])
-            sums = torch.stack([hard, soft.detach()])
-            if self._sums is None or self._overall is None:
-                self._sums, self._overall = sums.double(), overall.double()
-            else:
-                self._sums += sums
-                self._overall += overall
-        return hard
+        head, cells, outputs = self.parts.head, self.parts.cells, outputs.detach()
+        hard = cells(head.hard(outputs), batch.y, batch.codes, batch.weight)
+        if soft is None:
+            soft = cells(head.soft(outputs), batch.y, batch.codes, batch.weight)
+        weight = batch.weights(outputs.dtype)
+        right = (head.right(outputs, batch.y) * weight).sum()
+        overall = torch.stack([weight.sum(), right])
+        return torch.cat([hard.reshape(-1), soft.detach().reshape(-1), overall])
 
     def measure_held(self) -> Measured:
         """Measure the rows that steer; the training rows, where there are none."""
-        source = self.parts.training if self.parts.held is None else self.parts.held
-        self.held = measure(
-            self.deployed,
-            source.all(),
-            self.parts.cells,
-            lambda outputs, y, weight: mean_base_loss(self.parts.base_loss, outputs, y, weight),
-        )
+        self.held = measure(self.deployed, self.judges.all(), self.parts.cells, self._mean_loss)
         return self.held
+
+    @property
+    def judges(self) -> Source:
+        """The rows that steer; the training rows, where there are none."""
+        return self.parts.training if self.parts.held is None else self.parts.held
+
+    def held_sums(self, raw: Tensor, batch: Batch) -> Tensor:
+        """What :meth:`measure_held` sums of a batch, given what a module made of it."""
+        outputs = self.parts.head.outputs(raw, len(batch.y))
+        return batch_sums(outputs, batch, self.parts.cells, self._mean_loss)
 
     def weights(self) -> dict[str, Tensor]:
         """Copy of the weights that decisions are made with."""
@@ -232,29 +229,5 @@ class Run:
         """Take up a state."""
         self.parts.module.load_state_dict(state["module"])
 
-    def _forget(self) -> None:
-        self._sums = self._overall = None
-
-    def _counted(self) -> tuple[float, float, Floats, Floats]:
-        """Rows, right decisions, hard and soft rates of the epoch's batches, of all processes."""
-        cells = self.parts.cells.n_cells
-        if self._sums is None or self._overall is None:  # every batch was skipped
-            nothing = np.full(cells, np.nan)
-            return 1.0, float("nan"), nothing, nothing
-        device = communication_device()
-        joined = torch.cat([self._sums.cpu().reshape(-1), self._overall.cpu()]).to(device)
-        joined = all_reduce_sum(joined).cpu()
-        sums = joined[:-2].reshape(2, 2, cells).numpy()
-        rows, right = joined[-2:].tolist()
-        hard, soft = (rates_of(part) for part in sums)
-        return max(rows, 1e-30), right, hard, soft
-
-
-def rates_of(sums: Floats) -> Floats:
-    """Sums over counts, shape (2, n_cells) -> (n_cells,); NaN where nothing was counted."""
-    unknown = np.full(sums.shape[1], np.nan)
-    return np.asarray(np.divide(sums[0], sums[1], out=unknown, where=sums[1] > 0))
-
-
-def _label_type(outputs: Tensor, head: Head) -> torch.dtype:
-    return torch.int64 if head.task == "multiclass" else outputs.dtype
+    def _mean_loss(self, outputs: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        return mean_base_loss(self.parts.base_loss, outputs, y, weight)

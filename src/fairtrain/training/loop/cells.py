@@ -18,22 +18,12 @@ from fairtrain.constraints.rates import Rate, of_true_class
 from fairtrain.lagrangian import RateFamily
 from fairtrain.losses.distributed import all_reduce_sum, communication_device
 from fairtrain.losses.functional import rate_sums
-from fairtrain.training.batch import Batch
+from fairtrain.training.batches.batch import Batch
 from fairtrain.training.heads import Head
 
-__all__ = ["CellSums", "Measured", "batch_sums", "measure", "measured"]
+__all__ = ["CellSums", "Measured", "batch_sums", "measure", "measured", "rates_of"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Block:
-    """The rates of one constraint: they share groups and go through one sum."""
-
-    rates: tuple[Rate, ...]
-    parent: Tensor
-    size: int
-    true_class: bool
 
 
 class CellSums:
@@ -55,10 +45,16 @@ class CellSums:
         self.families = list(families)
         self.head = head
         self.n_cells = sum(len(f.scheme) for f in families)
-        self._blocks = [
-            _block(tuple(some), head, device)
-            for _, some in groupby(self.families, key=lambda f: id(f.constraint))
-        ]
+        self.n_sums = 4 * self.n_cells + 3 + max(head.n_classes, 2)
+        # Rates of one constraint share groups, and go through one sum.
+        self._blocks: list[tuple[tuple[Rate, ...], Tensor, int, bool]] = []
+        for _, some in groupby(self.families, key=lambda f: id(f.constraint)):
+            first, *others = some
+            rates = tuple(dict.fromkeys(f.rate for f in (first, *others)))
+            # Entry 0 serves code -1, rows of unknown group.
+            parent = torch.from_numpy(np.concatenate([[-1], first.parent])).to(device)
+            true_class = head.task == "multiclass" and of_true_class(first.rate)
+            self._blocks.append((rates, parent, len(first.scheme), true_class))
 
     def __call__(
         self,
@@ -76,7 +72,7 @@ class CellSums:
         decisions : Tensor of shape (n,) or (n, C)
             Soft or hard decisions (outputs, for regression).
         y, codes, weight
-            See :class:`~fairtrain.training.batch.Batch`.
+            See :class:`~fairtrain.training.batches.batch.Batch`.
         squares : bool, default=False
             Also sum squared quantities and squared weights.
 
@@ -86,29 +82,16 @@ class CellSums:
             Sums and counts (and the two others) of this process's rows.
         """
         parts = []
-        for block in self._blocks:
-            coarse = block.parent[codes + 1]
+        for rates, parent, size, true_class in self._blocks:
             p, labels = decisions, y
-            if block.true_class:
+            if true_class:
                 p = decisions.gather(1, y.long().unsqueeze(1)).squeeze(1)
                 labels = torch.ones_like(p)
             elif decisions.ndim == 2:
                 labels = F.one_hot(y.long(), decisions.shape[1])
-            sums = rate_sums(p, labels, coarse, block.size, block.rates, weight, squares=squares)
+            sums = rate_sums(p, labels, parent[codes + 1], size, rates, weight, squares=squares)
             parts.append(sums.reshape(len(sums), -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-
-def _block(families: tuple[RateFamily, ...], head: Head, device: torch.device | None) -> _Block:
-    first = families[0]
-    # Entry 0 serves code -1, rows of unknown group.
-    parent = torch.from_numpy(np.concatenate([[-1], first.parent])).to(device)
-    return _Block(
-        rates=tuple(dict.fromkeys(f.rate for f in families)),
-        parent=parent,
-        size=len(first.scheme),
-        true_class=head.task == "multiclass" and of_true_class(first.rate),
-    )
 
 
 @dataclass(frozen=True)
@@ -140,18 +123,18 @@ class Measured:
     @property
     def rates(self) -> Floats:
         """Hard rates; NaN where a group has no rows."""
-        unknown = np.full(len(self.sums), np.nan)
-        return np.asarray(np.divide(self.sums, self.counts, out=unknown, where=self.counts > 0))
+        return rates_of(np.stack([self.sums, self.counts]))
+
+
+def rates_of(sums: Floats) -> Floats:
+    """Sums over counts, shape (2, n_cells) -> (n_cells,); NaN where nothing was counted."""
+    unknown = np.full(sums.shape[1], np.nan)
+    return np.asarray(np.divide(sums[0], sums[1], out=unknown, where=sums[1] > 0))
 
 
 @torch.no_grad()
 def measure(
-    module: nn.Module,
-    batches: Iterable[Batch],
-    cells: CellSums,
-    row_loss: Any,
-    *,
-    process_group: Any = None,
+    module: nn.Module, batches: Iterable[Batch], cells: CellSums, row_loss: Any
 ) -> Measured:
     """Hard rates, accuracy and loss of all rows, over all processes.
 
@@ -165,24 +148,17 @@ def measure(
         What is summed.
     row_loss : callable
         ``row_loss(outputs, y, weight)`` -> mean loss of a batch.
-    process_group : ProcessGroup, optional
-        Processes whose rows belong together.
     """
-    head = cells.head
     was_training = module.training
     module.eval()
-    total: Tensor | None = None
+    total = torch.zeros(cells.n_sums, dtype=torch.float64)
     try:
         for batch in batches:
-            outputs = head.outputs(module(batch.x), len(batch.y))
-            found = batch_sums(outputs, batch, cells, row_loss).double().cpu()
-            total = found if total is None else total + found
+            outputs = cells.head.outputs(module(batch.x), len(batch.y))
+            total += batch_sums(outputs, batch, cells, row_loss).double().cpu()
     finally:
         module.train(was_training)
-    if total is None:
-        total = torch.zeros(4 * cells.n_cells + 3 + max(head.n_classes, 2), dtype=torch.float64)
-    joined = all_reduce_sum(total.to(communication_device(process_group)), process_group)
-    return measured(joined.cpu(), cells)
+    return measured(all_reduce_sum(total.to(communication_device())).cpu(), cells)
 
 
 def batch_sums(outputs: Tensor, batch: Batch, cells: CellSums, row_loss: Any) -> Tensor:
@@ -197,24 +173,20 @@ def batch_sums(outputs: Tensor, batch: Batch, cells: CellSums, row_loss: Any) ->
 
     Returns
     -------
-    Tensor of shape (4 * n_cells + 3 + n_classes,)
+    Tensor of shape (n_sums,)
+        Four sums of every cell; rows, right decisions, loss; rows of each decision.
     """
     head = cells.head
-    weight = torch.ones_like(batch.y, dtype=outputs.dtype)
-    if batch.weight is not None:
-        weight = batch.weight.to(outputs.dtype)
-    decided = head.hard(outputs)
+    weight, decided = batch.weights(outputs.dtype), head.hard(outputs)
     sums = cells(decided, batch.y, batch.codes, weight, squares=True)
     rows = weight.sum()
     right = (head.right(outputs, batch.y) * weight).sum()
     loss = row_loss(outputs, head.labels(batch.y), batch.weight) * rows
-    if head.task == "binary":
-        positive = (decided * weight).sum()
-        chosen = torch.stack([rows - positive, positive])
-    elif head.task == "multiclass":
+    if head.task == "multiclass":
         chosen = (decided * weight.unsqueeze(1)).sum(0)
     else:
-        chosen = torch.zeros(max(head.n_classes, 2), dtype=outputs.dtype, device=outputs.device)
+        positive = (decided * weight).sum()
+        chosen = torch.stack([rows - positive, positive])
     return torch.cat([sums.reshape(-1), torch.stack([rows, right, loss]), chosen])
 
 

@@ -1,0 +1,1 @@
+"""Rows as batches: what a batch is, where batches come from, and how they are drawn."""

@@ -1,0 +1,337 @@
+"""From a user's loaders to batches: what may be in a batch, and what its codes mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.labels import LabelCoding
+from fairtrain.data.partition import group_names
+from fairtrain.data.rows import Role
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.losses.batch import check_codes
+from fairtrain.losses.functional import combine_codes
+from fairtrain.training.batches.batch import Batch, FitData, Source
+from fairtrain.training.continuous import ContinuousColumns, learn_columns
+from fairtrain.training.heads import Head
+from fairtrain.training.loop.engine import Engine, dtype_of
+
+__all__ = ["LoaderSource", "from_loaders", "group_codes", "numbered_scheme", "read_fields"]
+
+FIELDS = ("x", "y", "sensitive_features")
+WEIGHT = "sample_weight"
+
+
+@dataclass
+class LoaderSource:
+    """A user's loader.
+
+    Parameters
+    ----------
+    loader : iterable
+        Batches ``(x, y, sensitive_features)``, ``(x, y, sensitive_features, sample_weight)``, or
+        mappings with these keys. Iterated once an epoch; ``set_epoch`` of its sampler, batch
+        sampler or data set is called where there is one.
+    device : torch.device
+        Where batches are wanted.
+    levels : tuple of int
+        Groups of each sensitive column.
+    head : Head
+        What labels may be.
+    continuous : ContinuousColumns, optional
+        The continuous columns in the batches; see :func:`split_sensitive`.
+    """
+
+    loader: Iterable[Any]
+    device: torch.device
+    levels: tuple[int, ...]
+    head: Head
+    continuous: ContinuousColumns | None = None
+    _dtype: torch.dtype | None = None
+
+    @property
+    def n_batches(self) -> int | None:
+        """Batches of an epoch, where the loader knows."""
+        try:
+            return len(self.loader)  # type: ignore[arg-type]
+        except TypeError:
+            return None
+
+    def prepare(self, module: nn.Module) -> None:
+        """Give floating inputs the type of the module's weights."""
+        self._dtype = dtype_of(module)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Batches of an epoch."""
+        for name in ("sampler", "batch_sampler", "dataset"):
+            set_epoch = getattr(getattr(self.loader, name, None), "set_epoch", None)
+            if callable(set_epoch):
+                set_epoch(epoch)
+        return self.all()
+
+    def all(self) -> Iterator[Batch]:
+        """One pass of the loader."""
+        for raw in self.loader:
+            x, y, sensitive, weight = read_fields(raw)
+            codes, values = self._who(sensitive)
+            batch = Batch(x, _target(y, self.head), codes, weight, values)
+            yield batch.to(self.device, self._dtype)
+
+    def _who(self, sensitive: Any) -> tuple[Tensor, Tensor | None]:
+        """Group of each row, and its continuous columns."""
+        if self.continuous is None:
+            return group_codes(torch.as_tensor(sensitive), self.levels), None
+        given, values = split_sensitive(sensitive, self.continuous.names)
+        if (given is not None) != bool(self.levels):
+            raise InvalidDataError(
+                "sensitive_features carries group codes in some batches, or in num_groups, and "
+                "not in others."
+            )
+        base = torch.zeros(len(values)) if given is None else group_codes(given, self.levels).cpu()
+        codes = self.continuous.codes(base.long().numpy(), values.cpu().numpy())
+        return torch.from_numpy(codes), values
+
+
+def from_loaders(
+    loaders: Mapping[Role, Iterable[Any]],
+    head: Head,
+    *,
+    groups: Groups | GroupScheme | None,
+    num_groups: int | Sequence[int] | None,
+    engine: Engine,
+    seed: int,
+    continuous: tuple[str, ...] = (),
+    bins: int = 4,
+) -> FitData:
+    """Take loaders as they are.
+
+    Parameters
+    ----------
+    loaders : mapping of role to iterable
+        Those of the rows that train, and of those that steer and certify, where there are any.
+    head : Head
+        The task.
+    groups : Groups or GroupScheme, optional
+        What the codes in the batches refer to.
+    num_groups : int or sequence of int, optional
+        Number of groups, or of levels of each column. Without either the loaders are searched.
+    engine, seed
+        See :class:`~fairtrain.training.batches.batch.FitData`.
+    continuous : tuple of str, default=()
+        Names of continuous columns in the batches; one pass learns their scale and cut points.
+    bins : int, default=4
+        Groups that each is cut into.
+    """
+    base: GroupScheme | None
+    if groups is not None:
+        base = groups.scheme if isinstance(groups, Groups) else groups
+        levels: tuple[int, ...] = (len(base),)
+    else:
+        levels = levels_of(num_groups) or _largest_codes(loaders.values(), continuous)
+        base = None if continuous and not levels else numbered_scheme(levels)
+    columns = None
+    if continuous:
+        order = (*(() if base is None else base.columns), *continuous)
+        columns = learn_columns(_values(loaders["training"], continuous), continuous, order, bins)
+    scheme = base if columns is None else columns.extend(base)
+    assert scheme is not None
+    sources: dict[Role, Source] = {
+        role: LoaderSource(loader, engine.device, levels, head, columns)
+        for role, loader in loaders.items()
+    }
+    example = next(sources["training"].all(), None)
+    if example is None:
+        raise InvalidDataError("the training loader gave no batch.")
+    return FitData(
+        sources=sources,
+        scheme=scheme,
+        head=head,
+        labels=None if head.task == "regression" else LabelCoding(np.arange(head.n_classes), True),
+        engine=engine,
+        seed=seed,
+        example=example,
+        continuous=columns,
+    )
+
+
+def read_fields(batch: Any) -> tuple[Any, Tensor, Any, Tensor | None]:
+    """Take x, y, sensitive features and, if it is there, the sample weight out of a batch.
+
+    Parameters
+    ----------
+    batch : sequence of three or four, or mapping with keys "x", "y" and "sensitive_features"
+        A batch of a data loader.
+
+    Raises
+    ------
+    InvalidDataError
+        If it is neither.
+    """
+    weight: Any = None
+    if isinstance(batch, Mapping):
+        if missing := [name for name in FIELDS if name not in batch]:
+            raise InvalidDataError(
+                f"a batch lacks {missing[0]!r}; expected the keys {FIELDS}, got {list(batch)}."
+            )
+        x, y, sensitive = (batch[name] for name in FIELDS)
+        weight = batch.get(WEIGHT)
+    elif isinstance(batch, Sequence) and len(batch) in (3, 4):
+        x, y, sensitive = batch[:3]
+        weight = batch[3] if len(batch) == 4 else None
+    else:
+        raise InvalidDataError(
+            f"a batch must be {FIELDS}, as a tuple or as a mapping; got {type(batch).__name__}"
+            + (f" of {len(batch)}." if isinstance(batch, Sequence) else ".")
+        )
+    weight = None if weight is None else torch.as_tensor(weight).reshape(-1)
+    return x, torch.as_tensor(y), sensitive, weight
+
+
+def split_sensitive(sensitive: Any, names: Sequence[str]) -> tuple[Tensor | None, Tensor]:
+    """Group codes, where there are any, and continuous columns of a batch.
+
+    Parameters
+    ----------
+    sensitive : floating Tensor of shape (n,) or (n, k), or a pair (codes, such a Tensor)
+        Continuous columns alone, or behind the group codes (n,) or (n, j).
+    names : sequence of k str
+        The continuous columns, in the order of the tensor.
+
+    Returns
+    -------
+    codes : integer Tensor or None
+    values : float64 Tensor of shape (n, k)
+
+    Raises
+    ------
+    InvalidDataError
+        If it is neither, or a value is missing.
+    """
+    pair = isinstance(sensitive, list | tuple) and len(sensitive) == 2
+    pair = pair and isinstance(sensitive[1], Tensor)
+    codes, found = sensitive if pair else (None, sensitive)
+    values = torch.as_tensor(found)
+    columns = values.reshape(len(values), -1) if values.ndim in (1, 2) else values
+    if not values.is_floating_point() or columns.ndim != 2 or columns.shape[1] != len(names):
+        raise InvalidDataError(
+            f"with continuous={tuple(names)} a batch's sensitive_features must be floats of shape "
+            f"(n, {len(names)}), or a pair (codes, floats); got {values.dtype} of shape "
+            f"{tuple(values.shape)}."
+        )
+    if absent := int((~torch.isfinite(columns)).sum()):
+        raise InvalidDataError(
+            f"the continuous columns {tuple(names)} have {absent} missing or infinite values in a "
+            "batch; fill them in or drop those rows."
+        )
+    codes = None if codes is None else torch.as_tensor(codes)
+    if codes is not None and len(codes) != len(columns):
+        raise InvalidDataError(
+            f"a batch has {len(codes)} group codes and {len(columns)} continuous values."
+        )
+    return codes, columns.double()
+
+
+def group_codes(sensitive: Tensor, levels: Sequence[int]) -> Tensor:
+    """Group codes of shape (n,) from one or several columns of codes.
+
+    Raises
+    ------
+    InvalidDataError
+        If the columns are not those that ``levels`` describes, or hold other codes.
+    """
+    columns = code_columns(sensitive)
+    if columns.shape[1] not in (1, len(levels)):
+        raise InvalidDataError(
+            f"sensitive_features has {columns.shape[1]} column(s), num_groups describes "
+            f"{len(levels)}."
+        )
+    if columns.shape[1] == 1:
+        levels = (math.prod(levels),)
+    check_codes(columns, tuple(levels))
+    return columns.squeeze(1) if columns.shape[1] == 1 else combine_codes(columns, tuple(levels))
+
+
+def levels_of(num_groups: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Levels of each sensitive column, as a person gives them; () where nobody does."""
+    if num_groups is None:
+        return ()
+    return (num_groups,) if isinstance(num_groups, int) else tuple(map(int, num_groups))
+
+
+def numbered_scheme(levels: Sequence[int]) -> GroupScheme:
+    """Groups that are known by number only: all combinations of levels."""
+    if not levels or min(levels) < 1:
+        raise InvalidParameterError(f"num_groups must be 1 or more, got {levels}.")
+    codes = np.array(list(product(*(range(size) for size in levels))), dtype=np.int64)
+    named = tuple(tuple(range(size)) for size in levels)
+    columns = ("group",) if len(levels) == 1 else tuple(f"group_{i}" for i in range(len(levels)))
+    counts = np.zeros(len(codes), dtype=np.int64)
+    return GroupScheme(columns, named, codes, group_names(named, codes), counts)
+
+
+def code_columns(sensitive: Any) -> Tensor:
+    """Group codes as columns, shape (n, k)."""
+    codes = torch.as_tensor(sensitive)
+    if codes.is_floating_point():
+        raise InvalidDataError(
+            f"sensitive_features must hold integer codes, got {codes.dtype}; call .long() "
+            "(AdversarialDebiasingTrainer takes numbers that are named in continuous=)."
+        )
+    return codes.reshape(len(codes), -1).long()
+
+
+def _target(y: Tensor, head: Head) -> Tensor:
+    """Labels of a batch as the head reads them."""
+    column = y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y
+    if column.ndim != 1:
+        raise InvalidDataError(f"y must have one number a row, got shape {tuple(y.shape)}.")
+    if head.task == "regression":
+        return column.float()
+    numbers = column.long()
+    if len(numbers) and (
+        not bool((numbers == column).all())
+        or not 0 <= int(numbers.min()) <= int(numbers.max()) < head.n_classes
+    ):
+        raise InvalidDataError(
+            f"y must hold the class numbers 0 .. {head.n_classes - 1} (1: the favourable "
+            "outcome, of two); num_classes= says how many there are."
+        )
+    return numbers
+
+
+def _values(
+    loader: Iterable[Any], names: tuple[str, ...]
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Continuous columns and weights of every batch."""
+    for raw in loader:
+        _, _, sensitive, weight = read_fields(raw)
+        yield split_sensitive(sensitive, names)[1], weight
+
+
+def _largest_codes(
+    loaders: Iterable[Iterable[Any]], continuous: tuple[str, ...]
+) -> tuple[int, ...]:
+    """Levels of each column, from one pass over the loaders; none where all are continuous."""
+    largest: Tensor | None = None
+    for loader in loaders:
+        for raw in loader:
+            sensitive = read_fields(raw)[2]
+            if continuous:
+                sensitive, _ = split_sensitive(sensitive, continuous)
+                if sensitive is None:
+                    return ()
+            found = code_columns(sensitive).amax(0)
+            if largest is not None and found.shape != largest.shape:
+                raise InvalidDataError("sensitive_features changes its number of columns.")
+            largest = found if largest is None else torch.maximum(largest, found)
+    if largest is None:
+        raise InvalidDataError("the training loader gave no batch.")
+    return tuple(int(code) + 1 for code in largest)
