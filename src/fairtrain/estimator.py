@@ -153,10 +153,14 @@ class FairEstimator(BaseEstimator):
             ratio_bound=getattr(self, "ratio_bound", None),
         )
 
+    def _draw(self, rng: np.random.RandomState) -> None:
+        """Draw what training needs of chance before rows are divided."""
+
     def _divide(self, rows: Rows, rng: np.random.RandomState) -> Rows:
         """Say which rows train, steer and certify."""
+        by_folds = getattr(self, "cv", None) is not None  # then all that train steer as well
         return rows.divided(
-            validation_fraction=self.validation_fraction,
+            validation_fraction=None if by_folds else self.validation_fraction,
             certification_fraction=self.certification_fraction,
             random_state=rng,
             strata=self._strata(rows),
@@ -234,6 +238,7 @@ class FairEstimator(BaseEstimator):
             self.classes_ = rows.labels.classes
         self._coding, self._notes = rows.labels, []
         self.constraints_, self.scheme_ = constraints, rows.groups.scheme
+        self._draw(rng)
         return self._divide(rows, rng)
 
     def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:

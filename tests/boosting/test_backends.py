@@ -11,8 +11,7 @@ import pytest
 import xgboost as xgb
 from tests.boosting.data import make_rows
 
-from fairtrain.boosting.backend import TreeData, TreeRun, TreeSettings
-from fairtrain.boosting.registry import feature_gains, load_backend, stock_predict
+from fairtrain.boosting.backend import Settings, TreeData, TreeRun, backend_of, load_backend
 from fairtrain.exceptions import InvalidParameterError
 
 BOOSTERS = ("xgboost", "lightgbm")
@@ -24,7 +23,7 @@ WEIGHT = np.random.default_rng(0).uniform(0.5, 2.0, 600)
 def start(booster: str, **settings: Any) -> TreeRun:
     given = {"max_depth": 3, "learning_rate": 0.3, "seed": 1, "n_jobs": 1} | settings
     data = TreeData(X[:400], Y[:400].astype(float), WEIGHT[:400], X[400:], [X[:50]])
-    return load_backend(booster).start(data, TreeSettings(n_estimators=10, **given))
+    return load_backend(booster).start(data, Settings(booster, "classification", 10, **given))
 
 
 def pushed(margin: Any) -> tuple[Any, Any]:
@@ -32,6 +31,10 @@ def pushed(margin: Any) -> tuple[Any, Any]:
     p = 1 / (1 + np.exp(-margin))
     push = np.where(np.arange(len(margin)) % 3 == 0, 0.5, 0.0)
     return (WEIGHT[:400] * (p - Y[:400]) + push * p * (1 - p)), WEIGHT[:400] * p * (1 - p) + 1e-6
+
+
+def stock_predict(model: Any, rows: Any) -> Any:
+    return backend_of(model).predict(model, rows)
 
 
 @BOTH
@@ -117,7 +120,8 @@ def test_lightgbm_s_model_is_saved_and_loaded_by_lightgbm(tmp_path: Path) -> Non
 def test_gains_are_those_of_the_features(booster: str) -> None:
     run = start(booster)
     run.plain_round()
-    gains = feature_gains(run.model(1), 5)
+    model = run.model(1)
+    gains = backend_of(model).gains(model, 5)
     assert gains.shape == (5,)
     assert gains.argmax() == 0  # the feature that the label depends on most
 
@@ -134,6 +138,20 @@ def test_parameters_that_would_change_what_is_trained_are_refused(booster: str) 
             start(booster, params=params)
 
 
+def test_what_the_booster_says_of_parameters_is_one_line() -> None:
+    for params, words in (
+        ({"subsample": 2}, "cannot use these parameters: .*subsample"),
+        ({"tree_method": "own"}, "cannot use these parameters: .*'own'"),
+        ({"min_child_weight": "x"}, "cannot use these parameters: .*min_child_weight"),
+    ):
+        with pytest.raises(InvalidParameterError, match=words) as error:
+            start("xgboost", params=params)
+        assert "\n" not in str(error.value)
+    for rate in (1e300, 1e-300):  # single precision holds neither
+        with pytest.raises(InvalidParameterError, match="Out of range value for learning_rate"):
+            start("xgboost", learning_rate=rate)
+
+
 def test_an_unknown_booster_is_named() -> None:
     with pytest.raises(InvalidParameterError, match="'xgboost' or 'lightgbm', got 'catboost'"):
         load_backend("catboost")
@@ -146,7 +164,7 @@ def test_a_round_costs_the_same_late_as_early(booster: str) -> None:
 
     rows, labels, _ = make_rows(20_000)
     data = TreeData(rows[:200], labels[:200].astype(float), None, rows)
-    settings = TreeSettings(400, 3, 0.1, seed=0, n_jobs=1)
+    settings = Settings(booster, "classification", 400, 3, n_jobs=1)
     run = load_backend(booster).start(data, settings)
     spent = []
     for _ in range(400):

@@ -474,3 +474,20 @@ def test_convergence_is_drawn() -> None:
     ax = fitted(n_estimators=30).plot_convergence()
     assert ax.get_xlabel() == "round"
     assert any("demographic" in str(line.get_label()) for line in ax.get_lines())
+
+
+@QUIET
+@BOTH
+def test_with_cv_every_row_trains_and_steers(booster: str) -> None:
+    X, y, group = make_rows(1500, seed=3)
+    settings = {"booster": booster, "cv": 3, "certification_fraction": 0.2, "n_estimators": 30}
+    found = model(difference_bound=0.05, **settings).fit(X, y, sensitive_features=group)
+    assert list(found.reports_) == ["steering", "certification"]
+    assert found.reports_["steering"].n_rows == 1200
+    best = found.history_.iloc[found.best_iteration_]
+    assert found.reports_["steering"].results[0].achieved == pytest.approx(
+        best["gap_held: demographic_parity"]
+    )
+    assert "Out-of-fold decisions moved the prices" in found.explain()
+    again = clone(found).fit(X, y, sensitive_features=group)
+    np.testing.assert_array_equal(again.predict_proba(X), found.predict_proba(X))

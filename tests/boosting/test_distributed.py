@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from tests.boosting.data import make_rows
 
 from fairtrain import LagrangianBoostingClassifier, gap
+from fairtrain.boosting.backend import Settings
 from fairtrain.boosting.distributed import DaskRows, train_ranks
-from fairtrain.boosting.rounds import RoundSettings
-from fairtrain.boosting.settings import tree_settings
 from fairtrain.boosting.training import Job
 from fairtrain.constraints import as_constraints
 from fairtrain.data.groups import Groups
@@ -148,14 +147,8 @@ def test_a_collection_carries_the_index_of_its_labels(client: Any) -> None:
 
 def job_of(X: Any, y: NDArray[Any], group: NDArray[Any], rounds: int) -> tuple[Job, Rows]:
     groups = Groups.from_sensitive(group)
-    trees = tree_settings(model(n_estimators=rounds), "classification", seed=0)
-    job = Job(
-        "xgboost",
-        as_constraints("equalized_odds", difference_bound=0.05),
-        groups.scheme,
-        trees,
-        RoundSettings(rounds, dual_lr=1.0, cap=50.0),
-    )
+    constraints = as_constraints("equalized_odds", difference_bound=0.05)
+    job = Job(Settings.of(model(n_estimators=rounds), seed=0), constraints, groups.scheme)
     steers = np.arange(len(y)) % 5 == 0
     split = RowSplit(np.flatnonzero(~steers), np.flatnonzero(steers), np.arange(0))
     return job, Rows(DaskRows(spread(X)), y.astype(float), groups, split=split)
@@ -169,10 +162,10 @@ def test_models_and_multipliers_are_bit_equal_across_ranks(client: Any) -> None:
     first, second = train_ranks(job, rows, held, timeout=30)
     assert bytes(first.trained.model.save_raw()) == bytes(second.trained.model.save_raw())
     np.testing.assert_array_equal(
-        first.trained.rounds.multipliers.values, second.trained.rounds.multipliers.values
+        first.trained.dual.multipliers.values, second.trained.dual.multipliers.values
     )
     assert first.digest == second.digest
-    assert first.trained.rounds.multipliers.values.max() > 0
+    assert first.trained.dual.multipliers.values.max() > 0
 
 
 def test_what_dask_cannot_do_is_said(client: Any) -> None:

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.boosting.data import make_rows
 
+from fairtrain.boosting.backend import Settings, TreeData, load_backend
+from fairtrain.boosting.crossfit import CrossFitted
 from fairtrain.boosting.objective import Lagrangian
-from fairtrain.boosting.rounds import Rounds, RoundSettings, run_rounds
+from fairtrain.boosting.training import Trained, run_rounds
 from fairtrain.constraints import DemographicParity
 from fairtrain.data.groups import Groups
+from fairtrain.data.splits import stratified_folds
 from fairtrain.lagrangian import families_of
 
 
@@ -46,7 +50,7 @@ class Newton:
 
 def boosted(
     bound: float, *, spread: float = 0.0, watched: bool = False, **settings: object
-) -> tuple[Newton, Rounds]:
+) -> tuple[Newton, Trained]:
     rng = np.random.default_rng(0)
     group = np.repeat(["a", "b"], 500)
     y = (rng.uniform(size=1000) < np.repeat([0.7, 0.3], 500)).astype(float)
@@ -54,14 +58,14 @@ def boosted(
     families = families_of([DemographicParity(difference_bound=bound)], groups.scheme)
     rows = Lagrangian(families, y, groups.codes)
     trees = Newton(rows, spread)
-    how = RoundSettings(**{"n_estimators": 40, "dual_lr": 1.0, "cap": 50.0, **settings})
+    how = Settings("xgboost", "classification", **{"n_estimators": 40, **settings})
     return trees, run_rounds(trees, families, rows, rows, how, [rows] if watched else [])
 
 
 def test_while_nothing_costs_anything_the_trees_are_the_boosters_own():
     trees, rounds = boosted(1.0)
     assert trees.n_plain == 40
-    assert not rounds.multipliers.values.any()
+    assert not rounds.dual.multipliers.values.any()
     assert rounds.history()["feasible"].all()
 
 
@@ -99,3 +103,24 @@ def test_the_last_watched_rows_judge_performance():
     history = rounds.history()
     np.testing.assert_allclose(history["eval_0_accuracy"], 1 - history["held_accuracy"])
     assert rounds.best.performance == pytest.approx(history["eval_0_accuracy"].iloc[4:].max())
+
+
+def test_twins_grow_by_the_same_prices_and_answer_for_their_folds():
+    X, y, group = make_rows(400)
+    groups = Groups.from_sensitive(group)
+    families = families_of([DemographicParity()], groups.scheme)
+    rows = Lagrangian(families, y, groups.codes)
+    settings = Settings("xgboost", "classification", 5, 3, n_jobs=1)
+    folds = stratified_folds([groups.codes, y], 2, np.random.RandomState(0))
+    start = load_backend("xgboost").start
+    run = CrossFitted(start, TreeData(X, y.astype(float)), settings, folds)
+    alone = [start(TreeData(X[a], y[a].astype(float), None, X[h]), settings) for a, h in folds]
+    run.plain_round()
+    prices = np.array([0.3, -0.3])
+    run.round(lambda margin: rows.derivatives(margin, prices))
+    for twin, (training, held) in zip(alone, folds, strict=True):
+        part = Lagrangian(families, y[training], groups.codes[training])
+        twin.plain_round()
+        twin.round(lambda margin, part=part: part.derivatives(margin, prices))
+        np.testing.assert_allclose(run.steering_margin()[held], twin.steering_margin(), atol=0.02)
+    assert run.n_rounds == 2

@@ -15,7 +15,7 @@ from fairtrain import DemographicParity, EqualizedOdds, ReductionsWrapper
 from fairtrain.constraints import as_constraints
 from fairtrain.data.groups import Groups
 from fairtrain.reductions.moments import BincountMoment
-from fairtrain.reductions.oracle import make_oracle
+from fairtrain.reductions.oracle import Oracle
 
 # fairlearn relies on behaviour that newer releases of pandas deprecate.
 FAIRLEARN = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -43,7 +43,7 @@ def test_same_multipliers_weights_and_predictions_as_fairlearn(
     X, y, group = make_rows(800, groups)
     theirs = fl.ExponentiatedGradient(BASES[base], notion(**bound), max_iter=8)
     theirs.fit(X, y, sensitive_features=group)
-    oracle, _ = make_oracle(BASES[base], resample=False, rng=None)
+    oracle = Oracle(BASES[base])
     ours = fl.ExponentiatedGradient(
         oracle, BincountMoment(as_constraints(notion(**bound))), max_iter=8
     )

@@ -16,7 +16,7 @@ import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -32,6 +32,7 @@ from fairtrain import (
     Verdict,
     gap,
 )
+from fairtrain.data.splits import stratified_folds
 from fairtrain.exceptions import (
     ConstraintNotMetWarning,
     InvalidDataError,
@@ -41,6 +42,7 @@ from fairtrain.exceptions import (
     StoredRowsWarning,
     UnseenGroupError,
 )
+from fairtrain.reductions.oracle import Oracle
 
 QUIET = pytest.mark.filterwarnings("ignore::fairtrain.exceptions.ConstraintNotMetWarning")
 
@@ -258,6 +260,9 @@ def test_bad_rows_get_one_clear_line(
         ({"eps": 0}, "eps must be a number above 0"),
         ({"validation_fraction": 0.6, "certification_fraction": 0.5}, "leaves no row"),
         ({"estimator": KNeighborsClassifier()}, "takes no sample_weight"),
+        ({"cv": 1}, "cv must be a whole number >= 2 or a splitter or None"),
+        ({"cv": 3, "validation_fraction": 0.2}, "cv and validation_fraction both say"),
+        ({"cv": [(np.arange(100), np.arange(100, 200))]}, "hold every row out exactly once"),
     ],
 )
 def test_bad_settings_get_one_clear_line(settings: dict[str, Any], says: str) -> None:
@@ -477,3 +482,104 @@ def test_sample_weight_counts_in_error_and_rates() -> None:
     assert weighted.fairness_report_.results[0].achieved == pytest.approx(
         repeated.fairness_report_.results[0].achieved
     )
+
+
+# --- out-of-fold decisions ----------------------------------------------------------------------
+
+
+@QUIET
+def test_with_cv_out_of_fold_decisions_keep_the_bound_and_every_row_trains() -> None:
+    X, y, group = make_rows(1500, 3)
+    settings = {"difference_bound": 0.03, "max_iter": 10, "random_state": 0}
+    tree = DecisionTreeClassifier(random_state=0)  # memorises, so that training rows say nothing
+    model = ReductionsWrapper(tree, cv=3, **settings).fit(X, y, sensitive_features=group)
+    assert list(model.reports_) == ["steering"]
+    assert model.fairness_report_.n_rows == 1500
+    assert model.fairness_report_.results[0].achieved <= 0.03 + 1e-8
+    assert model.fairness_report_.verdict is not Verdict.MET
+    assert "certify nothing" in model.explain()
+    assert sum(p.tree_.n_node_samples[0] for p in model.predictors_) == 1500 * len(
+        model.predictors_
+    )
+    fresh_X, fresh_y, fresh_group = make_rows(20_000, 3, seed=5)
+    unseen = model.evaluate(fresh_X, fresh_y, sensitive_features=fresh_group)
+    with pytest.warns(MemorisationWarning):
+        plain = ReductionsWrapper(tree, **settings).fit(X, y, sensitive_features=group)
+    before = plain.evaluate(fresh_X, fresh_y, sensitive_features=fresh_group)
+    assert unseen.results[0].achieved < 0.7 * before.results[0].achieved
+
+
+@QUIET
+def test_held_out_decisions_are_those_of_twins_on_the_same_problem() -> None:
+    X, y, _ = make_rows(300, 2)
+    weights = np.random.default_rng(0).uniform(0.5, 2, 300)
+    folds = stratified_folds([y], 3, np.random.RandomState(0))
+    oracle = Oracle(LogisticRegression(), folds=folds).fit(X, y, weights)
+    for training, held in folds:
+        twin = LogisticRegression().fit(X[training], y[training], weights[training])
+        np.testing.assert_array_equal(oracle.predict(X)[held], twin.predict(X[held]))
+    whole = LogisticRegression().fit(X, y, weights)
+    np.testing.assert_allclose(oracle.model.coef_, whole.coef_)
+    assert oracle.n_fits == 4
+
+
+@QUIET
+def test_cv_leaves_certification_rows_alone_and_takes_a_splitter() -> None:
+    X, y, group = make_rows(1200, 2)
+    model = ReductionsWrapper(
+        LogisticRegression(),
+        difference_bound=0.1,
+        cv=StratifiedKFold(2),
+        certification_fraction=0.25,
+        max_iter=5,
+        random_state=0,
+    ).fit(X, y, sensitive_features=group)
+    assert list(model.reports_) == ["steering", "certification"]
+    assert [model.reports_[r].n_rows for r in model.reports_] == [900, 300]
+    majority = clone(model).set_params(deterministic=True).fit(X, y, sensitive_features=group)
+    assert set(np.unique(majority.decision_proba(X))) == {0.0, 1.0}
+
+
+class Returning(BaseEstimator, ClassifierMixin):
+    """A learner whose ``fit`` returns nothing and takes weights among any options."""
+
+    def fit(self, X: Any, y: Any, **options: Any) -> None:
+        self.classes_ = np.unique(y)
+        self.inner_ = LogisticRegression().fit(X, y, **options)
+
+    def predict(self, X: Any) -> Any:
+        return self.inner_.predict(X)
+
+
+@QUIET
+@pytest.mark.parametrize("cv", [None, 2])
+def test_fit_may_return_nothing_and_take_weights_among_options(cv: Any) -> None:
+    X, y, group = make_rows(600, 2)
+    settings = {"difference_bound": 0.05, "cv": cv, "max_iter": 5, "random_state": 0}
+    model = ReductionsWrapper(Returning(), **settings).fit(X, y, sensitive_features=group)
+    same = ReductionsWrapper(LogisticRegression(), **settings).fit(X, y, sensitive_features=group)
+    np.testing.assert_allclose(model.predict_proba(X), same.predict_proba(X), atol=1e-9)
+
+
+@QUIET
+def test_fairlearn_s_bookkeeping_is_one_object_that_is_not_saved() -> None:
+    X, y, group = make_rows(800, 2)
+    constraint = fl.DemographicParity(difference_bound=0.02)
+    model = ReductionsWrapper(LogisticRegression(), constraint, max_iter=8, random_state=0)
+    model.fit(X, y, sensitive_features=group)
+    theirs = fl.ExponentiatedGradient(LogisticRegression(), constraint, max_iter=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        theirs.fit(X, y, sensitive_features=group)
+    run = model.exponentiated_gradient_
+    for name in ("best_iter_", "last_iter_", "n_oracle_calls_", "n_oracle_calls_dummy_returned_"):
+        assert getattr(run, name) == getattr(theirs, name)
+    assert run.nu == pytest.approx(theirs.nu)
+    assert run.best_gap_ == pytest.approx(theirs.best_gap_, abs=1e-9)
+    assert len(run.predictors_) == len(theirs.predictors_) == len(run.weights_)
+    np.testing.assert_allclose(run.weights_, theirs.weights_.sort_index(), atol=1e-9)
+    for name in ("lambda_vecs_", "lambda_vecs_EG_", "lambda_vecs_LP_"):
+        np.testing.assert_allclose(getattr(run, name), getattr(theirs, name), atol=1e-9)
+    loaded = pickle.loads(pickle.dumps(model))
+    assert not hasattr(loaded, "exponentiated_gradient_")
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))

@@ -1,26 +1,33 @@
-"""What a booster has to offer: one more tree from given derivatives, and margins so far."""
+"""What a booster has to offer: one more tree from given derivatives, and margins so far.
+
+The registry of boosters is at the end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.boosting.objective import Task
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
 __all__ = [
     "Backend",
     "Derivatives",
+    "Settings",
     "TreeData",
     "TreeRun",
-    "TreeSettings",
-    "booster_said",
+    "backend_of",
     "check_params",
     "finite_margins",
+    "in_one_line",
+    "load_backend",
 ]
 
 Floats = NDArray[np.float64]
@@ -30,30 +37,67 @@ Derivatives = Callable[[Floats], tuple[Floats, Floats]]
 
 
 @dataclass(frozen=True)
-class TreeSettings:
-    """Settings every booster knows, and its own under its own names.
+class Settings:
+    """Settings of the trees, and of the prices they are grown against.
 
     Attributes
     ----------
+    booster : str
+        Who grows the trees.
+    task : {"classification", "regression"}
+        Which of its objectives the stock model carries.
     n_estimators, max_depth, learning_rate
-        Rounds, depth of a tree (None: the booster's own rule), shrinkage.
+        Most rounds, depth of a tree (None: the booster's own rule), shrinkage.
     seed : int
         For sampling of rows and columns.
     n_jobs : int or None
         Threads; None: the booster's own default.
     params : dict
         More of the booster's parameters.
-    task : {"classification", "regression"}
-        Which of its objectives the stock model carries.
+    dual_lr : float
+        What a violation of 1 adds to a multiplier in one round.
+    cap : float
+        Largest sum of a bound's multipliers.
+    confidence : float or None
+        Steer for this confidence limit of a gap instead of the gap itself.
+    min_count : int
+        Groups with fewer steering rows are steadied by their parents.
+    patience : int or None
+        Rounds without a better choice after which to stop.
     """
 
+    booster: str
+    task: Task
     n_estimators: int
-    max_depth: int | None
-    learning_rate: float
-    seed: int
-    n_jobs: int | None
+    max_depth: int | None = 6
+    learning_rate: float = 0.1
+    seed: int = 0
+    n_jobs: int | None = None
     params: dict[str, Any] = field(default_factory=dict)
-    task: Task = "classification"
+    dual_lr: float = 1.0
+    cap: float = 50.0
+    confidence: float | None = None
+    min_count: int = 30
+    patience: int | None = None
+
+    @classmethod
+    def of(cls, estimator: Any, seed: int) -> Self:
+        """Read an estimator's parameters, which were checked before."""
+        return cls(
+            estimator.booster,
+            estimator.task,
+            int(estimator.n_estimators),
+            max_depth=None if estimator.max_depth is None else int(estimator.max_depth),
+            learning_rate=float(estimator.learning_rate),
+            seed=seed,
+            n_jobs=estimator.n_jobs,
+            params=dict(estimator.booster_params or {}),
+            dual_lr=float(estimator.dual_lr),
+            cap=float(estimator.multiplier_cap),
+            confidence=None if estimator.confidence is None else float(estimator.confidence),
+            min_count=int(estimator.min_count),
+            patience=estimator.early_stopping_rounds,
+        )
 
 
 @dataclass(frozen=True)
@@ -130,7 +174,7 @@ class Backend:
         shape (d,).
     """
 
-    start: Callable[[TreeData, TreeSettings], TreeRun]
+    start: Callable[[TreeData, Settings], TreeRun]
     predict: Callable[[Any, Any], Floats]
     gains: Callable[[Any, int], Floats]
 
@@ -157,11 +201,17 @@ def check_params(params: Any, taken: dict[str, str], allowed_boosting: dict[str,
             )
 
 
-def booster_said(error: Exception, booster: str) -> InvalidDataError:
-    """Turn a booster's own complaint about rows into one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = next((line for line in lines if not line.startswith("Stack trace")), "no reason given")
-    return InvalidDataError(f"{booster} cannot use these rows: {text}")
+@contextmanager
+def in_one_line(booster: str, what: str, errors: type[Exception]) -> Iterator[None]:
+    """Turn a booster's own complaint about rows or parameters into one line."""
+    try:
+        yield
+    except (ValueError, TypeError, errors) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        spoken = (line for line in lines if not line.startswith("Stack trace"))
+        kind: type[FairtrainError] = InvalidDataError if what == "rows" else InvalidParameterError
+        text = next(spoken, "no reason given")
+        raise kind(f"{booster} cannot use these {what}: {text}") from error
 
 
 def finite_margins(margins: Floats) -> Floats:
@@ -180,3 +230,33 @@ def finite_margins(margins: Floats) -> Floats:
             "learning_rate."
         )
     return margins
+
+
+# A booster's name is that of its package. A module here defines ``BACKEND``; it is imported when it
+# is asked for.
+_MODULES = {
+    "xgboost": "fairtrain.boosting.xgboost",
+    "lightgbm": "fairtrain.boosting.lightgbm",
+}
+
+
+def load_backend(booster: str) -> Backend:
+    """Find the back end of a booster.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is none of that name.
+    MissingDependencyError
+        If it is not installed.
+    """
+    if booster not in _MODULES:
+        known = " or ".join(repr(name) for name in _MODULES)
+        raise InvalidParameterError(f"booster must be {known}, got {booster!r}.")
+    backend: Backend = import_module(_MODULES[booster]).BACKEND
+    return backend
+
+
+def backend_of(model: Any) -> Backend:
+    """Find the back end that a stock model belongs to."""
+    return load_backend(type(model).__module__.partition(".")[0])

@@ -13,40 +13,25 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain._parameters import (
-    ANYTHING,
-    COLUMNS,
-    DIFFERENCE,
-    MAPPING,
-    MISSING,
-    NONE,
-    RATIO,
-    SEED,
-    SHARE,
-    Choice,
-    Real,
-    Table,
-    Whole,
-)
+from fairtrain._parameters import MAPPING, NONE, SPLITTER, Choice, Real, Table, Whole
+from fairtrain.boosting.backend import Settings, backend_of, load_backend
 from fairtrain.boosting.distributed import DaskRows, map_rows, train_on_workers
-from fairtrain.boosting.explaining import empty_cells, training_notes
-from fairtrain.boosting.objective import Task
-from fairtrain.boosting.registry import feature_gains, load_backend, stock_predict
-from fairtrain.boosting.settings import round_settings, tree_settings
-from fairtrain.boosting.training import Job, Trained, predict_all, train
+from fairtrain.boosting.objective import Task, is_probability_loss
+from fairtrain.boosting.training import Job, Trained, scored, train_here
 from fairtrain.data import inputs
-from fairtrain.data.rows import Rows
+from fairtrain.data.rows import Role, Rows
 from fairtrain.estimator import FairEstimator
-from fairtrain.exceptions import (
-    FairtrainWarning,
-    InvalidParameterError,
-)
-from fairtrain.lagrangian import multiplier_frame
+from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
+from fairtrain.lagrangian import explain_training, multiplier_frame
+from fairtrain.metrics.outcomes import report_on_values
+from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.metrics.verdicts import judge
 
 __all__ = ["LagrangianBoosting"]
 
 Floats = NDArray[np.float64]
 
+_BY_FOLDS = "Out-of-fold decisions moved the prices and chose the round, so they certify nothing."
 _COUNTABLE = 2.0**53  # above it every float is a whole number
 
 
@@ -54,40 +39,33 @@ class LagrangianBoosting(FairEstimator):
     """Base of the classifier and the regressor."""
 
     task: ClassVar[Task]
+    _advice = "loosen the bound, or raise n_estimators or learning_rate"
 
     _allowed: ClassVar[Table] = {
-        "constraints": ANYTHING,
-        "difference_bound": DIFFERENCE | NONE,
-        "ratio_bound": RATIO | NONE,
         "booster": Choice("xgboost", "lightgbm"),
         "n_estimators": Whole(1),
         "max_depth": Whole(1) | NONE,
         "learning_rate": Real(0, ends="()"),
         "dual_lr": Real(0, ends="()"),
         "multiplier_cap": Real(0, ends="()"),
-        "validation_fraction": SHARE,
-        "certification_fraction": SHARE,
         "confidence": Real(0, 1, "()") | NONE,
         "early_stopping_rounds": Whole(1) | NONE,
         "booster_params": MAPPING | NONE,
-        "sensitive_features": COLUMNS,
-        "positive_label": ANYTHING,
-        "missing": MISSING,
-        "min_count": Whole(0),
         "timeout": Real(0, 1e9, "(]"),
-        "random_state": SEED,
         "n_jobs": Whole(-1024) | NONE,
+        "cv": Whole(2) | SPLITTER | NONE,
     }
 
     # Set by the subclasses' constructors.
     booster: str
     timeout: float
+    cv: Any = None
 
     @property
     def feature_importances_(self) -> Floats:
         """Share of every feature in the gain of all splits, shape (d,)."""
         check_is_fitted(self)
-        gains = feature_gains(self.booster_, self.n_features_in_)
+        gains = backend_of(self.booster_).gains(self.booster_, self.n_features_in_)
         total = gains.sum()
         return gains / total if total > 0 else gains
 
@@ -120,27 +98,26 @@ class LagrangianBoosting(FairEstimator):
         inputs.check_features(self, X, reset=False)
         return inputs.booster_features(X, self._levels)[0]
 
-    def _divide(self, rows: Rows, rng: np.random.RandomState) -> Rows:
-        self._seed = int(rng.randint(0, 2**31 - 1))  # the booster's, drawn before the split
-        return super()._divide(rows, rng)
+    def _draw(self, rng: np.random.RandomState) -> None:
+        self._seed = int(rng.randint(0, 2**31 - 1))  # the booster's
 
     def _train(self, rows: Rows, rng: np.random.RandomState, eval_set: Any = None) -> Rows:
         """Train, and predict for all rows."""
-        trees = tree_settings(self, self.task, seed=self._seed)
-        job = Job(self.booster, self.constraints_, self.scheme_, trees, round_settings(self))
+        job = Job(Settings.of(self, self._seed), self.constraints_, self.scheme_)
         given = replace(rows, weight=_without_unit(rows.weight))
-        if isinstance(rows.X, DaskRows):
-            if eval_set is not None:
-                raise InvalidParameterError(
-                    "eval_set is not followed on Dask collections; the steering rows are: leave "
-                    "it out."
-                )
-            found, predicted = train_on_workers(job, given, self.timeout)
+        if not isinstance(rows.X, DaskRows):
+            folds = () if self.cv is None else given.part("training").folds(self.cv, rng)
+            trained, judged = train_here(job, given, self._read_eval_set(eval_set), folds)
+        elif self.cv is not None:
+            raise InvalidParameterError("cv does not train on Dask collections; leave it out.")
+        elif eval_set is None:
+            trained, judged = train_on_workers(job, given, self.timeout)
         else:
-            found = train(job, given, self._read_eval_set(eval_set))
-            predicted = predict_all(job, found, given)
-        self._keep(job, found)
-        return self._scored(replace(rows, X=None), predicted)
+            raise InvalidParameterError(
+                "eval_set is not followed on Dask collections; the steering rows are: leave it out."
+            )
+        self._keep(job, trained)
+        return replace(judged, weight=rows.weight)
 
     def _read_eval_set(self, eval_set: Any) -> list[tuple[Any, Floats]]:
         read = []
@@ -151,35 +128,48 @@ class LagrangianBoosting(FairEstimator):
             read.append((rows, target.astype(np.float64)))
         return read
 
-    def _keep(self, job: Job, found: Trained) -> None:
-        self.booster_ = found.model
-        self.history_: pd.DataFrame = found.rounds.history()
-        self.n_estimators_ = found.rounds.n_trees
-        self.best_iteration_ = found.rounds.best.when
-        self.multipliers_: pd.DataFrame = multiplier_frame(job.families, found.rounds.multipliers)
-        self._course = job, found.without_margins()  # until there is a report to explain
-
-    def _scored(self, rows: Rows, values: Floats) -> Rows:
-        """Add what is decided at these values, and the values."""
-        if self._is_regression:
-            return rows.decided(values)
-        return rows.decided((values > 0.5).astype(np.float64), values)
+    def _keep(self, job: Job, trained: Trained) -> None:
+        self.booster_ = trained.model
+        self.history_: pd.DataFrame = trained.history()
+        self.n_estimators_ = trained.n_trees
+        self.best_iteration_ = trained.best.when
+        self.multipliers_: pd.DataFrame = multiplier_frame(job.families, trained.dual.multipliers)
+        self._course = job, trained.without_margins()  # until there is a report to explain
 
     def _decided(self, rows: Rows) -> Rows:
         if not inputs.is_lazy(rows.X):
-            return self._scored(rows, stock_predict(self.booster_, rows.X))
+            return scored(rows, self._predicted(rows.X))
         values = np.asarray(map_rows(self._values, rows.X, np.empty(0)))
         inputs.check_lengths(len(values), y=rows.y)
-        rows = self._scored(replace(rows, X=None), values)
+        rows = scored(replace(rows, X=None), values)
         return rows if rows.weight is None else rows.take(np.flatnonzero(rows.weight > 0))
 
+    def _report(self, rows: Rows, role: Role) -> FairnessReport:
+        """Judge decisions, but where a bound is on a loss of probabilities, these."""
+        confidence = self._report_confidence
+        if self._is_regression:
+            return report_on_values(rows, self.constraints_, rows=role, confidence=confidence)
+        report = report_on(rows, self.constraints_, rows=role, confidence=confidence)
+        if not any(map(is_probability_loss, self.constraints_)):
+            return report
+        soft = replace(rows, decision=rows.score)
+        results = tuple(
+            judge(c, soft, role, confidence) if is_probability_loss(c) else found
+            for c, found in zip(self.constraints_, report.results, strict=True)
+        )
+        return replace(report, results=results)
+
     def _decision(self, X: Any) -> Floats:
-        values = stock_predict(self.booster_, X)
+        values = self._predicted(X)
         return values if self._is_regression else (values > 0.5).astype(np.float64)
 
+    def _predicted(self, X: Any) -> Floats:
+        """Probabilities of the favourable label, or values, of prepared rows."""
+        return backend_of(self.booster_).predict(self.booster_, X)
+
     def _values(self, X: Any) -> Floats:
-        """Probabilities of the favourable label, or values, of rows that a person passes."""
-        return stock_predict(self.booster_, self._features(X))
+        """The same, of rows that a person passes."""
+        return self._predicted(self._features(X))
 
     def _by_part(self, function: Callable[[Any], Any], X: Any, like: NDArray[Any]) -> Any:
         """Apply a function of rows, to a Dask collection lazily, part by part."""
@@ -187,9 +177,21 @@ class LagrangianBoosting(FairEstimator):
         return map_rows(function, X, like) if inputs.is_lazy(X) else function(X)
 
     def _warn_of_outcome(self) -> None:
-        job, found = self.__dict__.pop("_course")
-        self._notes = training_notes(self.fairness_report_, job, found)
-        for note in empty_cells(job, found):
+        job, trained = self.__dict__.pop("_course")
+        empty = _empty_cells(job, trained)
+        self._notes = [
+            f"The model holds {trained.n_trees} of {len(trained.records)} rounds.",
+            *([] if self.cv is None else [_BY_FOLDS]),
+            *empty,
+            *explain_training(
+                self.fairness_report_,
+                trained.dual,
+                base_rates=None if self._is_regression else trained.base_rates,
+                names=job.scheme.names,
+                rates=("learning_rate", "dual_lr"),
+            ),
+        ]
+        for note in empty:
             warnings.warn(note, FairtrainWarning, stacklevel=4)
         self._warn_of_broken_bounds(stacklevel=5)
         self._warn_of_uselessness(stacklevel=5)
@@ -231,3 +233,23 @@ def _without_unit(weight: Floats | None) -> Floats | None:
     scaled = weight / weight.max()  # whose sum cannot overflow
     mean_one: Floats = scaled / scaled.mean()
     return mean_one
+
+
+def _empty_cells(job: Job, trained: Trained) -> list[str]:
+    """Name groups in which a rate is not defined, so that nothing watched their bound."""
+    said, start = [], 0
+    for family in job.families:
+        counts = trained.steering_counts[start : start + len(family.scheme)]
+        start += len(family.scheme)
+        empty = [family.scheme.names[g] for g in np.flatnonzero(counts == 0)]
+        if empty:
+            rows = {
+                "true_positive_rate": "row with the favourable label",
+                "false_positive_rate": "row with the unfavourable label",
+            }.get(family.rate.name, "row of its event")
+            said.append(
+                f"{family.name}: no {rows} among those that steer in {empty[:5]}, so the "
+                f"{family.rate.name} of such a group is not defined and its bound not watched; "
+                "bring more rows, or merge groups."
+            )
+    return said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,11 +12,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from fairtrain.boosting.base import LagrangianBoosting
-from fairtrain.boosting.objective import Task, is_probability_loss
+from fairtrain.boosting.objective import Task
 from fairtrain.constraints import ConstraintSpec
-from fairtrain.data.rows import Role, Rows
-from fairtrain.metrics.report import FairnessReport
-from fairtrain.metrics.verdicts import judge
 
 __all__ = ["LagrangianBoostingClassifier"]
 
@@ -59,6 +55,10 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
     validation_fraction : float, default=0.2
         Share of the rows that steer: their decisions move the multipliers and choose the round.
         With 0 the training rows steer, and a bound says little about new rows.
+    cv : int, splitter or iterable of (training, held-out) positions, optional
+        In place of ``validation_fraction``: every row trains and steers. A twin of the model grows
+        beside it on the rows outside each fold, by the same prices, and its decisions about the
+        fold steer; a fit takes ``cv + 1`` times as long. Not on Dask collections.
     certification_fraction : float, default=0.0
         Share of the rows that are set aside and read once, after everything is decided.
     confidence : float in (0, 1), optional
@@ -153,6 +153,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         dual_lr: float = 1.0,
         multiplier_cap: float = 50.0,
         validation_fraction: float | None = 0.2,
+        cv: Any = None,
         certification_fraction: float | None = 0.0,
         confidence: float | None = None,
         early_stopping_rounds: int | None = None,
@@ -175,6 +176,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         self.dual_lr = dual_lr
         self.multiplier_cap = multiplier_cap
         self.validation_fraction = validation_fraction
+        self.cv = cv
         self.certification_fraction = certification_fraction
         self.confidence = confidence
         self.early_stopping_rounds = early_stopping_rounds
@@ -259,16 +261,6 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
     def _columns_of(self, X: Any) -> Floats:
         assert self._coding is not None
         return self._coding.columns(self._values(X))
-
-    def _report(self, rows: Rows, role: Role) -> FairnessReport:
-        """Judge decisions, but where a bound is on a loss of probabilities, these."""
-        report = super()._report(rows, role)
-        soft = replace(rows, decision=rows.score)
-        results = tuple(
-            judge(c, soft, role, report.confidence) if is_probability_loss(c) else found
-            for c, found in zip(self.constraints_, report.results, strict=True)
-        )
-        return replace(report, results=results)
 
     def __sklearn_tags__(self) -> Tags:
         """Tags of a binary classifier."""

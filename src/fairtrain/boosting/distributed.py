@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain._imports import require
-from fairtrain.boosting.training import Job, Trained, predict_all, train
+from fairtrain.boosting.training import Job, Trained, predict_all, scored, train
 from fairtrain.data import inputs
 from fairtrain.data.groups import group_sums
 from fairtrain.data.rows import Rows
@@ -62,7 +62,7 @@ class DaskRows:
             ) from None
         if hasattr(X, "rechunk"):
             X = X.rechunk({1: -1})  # whole rows
-        self.parts = self.client.compute(_partitions(X))
+        self.parts = self.client.compute(list(np.asarray(X.to_delayed()).reshape(-1)))
         distributed.wait(self.parts)
         self.lengths = self.client.gather(
             [self.client.submit(inputs.number_of_rows, part) for part in self.parts]
@@ -112,16 +112,7 @@ class RankResult:
     predicted: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class _WorkerRows:
-    """A worker's rows that take part: all but X, numbers among all rows, places in its parts."""
-
-    rows: Rows
-    own: NDArray[np.int64]
-    inside: NDArray[np.int64] | None
-
-
-def train_on_workers(job: Job, rows: Rows, timeout: float) -> tuple[Trained, Floats]:
+def train_on_workers(job: Job, rows: Rows, timeout: float) -> tuple[Trained, Rows]:
     """Train on every worker that holds rows.
 
     Parameters
@@ -135,8 +126,8 @@ def train_on_workers(job: Job, rows: Rows, timeout: float) -> tuple[Trained, Flo
 
     Returns
     -------
-    trained, predicted
-        As from one process; predictions for all rows.
+    trained, rows
+        As from one process; all rows with predictions and decisions.
 
     Raises
     ------
@@ -151,8 +142,8 @@ def train_on_workers(job: Job, rows: Rows, timeout: float) -> tuple[Trained, Flo
         )
     predicted = np.empty(len(rows))
     for places, result in zip(_places(rows.X, held), results, strict=True):
-        predicted[_share(rows, places).own] = result.predicted
-    return results[0].trained, predicted
+        predicted[_own(rows.X, places)] = result.predicted
+    return results[0].trained, scored(rows, predicted)
 
 
 def train_ranks(
@@ -166,15 +157,15 @@ def train_ranks(
     args |= {"dmlc_timeout": int(timeout), "dmlc_retry": 3}
     futures = []
     for rank, (worker, places) in enumerate(zip(held, _places(X, held), strict=True)):
-        share = _share(rows, places)
+        inside = np.flatnonzero(np.isin(places, X.kept))
         futures.append(
             X.client.submit(
                 run_rank,
                 [X.parts[i] for i in held[worker]],
                 job,
                 X.levels,
-                share.rows,
-                share.inside,
+                _share(rows, places),
+                None if len(inside) == len(places) else inside,
                 args | {"dmlc_task_id": f"{rank:06d}"},
                 workers=[worker],
                 allow_other_workers=False,
@@ -248,8 +239,9 @@ def run_rank(
     from distributed import get_worker
     from xgboost import collective
 
-    if job.trees.n_jobs is None:
-        job = replace(job, trees=replace(job.trees, n_jobs=get_worker().state.nthreads))
+    if job.settings.n_jobs is None:
+        threads = get_worker().state.nthreads
+        job = replace(job, settings=replace(job.settings, n_jobs=threads))
     X = inputs.stack_rows([inputs.booster_features(part, levels)[0] for part in parts])
     rows = replace(rows, X=X if inside is None else inputs.take_rows(X, inside))
 
@@ -261,7 +253,7 @@ def run_rank(
         trained = train(job, rows, sums=sums)
     predicted = predict_all(job, trained, rows)
     digest = hashlib.sha256(bytes(trained.model.save_raw("ubj")))
-    digest.update(trained.rounds.multipliers.values.tobytes())
+    digest.update(trained.dual.multipliers.values.tobytes())
     return RankResult(trained.without_margins(), digest.hexdigest(), predicted)
 
 
@@ -291,10 +283,6 @@ def map_rows(function: Any, X: Any, like: NDArray[Any]) -> Any:
     )
 
 
-def _partitions(X: Any) -> list[Any]:
-    return list(np.asarray(X.to_delayed()).reshape(-1))
-
-
 def _head(part: Any) -> Any:
     return part.iloc[:5] if hasattr(part, "iloc") else part[:5]
 
@@ -307,15 +295,15 @@ def _places(X: DaskRows, held: dict[str, list[int]]) -> list[NDArray[np.int64]]:
     ]
 
 
-def _share(rows: Rows, places: NDArray[np.int64]) -> _WorkerRows:
-    """One worker's share."""
-    X: DaskRows = rows.X
+def _own(X: DaskRows, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which of the rows that take part lie at these places; parts keep their order, so do rows."""
+    return np.flatnonzero(np.isin(X.kept, places))
+
+
+def _share(rows: Rows, places: NDArray[np.int64]) -> Rows:
+    """One worker's rows that take part: all but X."""
     assert rows.split is not None
-    at = np.full(sum(X.lengths), -1, dtype=np.int64)
-    at[X.kept] = np.arange(len(X.kept))
-    own = at[places]
-    inside = np.flatnonzero(own >= 0)
-    own = own[inside]
+    own = _own(rows.X, places)
     split = RowSplit(
         *(
             np.flatnonzero(np.isin(own, part))
@@ -326,5 +314,4 @@ def _share(rows: Rows, places: NDArray[np.int64]) -> _WorkerRows:
         raise InvalidDataError(
             "a Dask worker holds no row to train on; repartition X into parts of similar size."
         )
-    share = replace(replace(rows, X=None).take(own), split=split)
-    return _WorkerRows(share, own, None if len(inside) == len(places) else inside)
+    return replace(replace(rows, X=None).take(own), split=split)

@@ -12,11 +12,11 @@ from fairtrain._imports import require
 from fairtrain.boosting.backend import (
     Backend,
     Derivatives,
+    Settings,
     TreeData,
-    TreeSettings,
-    booster_said,
     check_params,
     finite_margins,
+    in_one_line,
 )
 
 lgb: Any = require("lightgbm", extra="boosting")
@@ -62,7 +62,7 @@ class LightGBMRun:
     shows probabilities instead of margins.
     """
 
-    def __init__(self, data: TreeData, settings: TreeSettings) -> None:
+    def __init__(self, data: TreeData, settings: Settings) -> None:
         check_params(
             settings.params, _TAKEN, {"boosting": _KINDS, "boosting_type": _KINDS, "boost": _KINDS}
         )
@@ -83,7 +83,7 @@ class LightGBMRun:
             **settings.params,
         }
         kept = {"free_raw_data": True, "params": params}
-        try:
+        with in_one_line("lightgbm", "rows", lgb.basic.LightGBMError):
             self._train = lgb.Dataset(data.X, data.y, weight=data.weight, **kept)
             self._booster = lgb.Booster(params, self._train)
             self._sets = [
@@ -92,8 +92,6 @@ class LightGBMRun:
             ]
             for i, rows in enumerate(self._sets):
                 self._booster.add_valid(rows, str(i))
-        except (ValueError, TypeError, lgb.basic.LightGBMError) as error:
-            raise booster_said(error, "lightgbm") from error
         self._steers_itself = data.steering is None
         self._own = True
         self._steps = 0
@@ -159,10 +157,8 @@ class LightGBMRun:
 
 def predict(model: Any, X: Any) -> Floats:
     """Probabilities of the favourable label, or values, shape (n,)."""
-    try:
+    with in_one_line("lightgbm", "rows", lgb.basic.LightGBMError):
         return np.asarray(model.predict(X), dtype=np.float64)
-    except (ValueError, TypeError, lgb.basic.LightGBMError) as error:
-        raise booster_said(error, "lightgbm") from error
 
 
 def gains(model: Any, n_features: int) -> Floats:

@@ -1,24 +1,41 @@
-"""One training, on the rows that one process holds."""
+"""One training, on the rows that one process holds: trees against prices, prices against trees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain.boosting.backend import TreeData, TreeSettings
+from fairtrain.boosting.backend import (
+    Settings,
+    TreeData,
+    TreeRun,
+    backend_of,
+    load_backend,
+)
+from fairtrain.boosting.crossfit import CrossFitted, Folds
 from fairtrain.boosting.objective import GroupSums, Lagrangian, predictions
-from fairtrain.boosting.registry import load_backend, stock_predict
-from fairtrain.boosting.rounds import Rounds, RoundSettings, run_rounds
 from fairtrain.constraints import Constraint
+from fairtrain.constraints.table import CellRows
 from fairtrain.data.groups import GroupScheme, group_sums
 from fairtrain.data.rows import Rows
-from fairtrain.lagrangian import RateFamily, families_of
+from fairtrain.data.splits import RowSplit
+from fairtrain.lagrangian import (
+    BOOSTING,
+    Candidate,
+    DualController,
+    DualSettings,
+    NuPI,
+    RateFamily,
+    families_of,
+)
 
-__all__ = ["Job", "Trained", "predict_all", "train"]
+__all__ = ["Job", "Trained", "predict_all", "run_rounds", "scored", "train", "train_here"]
 
 Floats = NDArray[np.float64]
 
@@ -27,11 +44,9 @@ Floats = NDArray[np.float64]
 class Job:
     """What to train; small, and the same in every process."""
 
-    booster: str
+    settings: Settings
     constraints: tuple[Constraint, ...]
     scheme: GroupScheme
-    trees: TreeSettings
-    rounds: RoundSettings
 
     @property
     def families(self) -> list[RateFamily]:
@@ -41,19 +56,49 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A stock model and how it came about."""
+    """A stock model and how it came about.
+
+    Attributes
+    ----------
+    model : Booster
+        Cut after the chosen round.
+    n_trees : int
+        Rounds that it holds.
+    training_margin, steering_margin : ndarray
+        Margins of the chosen round.
+    steering_counts : ndarray of shape (n_cells,)
+        Effective rows behind each rate that steered.
+    dual : DualController
+        Its last state.
+    records : list of dict
+        One a round.
+    base_rates : ndarray of shape (G,)
+        Share of favourable labels in every finest group of all rows, or mean value.
+    """
 
     model: Any
-    rounds: Rounds
+    n_trees: int
+    training_margin: Floats
+    steering_margin: Floats
     steering_counts: Floats
-    base_rates: Floats
+    dual: DualController
+    records: list[dict[str, Any]]
+    base_rates: Floats = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def best(self) -> Candidate:
+        """How the chosen round did on the steering rows."""
+        assert self.dual.choice.best is not None
+        return self.dual.choice.best
+
+    def history(self) -> pd.DataFrame:
+        """One row a round."""
+        return pd.DataFrame(self.records)
 
     def without_margins(self) -> Trained:
         """Leave out what is as long as the rows."""
         none = np.empty(0)
-        return replace(
-            self, rounds=replace(self.rounds, training_margin=none, steering_margin=none)
-        )
+        return replace(self, training_margin=none, steering_margin=none)
 
 
 def train(
@@ -61,6 +106,7 @@ def train(
     rows: Rows,
     watched: Sequence[tuple[Any, Floats]] = (),
     sums: GroupSums = group_sums,
+    folds: Folds = (),
 ) -> Trained:
     """Train on these rows.
 
@@ -75,64 +121,181 @@ def train(
         Rows that are followed.
     sums : callable
         Where there are several processes, sums over the rows of all of them.
+    folds : sequence of (training, held-out) positions
+        Of the training rows, which then steer by what twins of the model say of their own folds.
     """
-    families, task = job.families, job.trees.task
+    families, task = job.families, job.settings.task
 
     def lagrangian(part: Rows, dtype: Any) -> Lagrangian:
-        return Lagrangian(
-            families,
-            _target(part),
-            part.groups.codes,
-            part.weight,
-            task=task,
-            sums=sums,
-            dtype=dtype,
-        )
+        y, codes = _target(part), part.groups.codes
+        return Lagrangian(families, y, codes, part.weight, task=task, sums=sums, dtype=dtype)
 
     own, held = rows.part("training"), rows.part("steering")
     n_held = sums(np.ones(len(held)), np.zeros(len(held), dtype=np.int64), 1)[0]
-    trees = load_backend(job.booster).start(
-        TreeData(
-            X=own.X,
-            y=_target(own),
-            weight=own.weight,
-            steering=held.X if n_held else None,
-            watched=[X for X, _ in watched],
-        ),
-        job.trees,
+    data = TreeData(
+        X=own.X,
+        y=_target(own),
+        weight=own.weight,
+        steering=held.X if n_held else None,
+        watched=[X for X, _ in watched],
     )
+    start = load_backend(job.settings.booster).start
+    settings = job.settings
+    trees = CrossFitted(start, data, settings, folds) if folds else start(data, settings)
     training = lagrangian(own, np.float32)
     steering = lagrangian(held, np.float64) if n_held else training
+    if folds:
+        steering = lagrangian(own, np.float64)
     followed = [
         Lagrangian([], y, np.full(len(y), -1, dtype=np.int64), task=task) for _, y in watched
     ]
-    found = run_rounds(trees, families, training, steering, job.rounds, followed)
-    return Trained(trees.model(found.n_trees), found, steering.counts, _base_rates(job, rows, sums))
+    trained = run_rounds(trees, families, training, steering, job.settings, followed)
+    everyone = CellRows(rows.groups.codes, len(job.scheme), rows.weight, sums=sums)
+    return replace(trained, base_rates=everyone.mean(_target(rows)))
 
 
-def predict_all(job: Job, found: Trained, rows: Rows) -> Floats:
+def train_here(
+    job: Job, rows: Rows, watched: Sequence[tuple[Any, Floats]], folds: Folds = ()
+) -> tuple[Trained, Rows]:
+    """Train on these rows and predict for all of them; see :func:`train`."""
+    trained = train(job, rows, watched, folds=folds)
+    if folds:  # judged are the out-of-fold decisions by which the training rows steered
+        assert rows.split is not None
+        own = rows.split.training
+        rows = replace(rows, split=RowSplit(own[:0], own, rows.split.certification))
+    return trained, scored(rows, predict_all(job, trained, rows))
+
+
+def predict_all(job: Job, trained: Trained, rows: Rows) -> Floats:
     """Predictions for all rows, shape (n,); margins of the chosen round spare most of the work."""
     assert rows.split is not None
-    predicted = np.empty(len(rows))
-    predicted[rows.split.training] = predictions(found.rounds.training_margin, job.trees.task)
-    if len(rows.split.steering):
-        predicted[rows.split.steering] = predictions(found.rounds.steering_margin, job.trees.task)
-    if len(rows.split.certification):
+    task, split, predicted = job.settings.task, rows.split, np.empty(len(rows))
+    if len(split.training):
+        predicted[split.training] = predictions(trained.training_margin, task)
+    if len(split.steering):
+        predicted[split.steering] = predictions(trained.steering_margin, task)
+    if len(split.certification):
         left = rows.part("certification").X
-        predicted[rows.split.certification] = stock_predict(found.model, left)
+        predicted[split.certification] = backend_of(trained.model).predict(trained.model, left)
     return predicted
+
+
+def scored(rows: Rows, values: Floats) -> Rows:
+    """Add what is decided at these values, and in classification the values; features go."""
+    rows = replace(rows, X=None)
+    if rows.labels is None:
+        return rows.decided(values)
+    return rows.decided((values > 0.5).astype(np.float64), values)
+
+
+def run_rounds(
+    trees: TreeRun,
+    families: Sequence[RateFamily],
+    training: Lagrangian,
+    steering: Lagrangian,
+    settings: Settings,
+    watched: Sequence[Lagrangian] = (),
+) -> Trained:
+    """Grow trees against prices that move every round.
+
+    Parameters
+    ----------
+    trees : TreeRun
+        A booster in training.
+    families : sequence of RateFamily
+        What is compared.
+    training, steering : Lagrangian
+        The rows whose soft rates move trees, and those whose hard rates move multipliers.
+    settings : Settings
+        How.
+    watched : sequence of Lagrangian
+        Further rows; the last of them judges performance.
+    """
+    dual = _controller(families, training, steering, settings)
+    # At least: a rate of one label's rows has fewer than there are.
+    n_steering = max(float(steering.counts[part].sum()) for part in dual.multipliers.slices)
+    n_trees, since, records = 0, 0, []
+    for number in range(settings.n_estimators):
+        prices = dual.prices
+        if trees.can_go_plain and not prices.any():
+            trees.plain_round()
+        else:
+            trees.round(partial(training.derivatives, prices=prices))
+        margin = trees.steering_margin()
+        rates = steering.hard_rates(margin)
+        performance = own = _performance(steering, margin)
+        record = _measured("held", steering, margin, own)
+        for i, rows in enumerate(watched):
+            at = trees.watched_margin(i)
+            performance = _performance(rows, at)  # the last set judges
+            record |= _measured(f"eval_{i}", rows, at, performance)
+        shrunk, minority = dual.shrunk(rates, steering.counts), _minority(steering, margin)
+        since += 1
+        if dual.offer(number, shrunk, steering.counts, performance, minority):
+            n_trees, since = trees.n_rounds, 0
+            margins = (trees.training_margin(), margin)
+        record |= dual.record() | _columns(dual, shrunk, prices)
+        records.append({"round": number, **record})
+        dual.look(rates, steering.counts)
+        dual.give_way(own, n_steering)
+        if settings.patience is not None and since >= settings.patience:
+            break
+    return Trained(trees.model(n_trees), n_trees, *margins, steering.counts, dual, records)
+
+
+def _controller(
+    families: Sequence[RateFamily], training: Lagrangian, steering: Lagrangian, settings: Settings
+) -> DualController:
+    lr, error = settings.dual_lr, steering.constant_error
+    dual = DualController(
+        families,
+        NuPI(lr, BOOSTING.proportional * lr, BOOSTING.memory),
+        DualSettings(
+            BOOSTING,
+            iterates=settings.n_estimators,
+            cap=settings.cap,
+            confidence=settings.confidence,
+            min_count=settings.min_count,
+            constant=-error if steering.task == "regression" else 1 - error,
+        ),
+        training.dual_units(),
+    )
+    # The centre of bounds around the overall rate is that of the rows that are priced.
+    dual.multipliers.set_shares(training.totals)
+    return dual
+
+
+def _performance(rows: Lagrangian, margin: Floats) -> float:
+    """Accuracy, or squared error with its sign turned."""
+    error = rows.error(margin)
+    return -error if rows.task == "regression" else 1 - error
+
+
+def _minority(rows: Lagrangian, margin: Floats) -> float:
+    """Share of the rarer decision; 1 where there are no decisions."""
+    if rows.task == "regression":
+        return 1.0
+    share = rows.favourable_share(margin)
+    return min(share, 1 - share)
+
+
+def _measured(name: str, rows: Lagrangian, margin: Floats, performance: float) -> dict[str, float]:
+    """Loss, and accuracy or squared error."""
+    if rows.task == "regression":
+        return {f"{name}_loss": rows.loss(margin), f"{name}_squared_error": -performance}
+    return {f"{name}_loss": rows.loss(margin), f"{name}_accuracy": performance}
+
+
+def _columns(dual: DualController, rates: Floats, prices: Floats) -> dict[str, float]:
+    """Gap of every rate, and price of every group."""
+    columns = {}
+    for family, part in zip(dual.families, dual.multipliers.slices, strict=True):
+        columns[f"gap_held: {family.name}"] = family.bounds.achieved(rates[part])
+        for name, price in zip(family.scheme.names, prices[part], strict=True):
+            columns[f"price: {family.name}[{name}]"] = float(price)
+    return columns
 
 
 def _target(rows: Rows) -> Floats:
     assert rows.y is not None
     return rows.y
-
-
-def _base_rates(job: Job, rows: Rows, sums: GroupSums) -> Floats:
-    """Share of favourable labels in every finest group."""
-    size, codes = len(job.scheme), rows.groups.codes
-    weight = np.ones(len(rows)) if rows.weight is None else rows.weight
-    total = sums(weight, codes, size)
-    favourable = sums(weight * _target(rows), codes, size)
-    rates: Floats = np.divide(favourable, total, out=np.full(size, np.nan), where=total > 0)
-    return rates

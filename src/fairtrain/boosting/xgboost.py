@@ -11,11 +11,11 @@ from fairtrain._imports import require
 from fairtrain.boosting.backend import (
     Backend,
     Derivatives,
+    Settings,
     TreeData,
-    TreeSettings,
-    booster_said,
     check_params,
     finite_margins,
+    in_one_line,
 )
 
 xgb: Any = require("xgboost", extra="boosting")
@@ -47,7 +47,7 @@ class XGBoostRun:
     to them: margins cost one tree a round.
     """
 
-    def __init__(self, data: TreeData, settings: TreeSettings) -> None:
+    def __init__(self, data: TreeData, settings: Settings) -> None:
         check_params(settings.params, _TAKEN, {"booster": {"gbtree"}})
         self._params = {
             "objective": "binary:logistic"
@@ -69,7 +69,9 @@ class XGBoostRun:
         )
         self._watched = [as_matrix(X, **threads) for X in data.watched]
         known = list(dict.fromkeys([self._train, self._steering, *self._watched]))
-        self._booster = xgb.Booster(self._params, known)
+        with in_one_line("xgboost", "parameters", xgb.core.XGBoostError):
+            self._booster = xgb.Booster(self._params, known)
+            self._booster.save_config()  # parameters are read late, and here at the latest
 
     @property
     def n_rounds(self) -> int:
@@ -120,18 +122,14 @@ class XGBoostRun:
         if self._params.get("tree_method", "hist") not in ("hist", "auto"):
             return as_matrix(data.X, **rows)
         bins = {"max_bin": self._params["max_bin"]} if "max_bin" in self._params else {}
-        try:
+        with in_one_line("xgboost", "rows", xgb.core.XGBoostError):
             return xgb.QuantileDMatrix(data.X, **rows, **bins, enable_categorical=True)
-        except (ValueError, TypeError, xgb.core.XGBoostError) as error:
-            raise booster_said(error, "xgboost") from error
 
 
 def as_matrix(X: Any, **rows: Any) -> Any:
     """Rows as XGBoost takes them, with categories where a frame has them."""
-    try:
+    with in_one_line("xgboost", "rows", xgb.core.XGBoostError):
         return xgb.DMatrix(X, enable_categorical=True, **rows)
-    except (ValueError, TypeError, xgb.core.XGBoostError) as error:
-        raise booster_said(error, "xgboost") from error
 
 
 def predict(model: Any, X: Any) -> Floats:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme, Missing
 from fairtrain.data.labels import LabelCoding, read_decisions
-from fairtrain.data.splits import Random, RowSplit, split_rows
+from fairtrain.data.splits import Random, RowSplit, split_rows, stratified_folds
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
 __all__ = ["Role", "Rows", "finite_predictions", "take_sensitive"]
@@ -354,6 +354,38 @@ class Rows:
             random_state=random_state,
         )
         return replace(self, split=split)
+
+    def folds(self, cv: Any, random_state: Random) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """Positions of the rows outside and inside each fold, by group and class number.
+
+        Parameters
+        ----------
+        cv : int, splitter or iterable of (training, held-out) positions
+            Positions are those of the rows that were passed, some of which may be gone.
+        random_state : RandomState or Generator
+            Source of chance, where ``cv`` is a number.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a row is held out never or twice.
+        """
+        assert self.y is not None
+        if isinstance(cv, int | np.integer):
+            return stratified_folds((self.groups.codes, self.y), int(cv), random_state)
+        if hasattr(cv, "split"):
+            made = [
+                tuple(map(np.asarray, pair)) for pair in cv.split(np.zeros((len(self), 1)), self.y)
+            ]
+        else:
+            at = np.arange(len(self)) if self.position is None else self.position
+            made = [tuple(np.flatnonzero(np.isin(at, part)) for part in pair) for pair in cv]
+        held = np.concatenate([held for _, held in made])
+        if (np.bincount(held, minlength=len(self)) != 1).any():
+            raise InvalidParameterError(
+                "cv must hold every row out exactly once, so that each has a score of its own."
+            )
+        return [(training, held) for training, held in made]
 
     @property
     def roles(self) -> tuple[Role, ...]:

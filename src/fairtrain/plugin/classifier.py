@@ -27,7 +27,7 @@ from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform, new_key
 from fairtrain.data.rows import Rows, take_sensitive
-from fairtrain.data.splits import RowSplit, stratified_folds
+from fairtrain.data.splits import RowSplit
 from fairtrain.estimator import FairEstimator, require_favourable
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.measures import measure_cells
@@ -332,7 +332,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         """Scores of the label, and of the group among rows of either label, out of fold."""
         assert rows.y is not None
         y, codes, size = rows.y.astype(np.int64), rows.groups.codes, len(rows.groups)
-        folds = self._folds(rows, y, rng)
+        folds = rows.folds(self.cv, rng)
         defaults = default_estimators(rows.X)
         seed = None if self.random_state is None else (lambda: int(rng.randint(0, 2**31 - 1)))
 
@@ -365,22 +365,6 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         self._group_of = [replace(fit, held=_NOBODY) for fit in by_label]
         self.group_estimator_name_ = _name(by_label[1].models[0])
         return JointScores(outcome.held[:, 1], np.stack([fit.held for fit in by_label]))
-
-    def _folds(
-        self, rows: Rows, y: NDArray[np.int64], rng: np.random.RandomState
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        if isinstance(self.cv, int | np.integer):
-            return stratified_folds((rows.groups.codes, y), int(self.cv), rng)
-        if hasattr(self.cv, "split"):
-            made = list(self.cv.split(np.zeros((len(y), 1)), y))
-        else:  # pairs of positions among the rows passed, some of which may be gone
-            at = np.arange(len(rows)) if rows.position is None else rows.position
-            made = [tuple(np.flatnonzero(np.isin(at, part)) for part in pair) for pair in self.cv]
-        if (np.bincount(np.concatenate([held for _, held in made]), minlength=len(y)) != 1).any():
-            raise InvalidParameterError(
-                "cv must hold every row out exactly once, so that each has a score of its own."
-            )
-        return [(np.asarray(a), np.asarray(b)) for a, b in made]
 
     def _price(self, start: Floats | None) -> Floats:
         """Find the prices of the present constraints; return the decisions of the rows of fit."""

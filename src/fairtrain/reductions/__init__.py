@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fairtrain.reductions.training import ReductionRun
 from fairtrain.reductions.wrapper import ReductionsWrapper
 
-__all__ = ["ReductionsWrapper"]
+__all__ = ["ReductionRun", "ReductionsWrapper"]

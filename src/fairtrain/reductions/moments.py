@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,7 @@ __all__ = ["BincountMoment"]
 Floats = NDArray[np.float64]
 Predictor = Callable[[Any], NDArray[Any]]
 
-
 _NOTHING_LEFT = 1e-9
-
-
-@dataclass
-class CallLog:
-    """What every oracle call asked for and got."""
-
-    multipliers: list[Floats] = field(default_factory=list)
-    rates: list[Floats] = field(default_factory=list)
-    errors: list[float] = field(default_factory=list)
 
 
 class BincountMoment(ClassificationMoment):
@@ -56,10 +45,10 @@ class BincountMoment(ClassificationMoment):
         self.X = X
         self._y = pd.Series(np.asarray(y, dtype=np.float64))
         self.data_loaded = True
-        self._size = len(self._y) if sample_weight is None else float(sample_weight.sum())
         plain = np.ones(len(self._y)) if sample_weight is None else sample_weight
+        self._size = float(plain.sum())
         self._gain = plain * (2 * self._y.to_numpy() - 1)
-        self.calls = CallLog()
+        self.calls: list[tuple[Floats, Floats, float]] = []
         self._asked: Floats | None = None
         self.table = RateTable.comparing(
             self.constraints, self._y.to_numpy(), groups, sample_weight
@@ -69,7 +58,7 @@ class BincountMoment(ClassificationMoment):
 
     @property
     def total_samples(self) -> float:
-        """Number of training rows, or the sum of their weights."""
+        """Sum of the training rows' weights: their number, where they have none."""
         return self._size
 
     @property
@@ -86,9 +75,7 @@ class BincountMoment(ClassificationMoment):
         decisions = np.asarray(predictor(self.X)).reshape(-1)
         rates = np.nan_to_num(self.table(decisions))  # a cell without rows is in no constraint
         if self._asked is not None:  # the first look at the oracle's answer to these multipliers
-            self.calls.multipliers.append(self._asked)
-            self.calls.rates.append(rates)
-            self.calls.errors.append(self.table.error(decisions))
+            self.calls.append((self._asked, rates, self.table.error(decisions)))
             self._asked = None
         return pd.Series(self.rows.matrix @ rates, index=self._index)
 
@@ -105,7 +92,7 @@ class BincountMoment(ClassificationMoment):
         """What each row's favourable decision costs under these multipliers, sign turned."""
         self._asked = lambda_vec.to_numpy(dtype=np.float64, copy=True)
         cell_weights = self.rows.matrix.T @ self._asked
-        weights = -self.total_samples * self.table.pull_back(cell_weights)
+        weights = -self._size * self.table.pull_back(cell_weights)
         if np.abs(weights + self._gain).max() < _NOTHING_LEFT * np.abs(self._gain).max():
             # The multipliers outweigh every label exactly: any decision is a best response, but
             # fairlearn would divide by the sum of weights, 0.

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from fairtrain.data.inputs import take_rows
 from fairtrain.exceptions import InvalidParameterError, StoredRowsWarning
 
 __all__ = [
+    "Folds",
     "Oracle",
-    "OracleLog",
+    "decisions",
     "is_deterministic",
-    "make_oracle",
     "request_weights",
     "warn_if_rows_stored",
     "weight_keyword",
 ]
+
+Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+"""Positions of the rows outside and inside each fold."""
 
 
 def weight_keyword(estimator: Any) -> str | None:
@@ -36,18 +39,23 @@ def weight_keyword(estimator: Any) -> str | None:
     ``sample_weight`` on to its ``estimator``. With metadata routing switched on every estimator
     takes ``sample_weight`` and :func:`request_weights` says who consumes it.
     """
+    return _consumer(estimator)[0]
+
+
+def _consumer(estimator: Any) -> tuple[str | None, Any]:
+    """Name of the weights (None: not taken), and the estimator inside that they are for."""
     if steps := getattr(estimator, "steps", None):
         name, last = steps[-1]
-        inner = weight_keyword(last)
-        return None if inner is None else f"{name}__{inner}"
+        keyword, final = _consumer(last)
+        return (None if keyword is None else f"{name}__{keyword}"), final
     if has_fit_parameter(estimator, "sample_weight"):
-        return "sample_weight"
-    base = getattr(estimator, "estimator", None)
-    takes_any = any(
-        p.kind is inspect.Parameter.VAR_KEYWORD
-        for p in inspect.signature(estimator.fit).parameters.values()
-    )
-    return weight_keyword(base) if base is not None and takes_any else None
+        return "sample_weight", estimator
+    parameters = inspect.signature(estimator.fit).parameters.values()
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    if (base := getattr(estimator, "estimator", None)) is not None:
+        keyword, final = _consumer(base)
+        return (keyword if takes_any else None), final
+    return ("sample_weight" if takes_any else None), estimator
 
 
 def request_weights(estimator: Any) -> None:
@@ -55,22 +63,12 @@ def request_weights(estimator: Any) -> None:
 
     Requests that the user has set stay as they are. Call it on a clone.
     """
-    consumer = _final(estimator)
+    _, consumer = _consumer(estimator)
     inner = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
     for part in (estimator, *inner):
         if part is not consumer:
             _request(part, consume=False)
     _request(consumer, consume=True)
-
-
-def _final(estimator: Any) -> Any:
-    """The estimator that the weights are for: a pipeline's last step, a search's estimator."""
-    if steps := getattr(estimator, "steps", None):
-        return _final(steps[-1][1])
-    base = getattr(estimator, "estimator", None)
-    if base is not None and not has_fit_parameter(estimator, "sample_weight"):
-        return _final(base)
-    return estimator
 
 
 def _request(step: Any, *, consume: bool) -> None:
@@ -130,99 +128,110 @@ def _draws_nothing(estimator: Any) -> bool:
     return kind in ("RidgeClassifier", "LinearDiscriminantAnalysis", "GaussianNB")
 
 
-@dataclass
-class OracleLog:
-    """What the oracles of one reduction share: the cache and the last predictions."""
-
-    keyword: str | None
-    deterministic: bool
-    resample_seed: int | None = None
-    fitted: dict[bytes, Any] = field(default_factory=dict)
-    n_fits: int = 0
-    last: tuple[Any, Any, NDArray[Any]] | None = None
-
-
-class Oracle(BaseEstimator):
+class Oracle:
     """Base estimator with the ``fit(X, y, sample_weight)`` that a reduction calls.
 
     Parameters
     ----------
     estimator : estimator
-        Unfitted template; each fit trains a clone.
-    log : OracleLog
-        Shared by all clones of this oracle.
-    """
-
-    def __init__(self, estimator: Any, log: OracleLog) -> None:
-        self.estimator = estimator
-        self.log = log
-
-    def __sklearn_clone__(self) -> Oracle:
-        return Oracle(self.estimator, self.log)  # sharing the log is the point
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Oracle:
-        """Fit a clone on weighted labels, or take the fit that the same weights gave before."""
-        labels = np.asarray(y).astype(np.int64)
-        weights = np.asarray(sample_weight, dtype=np.float64)
-        key = b""
-        if self.log.deterministic:
-            digest = hashlib.blake2b(np.packbits(labels > 0).tobytes(), digest_size=16)
-            # Weights that differ by rounding only are the same problem.
-            digest.update(np.rint(weights * 2.0**36).astype(np.int64).tobytes())
-            key = digest.digest()
-            if key in self.log.fitted:
-                self.fitted_ = self.log.fitted[key]
-                return self
-        self.fitted_ = self._fit_clone(X, labels, weights)
-        self.log.n_fits += 1
-        if self.log.deterministic:
-            self.log.fitted[key] = self.fitted_
-        return self
-
-    def _fit_clone(self, X: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> Any:
-        model = clone(self.estimator, safe=False)
-        if self.log.resample_seed is not None:
-            rng = np.random.default_rng(self.log.resample_seed)
-            rows = rng.choice(len(labels), size=len(labels), p=weights / weights.sum())
-            return model.fit(take_rows(X, rows), labels[rows])
-        if get_config()["enable_metadata_routing"]:
-            request_weights(model)
-            return model.fit(X, labels, sample_weight=weights)
-        return model.fit(X, labels, **{str(self.log.keyword): weights})
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Decisions 0 or 1; those of the last call are remembered, error and gaps both ask."""
-        last = self.log.last
-        if last is not None and last[0] is self.fitted_ and last[1] is X:
-            return last[2]
-        decisions = np.asarray(self.fitted_.predict(X)).reshape(-1)
-        self.log.last = (self.fitted_, X, decisions)
-        return decisions
-
-
-def make_oracle(
-    estimator: Any, *, resample: bool, rng: np.random.RandomState | None
-) -> tuple[Oracle, OracleLog]:
-    """Wrap an estimator as an oracle.
+        Unfitted; each fit trains a clone.
+    resample : bool, default=False
+        Draw weighted rows instead of handing weights over.
+    rng : RandomState, optional
+        Seeds what has no seed of its own.
+    folds : sequence of (training, held-out) positions, optional
+        Each fit trains a twin a fold besides, on the rows outside it; :meth:`predict` then says
+        what the twins decide.
 
     Raises
     ------
     InvalidParameterError
         If the estimator takes no ``sample_weight`` and ``resample`` is off.
     """
-    template = seeded(estimator, rng)
-    keyword = weight_keyword(template)
-    if keyword is None and not resample:
-        raise InvalidParameterError(
-            f"{type(estimator).__name__}.fit takes no sample_weight, which the reduction needs; "
-            "choose another estimator, or set resample=True to draw weighted rows instead."
-        )
-    log = OracleLog(
-        keyword=keyword,
-        deterministic=is_deterministic(template),
-        resample_seed=(rng.randint(2**31 - 1) if rng is not None else 0) if resample else None,
-    )
-    return Oracle(template, log), log
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        resample: bool = False,
+        rng: np.random.RandomState | None = None,
+        folds: Folds = (),
+    ) -> None:
+        self.estimator = seeded(estimator, rng)
+        self.keyword = weight_keyword(self.estimator)
+        if self.keyword is None and not resample:
+            raise InvalidParameterError(
+                f"{type(estimator).__name__}.fit takes no sample_weight, which the reduction "
+                "needs; choose another estimator, or set resample=True to draw weighted rows "
+                "instead."
+            )
+        self.deterministic = is_deterministic(self.estimator)
+        self.resample_seed: int | None = None
+        if resample:
+            self.resample_seed = 0 if rng is None else int(rng.randint(2**31 - 1))
+        self.folds = folds
+        self._fits: dict[bytes, tuple[Any, NDArray[np.bool_]]] = {}
+
+    def __sklearn_clone__(self) -> Oracle:
+        return copy.copy(self)  # fits stay shared: that is the point
+
+    @property
+    def n_fits(self) -> int:
+        """Fits so far of this oracle and its clones, those of twins included."""
+        return len(self._fits) * (1 + len(self.folds))
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Oracle:
+        """Fit a clone on weighted labels, or take the fit that the same weights gave before."""
+        labels = np.asarray(y).astype(np.int64)
+        weights = np.asarray(sample_weight, dtype=np.float64)
+        key = str(len(self._fits)).encode()
+        if self.deterministic:
+            digest = hashlib.blake2b(np.packbits(labels > 0).tobytes(), digest_size=16)
+            # Weights that differ by rounding only are the same problem.
+            digest.update(np.rint(weights * 2.0**36).astype(np.int64).tobytes())
+            key = digest.digest()
+        if key not in self._fits:
+            model = self._fit_clone(X, labels, weights)
+            held_out = self._held_out(X, labels, weights) if self.folds else decisions(model, X)
+            self._fits[key] = model, held_out
+        self.model, self._decided = self._fits[key]
+        return self
+
+    def _held_out(
+        self, X: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Decide about every fold by a fit on the rows of the others."""
+        decided = np.empty(len(labels), dtype=bool)
+        for training, held in self.folds:
+            y = labels[training]
+            if y.min() == y.max():  # as in the reduction, one label is no problem to fit
+                decided[held] = y[0]
+                continue
+            twin = self._fit_clone(take_rows(X, training), y, weights[training])
+            decided[held] = decisions(twin, take_rows(X, held))
+        return decided
+
+    def _fit_clone(self, X: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> Any:
+        model = clone(self.estimator, safe=False)
+        if self.resample_seed is not None:
+            rng = np.random.default_rng(self.resample_seed)
+            rows = rng.choice(len(labels), size=len(labels), p=weights / weights.sum())
+            model.fit(take_rows(X, rows), labels[rows])
+        elif get_config()["enable_metadata_routing"]:
+            request_weights(model)
+            model.fit(X, labels, sample_weight=weights)
+        else:
+            model.fit(X, labels, **{str(self.keyword): weights})
+        return model  # not what fit returns, which may be None
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Decisions 0 or 1 about the rows of ``fit``, the only ones a reduction asks about."""
+        return self._decided.astype(np.float64)
+
+
+def decisions(predictor: Any, X: Any) -> NDArray[np.bool_]:
+    """What a base estimator decides about rows, shape (n,)."""
+    return np.asarray(np.asarray(predictor.predict(X)).reshape(-1) > 0)
 
 
 _KEEPERS = ("_fit_X", "support_vectors_", "X_train_", "X_fit_", "X_")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,119 +15,178 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fairtrain.constraints import Constraint
-from fairtrain.constraints.inequalities import constraint_rows
 from fairtrain.constraints.table import RateTable
-from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import MemorisationWarning
-from fairtrain.reductions.history import iteration_history
 from fairtrain.reductions.moments import BincountMoment
-from fairtrain.reductions.oracle import Oracle
+from fairtrain.reductions.oracle import Oracle, decisions
 
-__all__ = ["ReductionRun", "Settings", "run_reduction"]
+__all__ = ["ReductionRun", "run_reduction"]
 
 Floats = NDArray[np.float64]
 
 _NU_WHEN_MEMORISED = 1e-3  # fairlearn derives nu from the training error; from 0 it never stops
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Parameters that go to fairlearn's ``ExponentiatedGradient`` under the same names."""
-
-    eps: float
-    max_iter: int
-    nu: float | None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReductionRun:
-    """What a reduction leaves behind.
+    """fairlearn's bookkeeping of one reduction, under its own names, without its rows.
 
     Attributes
     ----------
-    predictors : list
-        Fitted base estimators (or fairlearn's constant ones).
-    weights : ndarray of shape (T,)
-        Probability of each.
-    history : DataFrame
-        One row an iteration.
-    n_oracle_calls : int
-        Best responses asked for.
-    best_gap : float
+    predictors_ : list of T estimators
+        Fitted base estimators, or fairlearn's constant ones.
+    weights_ : ndarray of shape (T,)
+        Probability of each, as training rows would have it.
+    lambda_vecs_ : DataFrame of shape (rows of constraints, T)
+        Multipliers that each was the best response to.
+    lambda_vecs_EG_, lambda_vecs_LP_ : DataFrame
+        Multipliers of each iteration, and of the linear program after it.
+    best_iter_, last_iter_ : int
+        Iteration of the smallest duality gap, and the last.
+    best_gap_ : float
         Smallest duality gap reached.
+    n_oracle_calls_, n_oracle_calls_dummy_returned_ : int
+        Best responses asked for, and those that were constant.
+    oracle_execution_times_ : list of float
+        Seconds of each; a repeated problem is looked up.
+    nu : float
+        Duality gap at which it was to stop.
+    history : DataFrame
+        A row an iteration; see :class:`fairtrain.ReductionsWrapper`.
     """
 
-    predictors: list[Any]
-    weights: Floats
+    predictors_: list[Any]
+    weights_: Floats
+    lambda_vecs_: pd.DataFrame
+    lambda_vecs_EG_: pd.DataFrame  # noqa: N815
+    lambda_vecs_LP_: pd.DataFrame  # noqa: N815
+    best_iter_: int
+    last_iter_: int
+    best_gap_: float
+    n_oracle_calls_: int
+    n_oracle_calls_dummy_returned_: int
+    oracle_execution_times_: list[float]
+    nu: float
     history: pd.DataFrame
-    n_oracle_calls: int
-    best_gap: float
 
 
 def run_reduction(
     oracle: Oracle,
     constraints: Sequence[Constraint],
     rows: Rows,
-    settings: Settings,
-) -> ReductionRun:
-    """Train the mixture; see :class:`fairtrain.ReductionsWrapper` for the settings."""
+    *,
+    eps: float,
+    max_iter: int,
+    nu: float | None,
+) -> tuple[ReductionRun, NDArray[np.bool_] | None]:
+    """Train the mixture; see :class:`fairtrain.ReductionsWrapper` for the settings.
+
+    Returns
+    -------
+    run : ReductionRun
+        What it leaves behind.
+    held_out : ndarray of bool, shape (T, n), or None
+        Out-of-fold decisions of every predictor, where the oracle has folds.
+    """
     assert rows.y is not None
-    X, y, groups, sample_weight = rows.X, rows.y.astype(np.int8), rows.groups, rows.weight
-    plain = clone(oracle).fit(X, y, np.ones(len(y)) if sample_weight is None else sample_weight)
-    wrong = np.abs(np.asarray(plain.predict(X), dtype=np.float64) - y)
-    nu = settings.nu
-    if not wrong.any():
-        _warn_memorised(oracle.estimator)
-        if _keeps_bounds(constraints, y, groups, sample_weight):
-            return ReductionRun([plain.fitted_], np.ones(1), pd.DataFrame(), 1, 0.0)
-        nu = _NU_WHEN_MEMORISED if nu is None else nu
-    elif nu is None and sample_weight is not None:
-        nu = _automatic_nu(wrong, sample_weight)
+    X, y = rows.X, rows.y.astype(np.int8)
+    given: dict[str, Any] = {"groups": rows.groups, "sample_weight": rows.weight}
+    weight = np.ones(len(y)) if rows.weight is None else rows.weight
+    plain = clone(oracle).fit(X, y, weight)
+    wrong = np.abs(plain.predict(X) - y)
+    nu = _automatic_nu(wrong, weight) if nu is None else nu
     moment = BincountMoment(constraints)
-    reduction = ExponentiatedGradient(
-        oracle, moment, eps=settings.eps, max_iter=settings.max_iter, nu=nu
-    )
+    if not oracle.folds and not wrong.any():
+        _warn_memorised(oracle.estimator)
+        moment.load_data(X, y, **given)
+        if (moment.gamma(lambda _: y) <= moment.bound() + 1e-9).all():
+            once = pd.DataFrame({0: moment.bound() * 0.0})  # no multiplier was needed
+            bookkeeping = (once, once, once[[]], 0, 0, 0.0, 1, 0, [0.0], nu, pd.DataFrame())
+            return ReductionRun([plain.model], np.ones(1), *bookkeeping), None
+    reduction = ExponentiatedGradient(oracle, moment, eps=eps, max_iter=max_iter, nu=nu)
     with warnings.catch_warnings():
         # fairlearn's own bookkeeping, once a new predictor; nothing a user could act on.
         warnings.filterwarnings("ignore", message="Setting a value on a Series via .at")
-        reduction.fit(X, y, groups=groups, sample_weight=sample_weight)
+        reduction.fit(X, y, **given)
     # Before 0.15 fairlearn loads the moment itself, not a copy.
-    fitted: BincountMoment = getattr(reduction, "constraints_", reduction.constraints)
-    history = iteration_history(fitted, reduction.lambda_vecs_EG_.to_numpy(), norm=1 / settings.eps)
-    return ReductionRun(
-        predictors=[getattr(p, "fitted_", p) for p in reduction.predictors_],
-        weights=reduction.weights_.sort_index().to_numpy(dtype=np.float64),
-        history=history,
-        n_oracle_calls=int(reduction.n_oracle_calls_),
-        best_gap=float(reduction.best_gap_),
+    moment = getattr(reduction, "constraints_", reduction.constraints)
+    known: dict[str, Any] = {f.name: getattr(reduction, f.name, None) for f in fields(ReductionRun)}
+    run = ReductionRun(
+        **known
+        | {
+            "predictors_": [getattr(p, "model", p) for p in reduction.predictors_],
+            "weights_": reduction.weights_.sort_index().to_numpy(dtype=np.float64),
+            "history": _history(moment, reduction.lambda_vecs_EG_.to_numpy(), norm=1 / eps),
+        }
     )
+    if not oracle.folds:
+        return run, None
+    return run, np.array([decisions(p, X) for p in reduction.predictors_])
 
 
-def _keeps_bounds(
-    constraints: Sequence[Constraint], y: NDArray[Any], groups: Groups, weight: Floats | None
-) -> bool:
-    """Whether decisions equal to the labels keep every bound."""
-    table = RateTable.comparing(constraints, y, groups, weight)
-    rows = constraint_rows(table)
-    return bool((rows.matrix @ np.nan_to_num(table(y)) <= rows.limits + 1e-9).all())
+def _history(moment: BincountMoment, multipliers: Floats, *, norm: float) -> pd.DataFrame:
+    """Rebuild the iterations of the exponentiated gradient from its oracle calls.
+
+    Parameters
+    ----------
+    moment : BincountMoment
+        The constraints, with the log of the calls.
+    multipliers : ndarray of shape (rows, iterations)
+        Multipliers at each iteration.
+    norm : float
+        Largest sum of multipliers (fairlearn's B).
+
+    Returns
+    -------
+    DataFrame
+        ``error``, ``gap`` (pairwise), ``violation`` (of the worst row, 0 or below when all hold)
+        and ``duality_gap`` of the average over all iterations so far, ``best_gap`` (smallest
+        duality gap so far), then one multiplier a constraint row.
+    """
+    asked, rates, errors = map(np.array, zip(*moment.calls, strict=True))
+    excess = rates @ moment.rows.matrix.T - moment.rows.limits
+    rows, chosen, call = [], np.zeros(len(errors)), -1
+    for t, now in enumerate(multipliers.T):
+        later = np.flatnonzero((asked[call + 1 :] == now).all(axis=1))
+        call = call + 1 + later[0] if len(later) else len(errors) - 1
+        seen = slice(0, call + 1)
+        chosen[int(np.argmin(errors[seen] + excess[seen] @ now))] += 1
+        share = chosen / chosen.sum()
+        mean = multipliers[:, : t + 1].mean(axis=1)
+        error, violation = float(share @ errors), float((share @ excess).max())
+        here = error + float(mean @ (share @ excess))
+        low = float((errors[seen] + excess[seen] @ mean).min())
+        high = error + norm * max(violation, 0.0)
+        gap = _widest_gap(moment.table, share @ rates)
+        rows.append((error, gap, violation, max(here - low, high - here)))
+    frame = pd.DataFrame(rows, columns=["error", "gap", "violation", "duality_gap"])
+    frame.index.name = "iteration"
+    frame["best_gap"] = frame["duality_gap"].cummin()
+    names = [f"multiplier {name}" for name in moment.rows.names]
+    return frame.join(pd.DataFrame(multipliers.T, columns=names))
+
+
+def _widest_gap(table: RateTable, rates: Floats) -> float:
+    """Largest difference between two groups over all rates that are compared."""
+    return float(max(np.ptp(rates[cells.part][cells.present]) for cells in table.cells))
 
 
 def _automatic_nu(wrong: Floats, weight: Floats) -> float:
-    """fairlearn's rule, half the standard error of the training error, for weighted rows.
+    """fairlearn's rule, half the standard error of the training error, for weighted rows too.
 
     Rows are counted by Kish's effective number, so that the unit of weights does not matter.
     """
     error = float(np.average(wrong, weights=weight))
     n = float(weight.sum() ** 2 / (weight @ weight))
-    return 0.5 * math.sqrt(error * (1 - error) / max(n - 1, 1.0))
+    return 0.5 * math.sqrt(error * (1 - error) / max(n - 1, 1.0)) or _NU_WHEN_MEMORISED
 
 
 def _warn_memorised(estimator: Any) -> None:
     warnings.warn(
         f"{type(estimator).__name__} reproduces every training label, so gaps on training rows say "
-        "nothing about new ones; limit its depth or regularise it, and set validation_fraction to "
-        "steer on rows it has not seen.",
+        "nothing about new ones; limit its depth or regularise it, and set validation_fraction or "
+        "cv to steer on rows it has not seen.",
         MemorisationWarning,
         stacklevel=5,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,23 +14,25 @@ from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone, is_regresso
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
-from fairtrain._parameters import ANYTHING, FLAG, NONE, Real, Table, Whole
-from fairtrain.constraints import ConstraintSpec
-from fairtrain.constraints.mixture import most_accurate_mixture
+from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Real, Table, Whole
+from fairtrain.constraints import Constraint, ConstraintSpec
+from fairtrain.constraints.mixture import N_CONSTANT, most_accurate_mixture
 from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform, new_key
 from fairtrain.data.rows import Rows
+from fairtrain.data.splits import RowSplit
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
-from fairtrain.reductions.oracle import make_oracle, request_weights, warn_if_rows_stored
-from fairtrain.reductions.training import ReductionRun, Settings, run_reduction
+from fairtrain.reductions.oracle import Oracle, decisions, request_weights, warn_if_rows_stored
+from fairtrain.reductions.training import run_reduction
 
 __all__ = ["ReductionsWrapper"]
 
 Floats = NDArray[np.float64]
 
 _LEANS_ON_CONSTANTS = 0.05
+_TIE = 1e-6  # of equally accurate members the earlier one: rounding errors shall not choose
 
 
 class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
@@ -60,6 +63,10 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     validation_fraction : float, optional
         Share of the rows that steer: the mixture is re-weighted so that the bounds hold on them.
         Without it bounds hold on training rows, which flexible estimators memorise.
+    cv : int, splitter or iterable of (training, held-out) positions, optional
+        Every row trains and steers: the reduction is run, and its mixture weighed, on what is
+        decided about each row by estimators that were fitted without its fold. Fits take
+        ``cv + 1`` times as long.
     certification_fraction : float, optional
         Share of the rows that are set aside and read once, after everything is decided.
     deterministic : bool, default=False
@@ -96,7 +103,8 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         What was achieved, on certification rows if there are any, else on steering rows, else on
         training rows.
     reports_ : dict of str to FairnessReport
-        The same for each of "training", "steering" and "certification" that exists.
+        The same for each of "training", "steering" and "certification" that exists. With ``cv`` the
+        steering rows are all but the certifying ones, and the decisions out of fold.
     status_ : Verdict
         Verdict of ``fairness_report_``.
     constant_weight_ : float
@@ -109,6 +117,11 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         Best responses asked for, and fits they took (repeated problems are not fitted again).
     best_gap_ : float
         Smallest duality gap reached.
+    exponentiated_gradient_ : ReductionRun
+        fairlearn's bookkeeping under its own names: ``predictors_`` and ``weights_`` before rows
+        that steer weighed them anew, ``best_iter_``, ``best_gap_``, ``last_iter_``,
+        ``lambda_vecs_``, ``lambda_vecs_EG_``, ``lambda_vecs_LP_``, ``n_oracle_calls_``, ``nu``.
+        In memory only: pickles and saved folders leave it out.
     n_features_in_, feature_names_in_
         As in scikit-learn, without the sensitive columns.
 
@@ -116,6 +129,10 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     -----
     Randomised decisions are a keyed hash of the row's values: a person's decision depends neither
     on their place in a batch nor on how many are asked at once. The key is ``draw_key_``.
+
+    With ``cv`` the deployed members are fitted to all rows, while twins of theirs, fitted fold by
+    fold to the same weighted problem, answered for the rows they had not seen. What the twins
+    decide chooses; only certification rows certify.
 
     Examples
     --------
@@ -132,11 +149,14 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     True
     """
 
+    not_saved = ("exponentiated_gradient_",)  # most of its predictors are in no mixture
+
     _allowed: ClassVar[Table] = {
         "estimator": ANYTHING,
         "eps": Real(0, ends="()"),
         "max_iter": Whole(1),
         "nu": Real(0) | NONE,
+        "cv": Whole(2) | SPLITTER | NONE,
         "deterministic": FLAG,
         "resample": FLAG,
     }
@@ -152,6 +172,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         max_iter: int = 50,
         nu: float | None = None,
         validation_fraction: float | None = None,
+        cv: Any = None,
         certification_fraction: float | None = None,
         deterministic: bool = False,
         resample: bool = False,
@@ -169,6 +190,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         self.max_iter = max_iter
         self.nu = nu
         self.validation_fraction = validation_fraction
+        self.cv = cv
         self.certification_fraction = certification_fraction
         self.deterministic = deterministic
         self.resample = resample
@@ -210,51 +232,69 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         return self._fit(X, y, sensitive_features, sample_weight)
 
     def _check_settings(self) -> None:
-        if is_regressor(self.estimator):
+        if hasattr(self.estimator, "__sklearn_tags__") and is_regressor(self.estimator):
             raise InvalidParameterError(
                 f"estimator must be a classifier, got the regressor "
                 f"{type(self.estimator).__name__}, whose numbers would be cut at 0; use its "
                 "classifying counterpart, such as LogisticRegression."
             )
+        if self.cv is not None and self.validation_fraction:
+            raise InvalidParameterError(
+                "cv and validation_fraction both say which rows steer; with cv all of them do: "
+                "leave validation_fraction out."
+            )
 
     def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
-        """Run the reduction on the training rows, weigh its mixture on the steering rows."""
+        """Run the reduction on the training rows, weigh its mixture on rows that steer."""
+        learning = rows.part("training")
+        folds = () if self.cv is None else learning.folds(self.cv, rng)
         seeds = None if self.random_state is None else rng
-        oracle, log = make_oracle(self.estimator, resample=self.resample, rng=seeds)
-        settings = Settings(eps=self.eps, max_iter=self.max_iter, nu=self.nu)
-        run = run_reduction(oracle, self.constraints_, rows.part("training"), settings)
+        oracle = Oracle(self.estimator, resample=self.resample, rng=seeds, folds=folds)
+        settings: dict[str, Any] = {"eps": self.eps, "max_iter": self.max_iter, "nu": self.nu}
+        run, held_out = run_reduction(oracle, self.constraints_, learning, **settings)
+        self.exponentiated_gradient_ = run
         self.draw_key_ = new_key(rng)
         self.history_: pd.DataFrame = run.history
-        self.n_iter_ = max(len(run.history), 1)
-        self.n_oracle_calls_, self.n_fits_ = run.n_oracle_calls, log.n_fits
-        self.best_gap_ = run.best_gap
-        self._keep_mixture(run, rows.part("steering") if "steering" in rows.roles else None)
+        self.n_iter_ = run.last_iter_ + 1
+        self.n_oracle_calls_, self.n_fits_ = run.n_oracle_calls_, oracle.n_fits
+        self.best_gap_ = float(run.best_gap_)
+        weights = np.append(run.weights_, np.zeros(N_CONSTANT))
+        if held_out is not None:
+            weights = _weighed(self.constraints_, learning, held_out)
+        elif "steering" in rows.roles:
+            steering = rows.part("steering")
+            decided = np.array([decisions(p, steering.X) for p in run.predictors_])
+            weights = _weighed(self.constraints_, steering, decided)
+        self._keep_mixture(weights)
         warn_if_rows_stored(self.predictors_)
-        return rows
+        if held_out is None:
+            return rows
+        return self._out_of_fold(rows, weights[:-N_CONSTANT] @ held_out)
 
-    def _keep_mixture(self, run: ReductionRun, steering: Rows | None) -> None:
-        """Keep the members with weight; with steering rows, weigh them anew."""
-        weights, constants = run.weights, np.zeros(2)
-        if steering is not None:
-            assert steering.y is not None
-            table = RateTable.comparing(
-                self.constraints_, steering.y, steering.groups, steering.weight
-            )
-            decided = _decisions(run.predictors, steering.X)
-            constant = np.repeat([[False], [True]], len(steering), axis=1)
-            decided = np.vstack([decided, constant])
-            errors = np.array([table.error(d.astype(np.float64)) for d in decided])
-            mixed = most_accurate_mixture(table, decided, errors).weights
-            weights, constants = mixed[:-2], mixed[-2:]
-        kept = np.flatnonzero(weights > 0)
-        self.predictors_ = [run.predictors[t] for t in kept]
+    def _keep_mixture(self, weights: Floats) -> None:
+        """Keep the members with weight; the last two are the constant decisions."""
+        kept = np.flatnonzero(weights[:-N_CONSTANT] > 0)
+        self.predictors_ = [self.exponentiated_gradient_.predictors_[t] for t in kept]
         self.weights_ = weights[kept]
-        self._always = float(constants[1])  # share of decisions that are favourable outright
-        self.constant_weight_ = float(constants.sum()) + sum(
+        self._always = float(weights[-1])  # share of decisions that are favourable outright
+        self.constant_weight_ = float(weights[-N_CONSTANT:].sum()) + sum(
             float(w)
             for w, p in zip(self.weights_, self.predictors_, strict=True)
             if type(p).__name__ == "DummyClassifier"
         )
+
+    def _out_of_fold(self, rows: Rows, trained: Floats) -> Rows:
+        """Rows with decisions where out-of-fold ones weighed the mixture: who trains, steers."""
+        split = rows.split
+        assert split is not None
+        share = np.empty(len(rows))
+        share[split.training] = self._settled(np.clip(trained + self._always, 0.0, 1.0))
+        if len(split.certification):
+            share[split.certification] = self._decision(rows.part("certification").X)
+        self._notes = ["Out-of-fold decisions weighed the mixture, so they certify nothing."]
+        return replace(
+            rows, split=RowSplit(split.training[:0], split.training, split.certification)
+        ).decided(share)
 
     def _warn_of_outcome(self) -> None:
         self._warn_of_broken_bounds(stacklevel=5)
@@ -280,8 +320,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         X = self._features(X)
         share = self._decision(X)
         assert self._coding is not None
-        favourable = share > 0.5 if self.deterministic else keyed_uniform(X, self.draw_key_) < share
-        return self._coding.decode(favourable)
+        return self._coding.decode(keyed_uniform(X, self.draw_key_) < share)
 
     def predict_proba(self, X: Any) -> Floats:
         """Probability of each decision under the mixture.
@@ -304,7 +343,10 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         return clipped
 
     def _decision(self, X: Any) -> Floats:
-        share = self._mixture_share(X)
+        return self._settled(self._mixture_share(X))
+
+    def _settled(self, share: Floats) -> Floats:
+        """Chance of the favourable decision; 0 or 1 where the majority decides."""
         return (share > 0.5).astype(np.float64) if self.deterministic else share
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -328,5 +370,12 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         return tags
 
 
-def _decisions(predictors: list[Any], X: Any) -> NDArray[np.bool_]:
-    return np.array([np.asarray(p.predict(X)).reshape(-1) > 0 for p in predictors])
+def _weighed(constraints: Sequence[Constraint], rows: Rows, decided: NDArray[np.bool_]) -> Floats:
+    """Weights under which members and the two constant decisions keep the bounds on these rows."""
+    assert rows.y is not None
+    table = RateTable.comparing(constraints, rows.y, rows.groups, rows.weight)
+    constant = np.repeat([[False], [True]], len(rows), axis=1)
+    decided = np.vstack([decided, constant])
+    errors = np.array([table.error(d.astype(np.float64)) for d in decided])
+    errors += _TIE * np.arange(len(errors))
+    return most_accurate_mixture(table, decided, errors).weights
