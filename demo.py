@@ -99,13 +99,30 @@ fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
 plot_group_rates(rates, bound=0.05, ax=axes[0])
 plot_scores(plain.predict_proba(X_test)[:, 1], who_test, ax=axes[1])
 # %% [markdown]
-# ## 1. `ReductionsWrapper`: any scikit-learn estimator
+# ## 1. `FairPlugInClassifier`: prices on the scores of any estimator
+#
+# Start here. Scores are learnt out of fold, so every training row trains *and* steers; a price a
+# group is all that a bound adds, and another bound costs no training. Nobody's group is needed to
+# decide: how likely each group is, given the features, is estimated inside and never returned.
+
+# %%
+bound = ft.DemographicParity(difference_bound=0.05)
+priced = ft.FairPlugInClassifier(None, bound, random_state=0).fit(X, y, sensitive_features=who)
+print(priced.estimator_name_, priced.log_loss_)
+print(priced.evaluate(X_test, y_test, sensitive_features=who_test))
+priced.frontier([0.02, 0.05, 0.1, 0.2]).round(3)
+
+# %% [markdown]
+# With so few Hispanic applicants no honest verdict is possible: the report says how many rows it
+# would take, instead of calling luck a success.
+
+# %% [markdown]
+# ## 2. `ReductionsWrapper`: any scikit-learn estimator, reweighted
 #
 # The bound holds between *any two* groups; a quarter of the training rows steers the mixture. The
 # second model wraps XGBoost, unchanged.
 
 # %%
-bound = ft.DemographicParity(difference_bound=0.05)
 reduced = ft.ReductionsWrapper(
     LogisticRegression(max_iter=1000), bound, validation_fraction=0.25, random_state=0
 ).fit(X, y, sensitive_features=who)
@@ -118,11 +135,7 @@ trees = ft.ReductionsWrapper(
 print(reduced.evaluate(X_test, y_test, sensitive_features=who_test))
 
 # %% [markdown]
-# With so few Hispanic applicants no honest verdict is possible: the report says how many rows it
-# would take, instead of calling luck a success.
-
-# %% [markdown]
-# ## 2. `FairnessRegularizerLoss`: a penalty in a loop of your own
+# ## 3. `FairnessRegularizerLoss`: a penalty in a loop of your own
 #
 # Intersections of race and sex are weighted separately: here the gap of Black women counts double.
 
@@ -160,7 +173,7 @@ for epoch in range(15):
 print({name: round(float(term), 3) for name, term in criterion.last_terms.items()})
 
 # %% [markdown]
-# ## 3. `LagrangianFairnessTrainer`: a bound instead of a price
+# ## 4. `LagrangianFairnessTrainer`: a bound instead of a price
 #
 # Gradient descent on the weights, ascent on two multipliers a group, moved by what hard decisions
 # do on the steering rows.
@@ -171,7 +184,7 @@ lagrangian = ft.LagrangianFairnessTrainer(
 ).fit(X, y, sensitive_features=who)
 lagrangian.plot_convergence()
 # %% [markdown]
-# ## 4. The same bound inside one run of stock XGBoost
+# ## 5. The same bound inside one run of stock XGBoost
 
 # %%
 boosted = ft.LagrangianBoostingClassifier(
@@ -180,7 +193,7 @@ boosted = ft.LagrangianBoostingClassifier(
 type(boosted.booster_), boosted.n_estimators_
 
 # %% [markdown]
-# ## 5. `AdversarialDebiasingTrainer`: nothing to read
+# ## 6. `AdversarialDebiasingTrainer`: nothing to read
 #
 # An adversary tries to tell the group from the prediction; a gradient reversal layer turns what it
 # learns against the predictor. Afterwards *fresh* probes try again: `leakage_` is what they find.
@@ -202,6 +215,7 @@ x.grad  # minus half of what would have come
 # %%
 models = {
     "ordinary": None,
+    "plug-in": priced,
     "reduction, logistic": reduced,
     "reduction, XGBoost": trees,
     "Lagrangian MLP": lagrangian,
@@ -232,7 +246,7 @@ summary
 fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 plot_before_after(reports, ax=ax)
 # %% [markdown]
-# ## 6. `pareto_frontier`: what fairness costs
+# ## 7. `pareto_frontier`: what fairness costs
 #
 # One network for each strength, all trained at once on stacked weights and scored on validation
 # rows; the reduction's bounds beside it. Choosing a point is steering, so the choice is judged on
@@ -267,7 +281,7 @@ print(knee)
 print(strengths.evaluate(X_test, y_test, who_test, chosen=knee))
 
 # %% [markdown]
-# ## 7. Calibration: 70 % should mean 70 % for everyone
+# ## 8. Calibration: 70 % should mean 70 % for everyone
 #
 # Temperature scaling for one group, isotonic or Platt for another if asked; by default a
 # hierarchical map, which lets a group of twenty borrow from what it shares with others. The maps
@@ -306,7 +320,7 @@ scaling = ft.TemperatureScaling().fit(logits, torch.tensor(y_test).float())
 round(float(scaling.temperature), 3)
 
 # %% [markdown]
-# ## 8. Hand it on: save, load, watch
+# ## 9. Hand it on: save, load, watch
 #
 # A model folder holds no training row and is read without unpickling. `FairnessMonitor` looks at
 # windows of fresh decisions; the chance of one false alarm stays below 5 % however many there are.

@@ -1,13 +1,12 @@
 """Do cross-certificates hold? Fits on populations whose truth is known, judged on the truth.
 
 Run ``python benchmarks/certificates.py [--fits 400] [--rows 1000 4000]``. Each fit steers to 5 %
-and is certified from all its rows. ``above`` and ``below`` are the shares of fits whose true gap lies
-outside the limits of the gap (2.5 % each is nominal): whatever the bound, ``met`` and broken in the
-population happens at most that often. ``pairs`` and ``worst_pair`` are the coverage of Newcombe
-intervals of pairs of groups at n / 1.1 rows; ``variance`` is the variance of held-out rates over
-that of independent rows; ``half_width`` that of the gap's interval, ``split`` what a certification
-split of a fifth of the rows would give at the same rates; ``met`` the share of fits certified at
-twice the bound.
+and is certified from all its rows. ``above`` and ``below`` are the shares of fits whose true gap
+lies outside the limits of the gap (2.5 % each is nominal): whatever the bound, ``met`` and broken
+in the population happens at most that often. ``pairs`` and ``worst_pair`` are the coverage of
+Newcombe intervals of pairs of groups at n / 1.1 rows; ``variance`` is the variance of held-out
+rates over that of independent rows; ``half_width`` that of the gap's interval; ``met`` the share of
+fits certified at twice the bound.
 """
 
 from __future__ import annotations

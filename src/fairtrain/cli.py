@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -18,17 +18,12 @@ from fairtrain import __version__
 from fairtrain._commands.options import (
     FLAG,
     LIST,
-    Ask,
-    Estimator,
-    Features,
-    How,
-    MethodName,
+    AuditOptions,
+    CalibrationOptions,
     Names,
-    Notion,
-    People,
-    Place,
-    Shares,
     Show,
+    SweepOptions,
+    TrainingOptions,
 )
 from fairtrain.exceptions import FairtrainError
 
@@ -38,12 +33,6 @@ _CODES = (
     "Exit codes: 0 done; 2 bad input, explained in one line; 3 with --require-met, where the "
     "verdict is another one; 130 after Ctrl-C, with one line that says what is left."
 )
-
-Calibration = Literal[
-    "hierarchical", "auto", "platt", "isotonic", "temperature", "beta", "histogram", "venn_abers"
-]
-
-_NOTIONS: tuple[Notion, ...] = ("demographic_parity", "equalized_odds")
 
 app = App(
     name="fairtrain",
@@ -57,59 +46,21 @@ app = App(
 
 
 @app.command
-def audit(
-    data: Path,
-    *,
-    people: People,
-    score: str | None = None,
-    prediction: str | None = None,
-    threshold: float = 0.5,
-    constraint: Annotated[tuple[Notion, ...], LIST] = _NOTIONS,
-    bound: float = 0.05,
-    ratio: float | None = None,
-    rows: Literal["certification", "training"] = "certification",
-    show: Show = Show(),  # noqa: B008 - frozen
-) -> int:
+def audit(data: Path, *, options: AuditOptions) -> int:
     """How labels, and decisions if given, differ between groups.
 
     Parameters
     ----------
     data
         CSV or Parquet file with one person a row.
-    score
-        Column with the probability of the favourable label.
-    prediction
-        Column with decisions, in the label's words.
-    threshold
-        With --score: decided favourably from here on.
-    constraint
-        Notions to judge by.
-    bound
-        Largest difference between any two groups.
-    ratio
-        Instead of --bound: smallest ratio of two groups' rates (the 80 % rule is 0.8).
-    rows
-        Whether the rows took no part in making the model (certification) or did (training).
     """
-    from fairtrain._commands.audit import Audit
     from fairtrain._commands.audit import audit as run
 
-    asked = Audit(data, people, show, score, prediction, threshold, constraint, bound, ratio, rows)
-    return run(asked)
+    return run(data, options)
 
 
 @app.command
-def train(
-    data: Path,
-    *,
-    people: People,
-    ask: Ask = Ask(),  # noqa: B008
-    how: How = How(),  # noqa: B008
-    features: Features = Features(),  # noqa: B008
-    shares: Shares = Shares(),  # noqa: B008
-    place: Place,
-    show: Show = Show(),  # noqa: B008
-) -> int:
+def train(data: Path, *, options: TrainingOptions) -> int:
     """Train a fair model, judge it beside an ordinary one, write a run folder.
 
     Parameters
@@ -117,32 +68,13 @@ def train(
     data
         CSV or Parquet file with one person a row.
     """
-    from fairtrain._commands.train import Train
     from fairtrain._commands.train import train as run
 
-    return run(Train(data, people, ask, how, features, shares, place, show))
+    return run(data, options)
 
 
 @app.command
-def sweep(
-    data: Path,
-    *,
-    people: People,
-    constraint: Notion = "demographic_parity",
-    max_gap: float = 0.05,
-    over: Annotated[Names, LIST] = (),
-    method: MethodName = "regularized",
-    etas: Annotated[Names, LIST] = (),
-    bounds: Annotated[Names, LIST] = (),
-    seeds: int = 1,
-    estimator: Estimator | None = None,
-    epochs: int | None = None,
-    features: Features = Features(),  # noqa: B008
-    shares: Shares = Shares(),  # noqa: B008
-    place: Place,
-    resume: bool = True,
-    show: Show = Show(),  # noqa: B008
-) -> int:
+def sweep(data: Path, *, options: SweepOptions) -> int:
     """Draw the trade-off, choose a point on validation rows, judge it on untouched ones.
 
     Ctrl-C keeps the models that are finished in a hidden folder beside --out; the same command
@@ -152,78 +84,24 @@ def sweep(
     ----------
     data
         CSV or Parquet file with one person a row.
-    constraint
-        What the gap is about.
-    max_gap
-        The most accurate point with no wider gap on the validation rows is chosen.
-    over
-        Sensitive columns that the constraint speaks about; all together by default.
-    method
-        What is trained again and again.
-    etas
-        Strengths, for regularized and adversarial: 0,0.1,0.5,1,5,10 by default.
-    bounds
-        Bounds, for the other methods: 0.01,0.02,0.05,0.1,0.2 by default.
-    seeds
-        Models for each of them.
-    estimator
-        What reductions (default: logistic) or boosting (default: xgboost) train.
-    epochs
-        Passes of a network over the training rows; enough of them by default.
-    resume
-        Go on with what a stopped run of the same command left; --no-resume begins anew.
     """
-    from fairtrain._commands.options import parse_numbers
-    from fairtrain._commands.sweep import Sweep
     from fairtrain._commands.sweep import sweep as run
 
-    ask = Ask(constraint=constraint, bound=max_gap, over=over)
-    how = How(method=method, estimator=estimator, epochs=epochs)
-    return run(
-        Sweep(
-            data, people, ask, how, features, shares, place, show,
-            etas=parse_numbers("--etas", etas),
-            bounds=parse_numbers("--bounds", bounds),
-            seeds=seeds,
-            resume=resume,
-        )
-    )  # fmt: skip
+    return run(data, options)
 
 
 @app.command
-def calibrate(
-    data: Path,
-    *,
-    score: str,
-    people: People,
-    method: Calibration = "hierarchical",
-    certification: float = 0.3,
-    seed: int = 0,
-    place: Place,
-    json: Annotated[bool, FLAG] = False,
-) -> int:
+def calibrate(data: Path, *, options: CalibrationOptions) -> int:
     """Make scores mean the same in every group, and audit them on untouched rows.
 
     Parameters
     ----------
     data
         CSV or Parquet file with one person a row, none of whom trained the scoring model.
-    score
-        Column with the probability of the favourable label.
-    method
-        hierarchical: small groups borrow from what they share with others; auto: for each group
-        what cross-validation finds best; the others fit each group by itself.
-    certification
-        Share of the rows that only judge.
-    seed
-        Same seed, same rows, same result.
-    json
-        Print the numbers as JSON, and nothing else, on standard output.
     """
-    from fairtrain._commands.calibrate import Calibrate
     from fairtrain._commands.calibrate import calibrate as run
 
-    return run(Calibrate(data, people, place, score, method, certification, seed, json))
+    return run(data, options)
 
 
 @app.command
@@ -287,10 +165,9 @@ def report(
     force
         Replace the file if it exists.
     """
-    from fairtrain._commands.report import Report
     from fairtrain._commands.report import report as work
 
-    return work(Report(run, show, data, rationale, out, force))
+    return work(run, data=data, rationale=rationale, out=out, force=force, show=show)
 
 
 @app.command
@@ -381,11 +258,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has enough
         sys.stdout = sys.stderr
         return 0
-    except (FairtrainError, OSError) as error:
-        return _stop(str(error), 2)
-    except cyclopts.CycloptsError as error:
-        return _stop(str(error), 2)
+    except (FairtrainError, OSError, cyclopts.CycloptsError) as error:
+        return _stop(_missing(error) or str(error), 2)
     return code if isinstance(code, int) else 0
+
+
+def _missing(error: Exception) -> str:
+    """Name the required options of a group of which none was given."""
+    group = getattr(error, "argument", None)
+    names = [option.name for option in getattr(group, "children", ()) if option.required]
+    return f"{' and '.join(names)} must be given." if names else ""
 
 
 def _stop(message: str, code: int) -> int:

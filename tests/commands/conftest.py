@@ -18,5 +18,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(table: Path) -> Path:
     out = table.parent / "runs" / "x"
-    assert main(["train", str(table), *BASE, "--positive-name", "approved", "--out", str(out)]) == 0
+    options = ["--method", "reductions", "--positive-name", "approved"]
+    assert main(["train", str(table), *BASE, *options, "--out", str(out)]) == 0
     return out

@@ -13,8 +13,9 @@ from fairtrain.cli import main
 @pytest.fixture(scope="module")
 def other(table: Path) -> Path:
     out = table.parent / "others" / "=tree"
-    command = ["train", str(table), *BASE, "--positive-name", "approved", "--estimator", "tree"]
-    assert main([*command, "--out", str(out)]) == 0
+    command = ["train", str(table), *BASE, "--positive-name", "approved"]
+    options = ["--method", "reductions", "--estimator", "tree", "--out", str(out)]
+    assert main([*command, *options]) == 0
     return out
 
 
@@ -44,8 +45,8 @@ def test_runs_that_cannot_be_compared(
     trained: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "other")
-    command = ["train", str(table), *BASE, "--seed", "1", "--bound", "0.2", "--out", out]
-    assert main(command) == 0
+    options = ["--method", "reductions", "--seed", "1", "--bound", "0.2"]
+    assert main(["train", str(table), *BASE, *options, "--out", out]) == 0
     capsys.readouterr()
     assert main(["compare", str(trained), out]) == 0
     said = capsys.readouterr().err

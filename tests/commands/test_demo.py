@@ -19,8 +19,9 @@ def test_demo_shows_every_method(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert str(out / "report.html") in shown.replace("\n", "")
     numbers = json.loads((out / "metrics.json").read_text())
     names = [m["model"].partition(",")[0] for m in numbers["models"]]
-    assert names[3:] == ["reductions", "boosting", "lagrangian", "regularized", "adversarial"]
-    assert all(name.startswith("ordinary") for name in names[:3])
+    assert names[4] == "plug-in"
+    assert names[5:] == ["reductions", "boosting", "lagrangian", "regularized", "adversarial"]
+    assert all(name.startswith("ordinary") for name in names[:4])
     assert len({m["n_rows"] for m in numbers["models"]}) == 1
     assert len(numbers["frontiers"][0]["points"]) == 15
     for model in numbers["models"]:
@@ -42,7 +43,8 @@ def test_demo_names_what_is_not_installed(
     assert "--method lagrangian was skipped: torch is not installed" in " ".join(shown.split())
     numbers = json.loads((out / "metrics.json").read_text())
     assert [m["model"] for m in numbers["models"]] == [
-        "ordinary logistic regression", "reductions, logistic regression"
+        "ordinary scores of the plug-in", "ordinary logistic regression",
+        "plug-in", "reductions, logistic regression",
     ]  # fmt: skip
     first = (out / "metrics.json").read_text()
     assert main(["demo", "--out", str(out)]) == 0  # a second time replaces the first

@@ -41,7 +41,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     people(1500).to_csv(folder / "t.csv", index=False)
     options = ["--label", "approve", "--positive", "yes", "--sensitive", "sex,rooms"]
-    more = ["--use-sensitive", "--drop", "id", "--categorical", "job", "--out", str(folder / "run")]
+    more = ["--use-sensitive", "--drop", "id", "--categorical", "job", "--method", "reductions"]
+    more += ["--out", str(folder / "run")]
     assert main(["train", str(folder / "t.csv"), *options, *more]) == 0
     return folder / "run"
 

@@ -31,7 +31,10 @@ def test_help_is_light() -> None:
 
 
 def test_usage_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "--label" in fails(capsys, "train", "x.csv")
+    for command in ("audit", "train", "sweep"):
+        assert "--label and --sensitive must be given" in fails(capsys, command, "x.csv")
+    assert "--out must be given" in fails(capsys, "train", "x.csv", *BASE)
+    assert "--sensitive" in fails(capsys, "train", "x.csv", "--label", "approve")
     assert "logistic" in fails(capsys, "train", "x.csv", *BASE, "--estimator", "oracle")
     fails(capsys, "nonsense")
 

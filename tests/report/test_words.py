@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.report.data import summary
 
@@ -17,9 +18,11 @@ from fairtrain.constraints import (
     ErrorRateParity,
     PredictiveEquality,
 )
+from fairtrain.data.groups import Groups
 from fairtrain.metrics import fairness_report
 from fairtrain.metrics.verdicts import Verdict
-from fairtrain.report import GroupStanding
+from fairtrain.report import GroupStanding, RunSummary, judged, render_card, render_report
+from fairtrain.report.judged import best_constant
 from fairtrain.report.words import (
     constraint_meaning,
     group_warnings,
@@ -112,3 +115,72 @@ def test_long_names_are_shortened_as_they_are_and_as_they_are_quoted() -> None:
     assert short[name].endswith("(506 characters)")
     assert short[repr(name)[1:-1]] == repr(short[name])[1:-1]
     assert shorten("short") == "short"
+
+
+def useless(**decisions: Any) -> RunSummary:
+    """Two groups of 3,000; the baseline errs in 10 % of them, the fair model as given."""
+    rng = np.random.default_rng(0)
+    y, noise = (np.arange(6000) % 10 > 2).astype(int), rng.random(6000)
+    groups = Groups.from_sensitive({"group": np.repeat(["a", "b"], 3000)})
+    asked = (DemographicParity(difference_bound=0.1),)
+    base = np.where(noise < decisions.get("base", 0.1), 1 - y, y)
+    fair = np.where(noise < decisions.get("fair", 0.4), 1 - y, y)
+    wide = np.where(np.repeat([True, False], 3000), 1, fair) if "wide" in decisions else fair
+    models = (
+        judged("baseline", asked, y, base, groups, outcome="approved"),
+        judged("fair model", asked, y, wide, groups, outcome="approved", against=base),
+    )
+    constant = judged("constant", asked, y, best_constant(y), groups, outcome="approved")
+    counts = {"certification": 6000, "training": 10, "steering": 10}
+    return RunSummary("t", "d", "approved", "c", models, counts, {}, constant=constant)
+
+
+def test_a_model_no_better_than_a_constant_says_so_first() -> None:
+    found = useless(fair=0.4)
+    (said,) = found.warnings()
+    assert said.startswith("Warning: the fair model (0.6")
+    assert said.endswith("is no more accurate than the same decision for everybody (0.700).")
+    both = useless(base=0.4, fair=0.4).warnings()[0]
+    assert both.startswith("Warning: the baseline (")
+    assert ") and the fair model (" in both
+    assert not useless(fair=0.1).warnings()
+
+
+def test_a_model_that_its_baseline_beats_in_both_says_so_first() -> None:
+    (said,) = useless(fair=0.25, wide=True).warnings()
+    assert said.startswith("Warning: the fair model is beaten by the baseline in both: it is less")
+    assert not useless(fair=0.2).warnings()  # less accurate, and no wider
+
+
+@pytest.mark.parametrize("summarised", [useless(fair=0.4), useless(fair=0.25, wide=True)])
+def test_a_page_with_both_kinds_of_verdict_does_not_contradict_itself(
+    summarised: RunSummary,
+) -> None:
+    verdict = summarised.models[1].report.verdict
+    page, card = render_report(summarised), render_card(summarised)
+    phrase = {Verdict.MET: "The fair model keeps the bound: on", Verdict.NOT_MET: "does not keep"}
+    for text in (page, card):
+        assert phrase[verdict] in text
+        (idle,) = summarised.warnings()
+        assert idle in text.replace("\\", "")
+        assert text.index("Warning: the fair model") < text.index(phrase[verdict])
+    # The phrase of the other verdict stands in no sentence about the same model.
+    for line in [in_one_sentence(summarised), *summarised.explanation(), *summarised.warnings()]:
+        if line.lower().startswith("the fair model"):
+            assert ("does not keep" in line) == (verdict is Verdict.NOT_MET)
+
+
+def test_every_warning_names_the_model_it_speaks_of() -> None:
+    found = summary(sizes=(1500, 1200, 3))
+    standing = GroupStanding(Verdict.TOO_FEW_ROWS, 45, 1234.0)
+    fair = replace(found.models[1], standings=({"c": standing},))
+    for one in (found, replace(found, models=(found.models[0], fair)), useless()):
+        lines = [*one.warnings(), *group_warnings(one)]
+        assert lines
+        assert all("fair model" in line or "baseline" in line for line in lines)
+
+
+def test_where_many_models_cannot_be_judged_they_are_counted() -> None:
+    found = summary(n_models=6, sizes=(1500, 1200, 30))
+    said = " ".join(group_warnings(found))
+    assert "of the 6 models (see the table of groups) is not known" in said

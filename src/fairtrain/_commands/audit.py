@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from fairtrain._commands.columns import as_words
 from fairtrain._commands.data import Data, read_data
-from fairtrain._commands.options import People, Show
+from fairtrain._commands.options import AuditOptions
 from fairtrain._commands.output import finish, print_json, print_rates, print_standings, say
 from fairtrain._commands.scores import read_score
 from fairtrain._commands.tables import require_columns
@@ -24,63 +23,46 @@ from fairtrain.data.groups import Groups
 from fairtrain.data.labels import LabelCoding
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics import gap, group_rates
-from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, small_cells
-from fairtrain.metrics.verdicts import RowsRole
+from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, small_cells
 from fairtrain.report.judged import Judged, judged
 
-__all__ = ["Audit", "audit"]
+__all__ = ["audit"]
 
 
-@dataclass(frozen=True)
-class Audit:
-    """What to audit; see ``fairtrain audit --help``."""
-
-    data: Path
-    people: People
-    show: Show
-    score: str | None = None
-    prediction: str | None = None
-    threshold: float = 0.5
-    constraints: tuple[str, ...] = ("demographic_parity", "equalized_odds")
-    bound: float | None = 0.05
-    ratio: float | None = None
-    rows: RowsRole = "certification"
-
-
-def audit(asked: Audit) -> int:
+def audit(path: Path, options: AuditOptions) -> int:
     """Show group counts and base rates and, with a score or prediction, rates and verdicts."""
-    if asked.score is not None and asked.prediction is not None:
+    if options.score is not None and options.prediction is not None:
         raise InvalidParameterError("give --score or --prediction, not both.")
-    if math.isnan(asked.threshold):
+    if math.isnan(options.threshold):
         raise InvalidParameterError("--threshold must be a number, got nan.")
-    decided = asked.score is not None or asked.prediction is not None
-    if asked.show.require_met and not decided:
+    decided = options.score is not None or options.prediction is not None
+    if options.show.require_met and not decided:
         raise InvalidParameterError("--require-met needs decisions: give --score or --prediction.")
-    data = read_data(asked.data, asked.people)
-    found = _judged(asked, data) if decided else None
-    if asked.show.json:
-        print_json(_to_dict(asked, data, found))
+    data = read_data(path, options.people)
+    judgement = _judged(options, data) if decided else None
+    if options.show.json:
+        print_json(_to_dict(options, data, judgement))
     else:
         _show_base_rates(data)
-        if found is not None:
-            _show(found, data.outcome, asked)
-    return finish(asked.show, None if found is None else found.report.verdict)
+        if judgement is not None:
+            _show(judgement, data.outcome, options)
+    return finish(options.show, None if judgement is None else judgement.report.verdict)
 
 
-def _judged(asked: Audit, data: Data) -> Judged:
+def _judged(options: AuditOptions, data: Data) -> Judged:
     rows = data.rows
     assert rows.y is not None
     assert rows.labels is not None
-    if asked.score is not None:
-        score = read_score(rows.X, asked.score)
-        decision = (score >= asked.threshold).astype(np.int64)
+    if options.score is not None:
+        score = read_score(rows.X, options.score)
+        decision = (score >= options.threshold).astype(np.int64)
     else:
-        assert asked.prediction is not None
-        score, decision = None, _read_prediction(rows.X, asked.prediction, rows.labels)
+        assert options.prediction is not None
+        score, decision = None, _read_prediction(rows.X, options.prediction, rows.labels)
     constraints = as_constraints(
-        list(asked.constraints),
-        difference_bound=None if asked.ratio is not None else asked.bound,
-        ratio_bound=asked.ratio,
+        list(options.constraint),
+        difference_bound=None if options.ratio is not None else options.bound,
+        ratio_bound=options.ratio,
     )
     return judged(
         "audit",
@@ -90,7 +72,7 @@ def _judged(asked: Audit, data: Data) -> Judged:
         rows.groups,
         outcome=data.outcome,
         score=score,
-        rows=asked.rows,
+        rows=options.rows,
     )
 
 
@@ -120,15 +102,17 @@ def _show_base_rates(data: Data) -> None:
             )
 
 
-def _to_dict(asked: Audit, data: Data, found: Judged | None) -> dict[str, Any]:
+def _to_dict(options: AuditOptions, data: Data, judgement: Judged | None) -> dict[str, Any]:
     families = [
         {"over": name, "groups": _cells(_base_rates(data, part))}
         for name, part in _families(data.rows.groups)
     ]
     report = None
-    if found is not None:
-        report = replace(found.report, group_rates=found.rates).to_dict(min_cell=MIN_CELL)
-        report["auc"] = found.auc if asked.score is not None and np.isfinite(found.auc) else None
+    if judgement is not None:
+        report = replace(judgement.report, group_rates=judgement.rates).to_dict(min_cell=MIN_CELL)
+        report["auc"] = (
+            judgement.auc if options.score is not None and np.isfinite(judgement.auc) else None
+        )
     return {
         "data": data.name,
         "data_sha256": data.digest,
@@ -139,37 +123,27 @@ def _to_dict(asked: Audit, data: Data, found: Judged | None) -> dict[str, Any]:
 
 
 def _cells(rates: pd.DataFrame) -> list[dict[str, Any]]:
-    hidden = {group for _, group in hidden_cells(rates, MIN_CELL)}
-    return [_cell(row, row["group"] in hidden) for row in rates.to_dict("records")]
+    shown = ("group", "count", "rate", "lower", "upper")
+    return [{name: cell[name] for name in shown} for cell in cell_dicts(rates)]
 
 
-def _cell(row: Mapping[Any, Any], hidden: bool) -> dict[str, Any]:
-    count = int(row["count"])
-    numbers = {
-        name: None if hidden or not np.isfinite(row[name]) else float(row[name])
-        for name in ("rate", "lower", "upper")
-    }
-    shown = f"under {MIN_CELL}" if 0 < count < MIN_CELL else count
-    return {"group": str(row["group"]), "count": shown, **numbers}
-
-
-def _show(found: Judged, outcome: str, asked: Audit) -> None:
+def _show(judgement: Judged, outcome: str, options: AuditOptions) -> None:
     names = {
         "selection_rate": f"share {outcome}",
         "true_positive_rate": "true positive rate",
         "false_positive_rate": "false positive rate",
         "accuracy": "accuracy",
     }
-    if "mean_score" in set(found.rates["metric"]):
+    if "mean_score" in set(judgement.rates["metric"]):
         names["mean_score"] = "mean score"
-    print_rates("Decisions", found.rates, names, found.hidden)
-    print_standings([found])
-    accuracy, low, high = found.report.accuracy
-    auc = "" if np.isnan(found.auc) or asked.score is None else f", AUC {found.auc:.3f}"
+    print_rates("Decisions", judgement.rates, names, judgement.hidden)
+    print_standings([judgement])
+    accuracy, low, high = judgement.report.accuracy
+    auc = "" if np.isnan(judgement.auc) or options.score is None else f", AUC {judgement.auc:.3f}"
     say(f"Accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}){auc}.")
-    for result in found.report.results:
-        say(f"{result.constraint}: {result.verdict}. {found.words(result, outcome)}")
-    if asked.rows == "certification":
+    for result in judgement.report.results:
+        say(f"{result.constraint}: {result.verdict}. {judgement.words(result, outcome)}")
+    if options.rows == "certification":
         say(
             "These verdicts take it that none of the rows trained or tuned the model; if they "
             "did, say so with --rows training."

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._commands.tables import require_columns
+from fairtrain._commands.tables import each_once, require_columns
 from fairtrain._text import listed, one_line
 from fairtrain.data.groups import Groups
 from fairtrain.data.labels import LabelCoding
@@ -212,10 +212,8 @@ def as_words(column: pd.Series) -> pd.Series:
     values = column.astype(object)
     if column.dtype != object or pd.api.types.infer_dtype(values, skipna=True) == "string":
         # Values of one type are looked at once each; among several, 1 and True would be one.
-        codes, distinct = pd.factorize(values.to_numpy(), use_na_sentinel=True)
-        known = np.array([*(_word(v) for v in distinct), None], dtype=object)
-        return pd.Series(known[codes], index=column.index, dtype=object)
-    words = np.array([None if pd.isna(v) else _word(v) for v in values], dtype=object)
+        return each_once(values, _word)
+    words = [None if pd.isna(v) else _word(v) for v in values]
     return pd.Series(words, index=column.index, dtype=object)
 
 

@@ -102,14 +102,14 @@ def _find(path: Path, wanted: set[str], shown: str, block: int) -> CsvTypes:
         try:
             n_rows, gaps = _count(path, types, wanted, block)
         except pa.ArrowInvalid as error:
-            found = _CONVERSION.search(str(error))
-            if found is None:
+            match = _CONVERSION.search(str(error))
+            if match is None:
                 raise
-            name = names[int(found[1])]
+            name = names[int(match[1])]
             types[name] = _wider(path, name, types[name], block, shown)
             continue
-        kept = {name: types[name] for name in names if name in wanted}
-        return CsvTypes(names, kept, gaps, n_rows, block)
+        wanted_types = {name: types[name] for name in names if name in wanted}
+        return CsvTypes(names, wanted_types, gaps, n_rows, block)
 
 
 def _count(

@@ -17,7 +17,7 @@ from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["Data", "data_of", "read_data", "sensitive_of", "sensitive_values", "split_seed"]
+__all__ = ["Data", "data_of", "read_data", "sensitive_of", "split_seed"]
 
 _DOING = {"training": "train", "steering": "steer", "certification": "certify"}
 
@@ -86,20 +86,20 @@ class Data:
             )
         if not 0 <= seed < 2**32:
             raise InvalidParameterError(f"--seed must lie in 0 .. 4294967295, got {seed}.")
-        found = self.rows.divided(
+        divided = self.rows.divided(
             validation_fraction=validation,
             certification_fraction=certification,
             random_state=np.random.RandomState(split_seed(seed)),
         )
-        assert found.y is not None
-        for role in found.roles:
-            at = getattr(found.split, role)
-            if len(np.unique(found.y[at])) < 2:
+        assert divided.y is not None
+        for role in divided.roles:
+            at = getattr(divided.split, role)
+            if len(np.unique(divided.y[at])) < 2:
                 does = {**_DOING, "training": training_does}[role]
                 raise InvalidDataError(
                     f"the {len(at)} rows that {does} have one label only; more rows are needed."
                 )
-        return replace(self, rows=found)
+        return replace(self, rows=divided)
 
 
 def sensitive_of(people: People) -> SensitiveColumns:
@@ -136,14 +136,6 @@ def data_of(frame: pd.DataFrame, people: People, *, name: str, digest: str) -> D
         name=f"{name}: {len(frame):,} rows",
         digest=digest,
     )
-
-
-def sensitive_values(groups: Groups) -> pd.DataFrame:
-    """The sensitive columns as words, None where missing: what estimators are given."""
-    values = {}
-    for k, (name, levels) in enumerate(zip(groups.columns, groups.scheme.levels, strict=True)):
-        values[name] = np.array(levels, dtype=object)[groups.level_codes[groups.codes, k]]
-    return pd.DataFrame(values)
 
 
 def split_seed(seed: int) -> int:

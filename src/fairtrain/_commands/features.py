@@ -65,26 +65,16 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         """Learn medians, scales and frequent levels."""
         words = self._words(X)
         self.levels_ = {name: self._levels(column) for name, column in words.items()}
-        names = list(self.levels_)
+        numbers = make_pipeline(
+            SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
+        )
+        codes = OneHotEncoder(
+            categories=list(self.levels_.values()), handle_unknown="ignore", sparse_output=False
+        )
         self.transformer_ = ColumnTransformer(
             [
-                (
-                    "numbers",
-                    make_pipeline(
-                        SimpleImputer(strategy="median", keep_empty_features=True),
-                        StandardScaler(),
-                    ),
-                    list(self.numeric),
-                ),
-                (
-                    "categories",
-                    OneHotEncoder(
-                        categories=list(self.levels_.values()),
-                        handle_unknown="ignore",
-                        sparse_output=False,
-                    ),
-                    names,
-                ),
+                ("numbers", numbers, list(self.numeric)),
+                ("categories", codes, list(self.levels_)),
             ],
             verbose_feature_names_out=False,
         )
@@ -137,10 +127,10 @@ def _as_number(column: pd.Series, name: str) -> NDArray[np.float64]:
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.isnan(numbers) & column.notna().to_numpy()
     if bad.any():
-        found = column.iloc[int(np.argmax(bad))]
+        value = column.iloc[int(np.argmax(bad))]
         raise InvalidDataError(
             f"column '{one_line(name)}' must hold numbers, as it did for training, but holds "
-            f"'{one_line(found)}'."
+            f"'{one_line(value)}'."
         )
     return np.where(np.isinf(numbers), np.nan, numbers)
 
@@ -153,7 +143,7 @@ def _numeric_columns(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ..
     InvalidDataError
         If a column holds dates.
     """
-    found = []
+    numeric = []
     for name in names:
         column = frame[name]
         dates = pd.api.types.is_datetime64_any_dtype(column) or (
@@ -165,12 +155,12 @@ def _numeric_columns(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ..
                 f"into a number, or leave it out with --drop {one_line(name)}."
             )
         if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-            found.append(name)
-    return tuple(found)
+            numeric.append(name)
+    return tuple(numeric)
 
 
 def choose_features(
-    frame: pd.DataFrame, asked: Features, *, without: Sequence[str]
+    frame: pd.DataFrame, options: Features, *, without: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Numeric and categorical columns among those that nobody took out.
 
@@ -180,12 +170,11 @@ def choose_features(
         If a named column is absent, or none is left.
     """
     known = tuple(frame.columns)
-    dropped = flatten(asked.drop, known)
-    codes = flatten(asked.categorical, known)
+    dropped, codes = flatten(options.drop, known), flatten(options.categorical, known)
     require_columns(frame, (*dropped, *codes), what="column")
     out = {*without, *dropped}
     names = [name for name in known if name not in out]
     numbers = _numeric_columns(frame, [name for name in names if name not in codes])
-    if not names and not asked.use_sensitive:
+    if not names and not options.use_sensitive:
         raise InvalidDataError("no feature column is left.")
     return numbers, tuple(name for name in names if name not in set(numbers))

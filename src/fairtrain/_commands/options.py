@@ -16,16 +16,19 @@ __all__ = [
     "FLAG",
     "LIST",
     "Ask",
+    "AuditOptions",
+    "CalibrationOptions",
     "Estimator",
     "Features",
     "How",
     "MethodName",
     "Names",
-    "Notion",
     "People",
     "Place",
     "Shares",
     "Show",
+    "SweepOptions",
+    "TrainingOptions",
     "parse_numbers",
     "read_options",
     "to_toml",
@@ -42,8 +45,9 @@ Notion = Literal[
 Estimator = Literal[
     "logistic", "xgboost", "lightgbm", "random-forest", "hist-gradient-boosting", "tree"
 ]
-Missing = Literal["error", "group"]
-MethodName = Literal["reductions", "boosting", "lagrangian", "regularized", "adversarial"]
+MethodName = Literal[
+    "auto", "plug-in", "reductions", "boosting", "lagrangian", "regularized", "adversarial"
+]
 
 # Every list is written with commas, or the option is repeated.
 LIST = Parameter(negative="", consume_multiple=False, show_default=False)
@@ -75,7 +79,7 @@ class People:
     sensitive: Annotated[Names, LIST]
     positive: str | None = None
     positive_name: str | None = None
-    missing: Missing = "error"
+    missing: Literal["error", "group"] = "error"
     bin: Annotated[Names, LIST] = ()
 
 
@@ -110,10 +114,15 @@ class How:
     Attributes
     ----------
     method
-        reductions: any estimator; boosting: XGBoost or LightGBM; lagrangian, regularized and
+        auto: the plug-in; plug-in: prices on the scores of any estimator; reductions: any
+        estimator, reweighted; boosting: XGBoost or LightGBM; lagrangian, regularized and
         adversarial: a network.
     estimator
-        What reductions (default: logistic) or boosting (default: xgboost) train.
+        What plug-in (default: the better of boosting and logistic), reductions (default: logistic)
+        or boosting (default: xgboost) train.
+    group_inference
+        Whether auto may take a method that estimates inside how likely each group is;
+        --no-group-inference takes boosting where XGBoost is installed, else reductions.
     eta
         Strength of the penalty of regularized; 1 by default.
     strength
@@ -122,8 +131,9 @@ class How:
         Passes of a network over the training rows; enough of them by default.
     """
 
-    method: MethodName = "reductions"
+    method: MethodName = "auto"
     estimator: Estimator | None = None
+    group_inference: bool = True
     eta: float | None = None
     strength: float | None = None
     epochs: int | None = None
@@ -204,6 +214,149 @@ class Show:
 
     json: Annotated[bool, FLAG] = False
     require_met: Annotated[bool, FLAG] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """What ``fairtrain audit`` takes.
+
+    Attributes
+    ----------
+    score
+        Column with the probability of the favourable label.
+    prediction
+        Column with decisions, in the label's words.
+    threshold
+        With --score: decided favourably from here on.
+    constraint
+        Notions to judge by.
+    bound
+        Largest difference between any two groups.
+    ratio
+        Instead of --bound: smallest ratio of two groups' rates (the 80 % rule is 0.8).
+    rows
+        Whether the rows took no part in making the model (certification) or did (training).
+    """
+
+    people: People
+    score: str | None = None
+    prediction: str | None = None
+    threshold: float = 0.5
+    constraint: Annotated[tuple[Notion, ...], LIST] = ("demographic_parity", "equalized_odds")
+    bound: float = 0.05
+    ratio: float | None = None
+    rows: Literal["certification", "training"] = "certification"
+    show: Show = Show()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """What ``fairtrain train`` takes."""
+
+    people: People
+    ask: Ask = Ask()
+    how: How = How()
+    features: Features = Features()
+    shares: Shares = Shares()
+    place: Place
+    show: Show = Show()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What ``fairtrain sweep`` takes.
+
+    Attributes
+    ----------
+    constraint
+        What the gap is about.
+    max_gap
+        The most accurate point with no wider gap on the validation rows is chosen.
+    over
+        Sensitive columns that the constraint speaks about; all together by default.
+    method
+        What is trained again and again; the plug-in is trained once and priced again.
+    etas
+        Strengths, for regularized and adversarial: 0,0.1,0.5,1,5,10 by default.
+    bounds
+        Bounds, for the other methods: 0.01,0.02,0.05,0.1,0.2 by default.
+    seeds
+        Models for each of them.
+    estimator
+        What plug-in (default: the better of boosting and logistic), reductions (default: logistic)
+        or boosting (default: xgboost) train.
+    epochs
+        Passes of a network over the training rows; enough of them by default.
+    resume
+        Go on with what a stopped run of the same command left; --no-resume begins anew.
+    """
+
+    people: People
+    constraint: Notion = "demographic_parity"
+    max_gap: float = 0.05
+    over: Annotated[Names, LIST] = ()
+    method: MethodName = "regularized"
+    etas: Annotated[Names, LIST] = ()
+    bounds: Annotated[Names, LIST] = ()
+    seeds: int = 1
+    estimator: Estimator | None = None
+    epochs: int | None = None
+    features: Features = Features()
+    shares: Shares = Shares()
+    place: Place
+    resume: bool = True
+    show: Show = Show()
+
+    @property
+    def ask(self) -> Ask:
+        """What the choice has to keep."""
+        return Ask(constraint=self.constraint, bound=self.max_gap, over=self.over)
+
+    @property
+    def how(self) -> How:
+        """How each point is trained."""
+        return How(method=self.method, estimator=self.estimator, epochs=self.epochs)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions:
+    """What ``fairtrain calibrate`` takes.
+
+    Attributes
+    ----------
+    score
+        Column with the probability of the favourable label.
+    method
+        hierarchical: small groups borrow from what they share with others; auto: for each group
+        what cross-validation finds best; the others fit each group by itself.
+    certification
+        Share of the rows that only judge.
+    seed
+        Same seed, same rows, same result.
+    json
+        Print the numbers as JSON, and nothing else, on standard output.
+    """
+
+    score: str
+    people: People
+    method: Literal[
+        "hierarchical",
+        "auto",
+        "platt",
+        "isotonic",
+        "temperature",
+        "beta",
+        "histogram",
+        "venn_abers",
+    ] = "hierarchical"
+    certification: float = 0.3
+    seed: int = 0
+    place: Place
+    json: Annotated[bool, FLAG] = False
 
 
 def read_options(path: Path, command: str) -> dict[str, Any]:
@@ -291,12 +444,12 @@ def parse_numbers(option: str, items: Sequence[str]) -> tuple[float, ...]:
     >>> parse_numbers("--etas", ["0,.1", "1"])
     (0.0, 0.1, 1.0)
     """
-    found = []
+    numbers = []
     for word in flatten(items):
         try:
-            found.append(float(word))
+            numbers.append(float(word))
         except ValueError:
             raise InvalidParameterError(
                 f"{option}: '{one_line(word)}' is not a number; write {option} 0,0.1,1."
             ) from None
-    return tuple(found)
+    return tuple(numbers)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Collection, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from rich.text import Text
 
 from fairtrain._commands.options import Show
 from fairtrain._text import one_line
-from fairtrain.metrics.disclosure import MIN_CELL, small_cells
+from fairtrain.metrics.disclosure import count_words, small_cells
 from fairtrain.metrics.verdicts import Verdict
 from fairtrain.report.judged import Judged
 from fairtrain.report.summary import RunSummary
@@ -31,6 +33,7 @@ __all__ = [
     "NOT_MET",
     "finish",
     "note",
+    "notes_of",
     "number_span",
     "print_frontier",
     "print_groups",
@@ -47,8 +50,9 @@ NOT_MET = 3
 """Exit code of ``--require-met`` where the verdict is another one."""
 
 _STYLES = {"met": "green", "not_met": "red", "too_few_rows": "yellow"}
+_NUMBERS = [f"{name}{end}" for name in ("performance", "gap") for end in ("", "_lower", "_upper")]
 _NARROWEST = 110
-_MOST_COLUMNS = 3
+_MOST_COLUMNS = 2
 
 
 def _console() -> Console:
@@ -65,18 +69,6 @@ def say(*lines: str) -> None:
         console.print(Text(one_line(line)))
 
 
-def _table(title: str, columns: Sequence[str], *, words: Sequence[str] = ()) -> Table:
-    table = Table(title=Text(one_line(title), style="bold"), title_justify="left")
-    for i, column in enumerate(columns):
-        left = i == 0 or column in words
-        table.add_column(Text(one_line(column)), justify="left" if left else "right")
-    return table
-
-
-def _add(table: Table, cells: Sequence[Any]) -> None:
-    table.add_row(*(c if isinstance(c, Text) else Text(one_line(c)) for c in cells))
-
-
 def _verdict(words: str) -> Text:
     return Text(one_line(words), style=_STYLES.get(words.partition(":")[0], ""))
 
@@ -85,95 +77,86 @@ def _rate(value: float | None) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
-def _span(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" [{_rate(low)}, {_rate(high)}]"
-
-
-def number_span(three: Sequence[float] | None) -> str:
+def number_span(three: Sequence[float | None] | None) -> str:
     """Write an estimate with its limits; a dash where it is hidden."""
-    return "-" if three is None else _rate(three[0]) + _span(*three[1:])
+    if three is None:
+        return "-"
+    value, low, high = three
+    return _rate(value) + ("" if low is None or high is None else f" [{_rate(low)}, {_rate(high)}]")
 
 
 def _cell(cell: Mapping[Any, Any]) -> str:
     if cell["suppressed"]:
         return "hidden (few rows)"
-    return _rate(cell["rate"]) + _span(cell["lower"], cell["upper"])
-
-
-def _count(count: int) -> str:
-    return f"under {MIN_CELL}" if 0 < count < MIN_CELL else f"{count:,}"
+    return number_span([cell[name] for name in ("rate", "lower", "upper")])
 
 
 def print_table(
     title: str, columns: Sequence[str], lines: Sequence[Sequence[Any]], *, words: Sequence[str] = ()
 ) -> None:
     """Print a table; the first column and ``words`` are aligned as text, the others as numbers."""
-    table = _table(title, columns, words=words)
+    table = Table(title=Text(one_line(title), style="bold"), title_justify="left")
+    for i, column in enumerate(columns):
+        left = i == 0 or column in words
+        table.add_column(Text(one_line(column)), justify="left" if left else "right")
     for line in lines:
-        _add(table, line)
+        table.add_row(*(c if isinstance(c, Text) else Text(one_line(c)) for c in line))
     _console().print(table)
 
 
 def print_models(summary: RunSummary) -> None:
     """Print baseline beside fair model, then what is known of every group.
 
-    More than three models have a line each instead of a column.
+    More than two models have a line each instead of a column.
     """
+    models = [m for m in (summary.constant, *summary.models) if m is not None]
+    title = f"{summary.title}: judged on {summary.row_counts['certification']:,} untouched rows"
     if len(summary.models) > _MOST_COLUMNS:
-        _print_lines(summary)
+        first = summary.models[0].report.results[0]
+        head = [
+            "",
+            "accuracy",
+            f"share {summary.outcome}",
+            f"gap (bound {first.bound:g})",
+            "verdict",
+        ]
+        print_table(title, head, [line for m in models for line in _lines(m)], words=["verdict"])
         return
-    console = _console()
-    table = _table(
-        f"{summary.title}: judged on {summary.row_counts['certification']:,} untouched rows",
-        ["", *(model.title for model in summary.models)],
-        words=[model.title for model in summary.models],
-    )
-    reports = [model.report for model in summary.models]
-    _add(table, ["accuracy", *(_rate(r.accuracy[0]) + _span(*r.accuracy[1:]) for r in reports)])
-    _add(table, ["AUC", *(_rate(model.auc) for model in summary.models)])
-    _add(table, [f"share {summary.outcome}", *(_rate(r.selection_rate) for r in reports)])
-    for name in summary.models[0].names:
-        cells = [_cell(m.rate("selection_rate", name)) for m in summary.models]
-        _add(table, [f"  {name}", *cells])
-    for i, result in enumerate(reports[0].results):
-        found = [m.gap(m.report.results[i]) for m in summary.models]
+    titles = [model.title for model in models]
+    lines: list[list[Any]] = [
+        ["accuracy", *(number_span(m.report.accuracy) for m in models)],
+        ["AUC", *(_rate(m.auc) for m in models)],
+        [f"share {summary.outcome}", *(_rate(m.report.selection_rate) for m in models)],
+    ]
+    lines += [
+        [f"  {name}", *(_cell(m.rate("selection_rate", name)) for m in models)]
+        for name in summary.models[0].names
+    ]
+    for i, result in enumerate(summary.models[0].report.results):
+        own = [(m, m.report.results[i]) for m in models]
         words = {"difference": "gap", "ratio": "ratio", "upper": "largest", "lower": "smallest"}
         word = words[result.kind]
-        _add(
-            table,
-            [
-                f"{result.constraint} {word} (bound {result.bound:g})",
-                *("-" if g is None else _rate(g[0]) + _span(*g[1:]) for g in found),
-            ],
-        )
-        _add(table, ["  verdict", *(_verdict(str(r.results[i].verdict)) for r in reports)])
-    console.print(table)
+        heading = f"{result.constraint} {word} (bound {result.bound:g})"
+        lines.append([heading, *(number_span(m.gap(r)) for m, r in own)])
+        lines.append(["  verdict", *(_verdict(str(r.verdict)) for _, r in own)])
+    print_table(title, ["", *titles], lines, words=titles)
     print_standings(summary.models)
 
 
-def _print_lines(summary: RunSummary) -> None:
-    lines = []
-    for model in summary.models:
-        report = model.report
-        for result in report.results:
-            found = model.gap(result)
-            constant = ", near constant" if report.near_constant else ""
-            lines.append(
-                [
-                    model.title,
-                    _rate(report.accuracy[0]) + _span(*report.accuracy[1:]),
-                    _rate(report.selection_rate),
-                    "-" if found is None else _rate(found[0]) + _span(*found[1:]),
-                    _verdict(f"{result.verdict}{constant}"),
-                ]
-            )
-    first = summary.models[0].report.results[0]
-    print_table(
-        f"{summary.title}: judged on {summary.row_counts['certification']:,} untouched rows",
-        ["", "accuracy", f"share {summary.outcome}", f"gap (bound {first.bound:g})", "verdict"],
-        lines,
-        words=["verdict"],
-    )
+def _lines(model: Judged) -> list[list[Any]]:
+    """A line a constraint."""
+    report = model.report
+    constant = ", near constant" if report.near_constant else ""
+    return [
+        [
+            model.title,
+            number_span(report.accuracy),
+            _rate(report.selection_rate),
+            number_span(model.gap(result)),
+            _verdict(f"{result.verdict}{constant}"),
+        ]
+        for result in report.results
+    ]
 
 
 def print_standings(models: Sequence[Judged]) -> None:
@@ -186,13 +169,13 @@ def print_standings(models: Sequence[Judged]) -> None:
     ]
     rates = models[0].rates
     counts = rates[rates["metric"] == "selection_rate"].set_index("group")["count"]
-    table = _table("Verdict by group", ["group", "rows", *titles], words=titles)
+    lines = []
     for name in models[0].names:
         known = [s[name] for m in models for s in m.standings if name in s]
         words = [_verdict(standing.words()) for standing in known]
         words += [Text("")] * (len(titles) - len(words))
-        _add(table, [name, _count(int(counts[name])), *words])
-    _console().print(table)
+        lines.append([name, count_words(int(counts[name])), *words])
+    print_table("Verdict by group", ["group", "rows", *titles], lines, words=titles)
 
 
 def print_rates(
@@ -214,53 +197,51 @@ def print_rates(
     hidden : collection of (str, str), optional
         Cells (metric, group) not to show; those that are small by default.
     """
-    table = _table(title, ["group", "rows", *names.values()])
     if hidden is None:
         hidden = {(metric, group) for metric in names for group in small_cells(rates, metric)}
-    lines: list[dict[Any, Any]] = rates.to_dict("records")
-    found = {(row["metric"], row["group"]): row for row in lines}
+    rows: list[dict[Any, Any]] = rates.to_dict("records")
+    cells = {(row["metric"], row["group"]): row for row in rows}
     first = next(iter(names))
-    for group in (group for metric, group in found if metric == first):
-        cells = [
-            _cell({**found[metric, group], "suppressed": (metric, group) in hidden})
-            for metric in names
+    lines = [
+        [
+            group,
+            count_words(int(cells[first, group]["count"])),
+            *(_cell({**cells[m, group], "suppressed": (m, group) in hidden}) for m in names),
         ]
-        _add(table, [group, _count(int(found[first, group]["count"])), *cells])
-    _console().print(table)
+        for metric, group in cells
+        if metric == first
+    ]
+    print_table(title, ["group", "rows", *names.values()], lines)
 
 
 def print_groups(counts: Mapping[str, Mapping[str, int]]) -> None:
     """Print how many rows of every group train, steer and certify."""
-    table = _table("Rows", ["group", *next(iter(counts.values()))])
-    for name, parts in counts.items():
-        _add(table, [name, *(_count(count) for count in parts.values())])
-    _console().print(table)
+    lines = [[name, *map(count_words, parts.values())] for name, parts in counts.items()]
+    print_table("Rows", ["group", *next(iter(counts.values()))], lines)
 
 
-def print_frontier(frontier: ParetoFrontier, chosen: Chosen) -> None:
-    """Print the points of a sweep, means over seeds, the chosen value marked."""
+def print_frontier(frontier: ParetoFrontier, chosen: Chosen, rows: str) -> None:
+    """Print the points of a sweep on some rows, means over seeds, the chosen value marked."""
     table = frontier.by_value()
     limits = ("seed" if (table["n_seeds"] > 1).any() else "row") + "s"
     lines = []
     for row in table.to_dict("records"):
-        marks = [
-            "chosen" if row[frontier.param] == chosen.value else "",
-            "" if row["dominated"] else "front",
-            "near constant" if row["near_constant"] else "",
-        ]
+        value, *numbers = (row[frontier.param], *(row[name] for name in _NUMBERS))
+        marks = {
+            "chosen": value == chosen.value,
+            "front": not row["dominated"],
+            "near constant": row["near_constant"],
+        }
         lines.append(
             [
-                f"{row[frontier.param]:g}",
-                *(
-                    _rate(row[name]) + _span(row[f"{name}_lower"], row[f"{name}_upper"])
-                    for name in ("performance", "gap")
-                ),
+                f"{value:g}",
+                *(number_span(numbers[i : i + 3]) for i in (0, 3)),
                 f"{row['seconds']:.1f}",
-                ", ".join(m for m in marks if m),
+                ", ".join(mark for mark, holds in marks.items() if holds),
             ]
         )
     print_table(
-        f"{frontier.name} on {frontier.n_validation:,} validation rows [95 % over {limits}]",
+        f"{frontier.name} on {rows} [95 % over {limits}]",
         [frontier.param, frontier.performance_name, "gap", "seconds", ""],
         lines,
         words=[""],
@@ -279,6 +260,16 @@ def note(*lines: str) -> None:
         sys.stderr.write(f"fairtrain: note: {one_line(line)}\n")
 
 
+@contextmanager
+def notes_of(notes: list[str], prefix: str = "") -> Iterator[None]:
+    """Collect warnings as sentences that name what they are about; each once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    said = (prefix + one_line(str(w.message).partition("\n")[0]) for w in caught)
+    notes += [note for note in dict.fromkeys(said) if note not in notes]
+
+
 def finish(show: Show, verdict: Verdict | str | None) -> int:
     """Exit code of a command that judged something."""
     if show.require_met and str(verdict) != str(Verdict.MET):
@@ -287,15 +278,19 @@ def finish(show: Show, verdict: Verdict | str | None) -> int:
     return 0
 
 
-def show_run(summary: RunSummary, show: Show, out: Path) -> None:
-    """Show tables and sentences, or the numbers as JSON."""
+def show_run(
+    summary: RunSummary, show: Show, out: Path, trade_off: tuple[Any, Any, str] | None = None
+) -> None:
+    """Show tables and sentences, what to beware of first; or the numbers as JSON."""
     if show.json:
         print_json(summary.to_dict())
         note(*summary.notes, f"the run is in {out}")
         return
+    say(*summary.warnings(), *summary.method)
     print_groups(summary.group_counts)
     print_models(summary)
-    say("", *summary.explanation())
-    say(*summary.choice)
+    if trade_off is not None:
+        print_frontier(*trade_off)
+    say("", *summary.explanation(), *summary.choice)
     say(*(f"Note: {line}" for line in summary.notes))
     say("", f"Model, numbers, settings and report are in {out}: open {out / 'report.html'}")

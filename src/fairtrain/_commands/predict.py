@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ import pandas as pd
 from fairtrain._commands.chunks import ChunkedTable, read_chunks
 from fairtrain._commands.columns import MOST_LEVELS, SensitiveColumns
 from fairtrain._commands.features import TableFeatures
+from fairtrain._commands.output import note, notes_of
 from fairtrain._commands.progress import progress
 from fairtrain._commands.runs import load_model, new_file
 from fairtrain._commands.scores import TableCalibrator
 from fairtrain._commands.sinks import CsvSink, Sink, open_sink
 from fairtrain._commands.tables import require_columns
-from fairtrain._text import listed, one_line
+from fairtrain._text import listed
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["CHUNK_ROWS", "decide", "predict"]
@@ -87,12 +87,10 @@ def predict(
     InvalidDataError
         If the model or a row cannot be used.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    notes: list[str] = []
+    with notes_of(notes):
         loaded = load_model(model)
-    for warning in caught:
-        note = one_line(str(warning.message).partition("\n")[0])
-        sys.stderr.write(f"fairtrain: note: {note}\n")
+    note(*notes)
     reader = _reader(loaded)
     table = read_chunks(data, rows=chunk_rows, columns=(*reader.columns, *keep))
     require_columns(table.names, keep, what="column")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from fairtrain._commands.data import Data, read_data, sensitive_values
+from fairtrain._commands.data import read_data
 from fairtrain._commands.features import TableFeatures
 from fairtrain._commands.options import Ask, People, Show
 from fairtrain._commands.output import finish, note, print_json, print_models, say
@@ -17,56 +17,54 @@ from fairtrain._commands.runs import (
     read_config,
     read_rationale,
     read_summary,
-    versions,
     write_json,
 )
 from fairtrain._commands.training import decisions, make_constraint
 from fairtrain._text import one_line
+from fairtrain._versions import versions
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.verdicts import RowsRole
-from fairtrain.report import Judged, RunSummary, judged, render_card, render_report
+from fairtrain.report import RunSummary, judged, render_card, render_report
+from fairtrain.report.judged import best_constant
 
-__all__ = ["Report", "report"]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What ``fairtrain report`` was asked; see ``fairtrain report --help``."""
-
-    run: Path
-    show: Show
-    data: Path | None = None
-    rationale: str | None = None
-    out: Path | None = None
-    force: bool = False
+__all__ = ["report"]
 
 
-def report(asked: Report) -> int:
+def report(
+    run: Path,
+    *,
+    data: Path | None,
+    rationale: str | None,
+    out: Path | None,
+    force: bool,
+    show: Show,
+) -> int:
     """Write a page; gives the exit code."""
-    summary = read_summary(asked.run)
-    if asked.rationale is not None:
-        summary = replace(summary, rationale=read_rationale(asked.rationale))
-    if asked.data is not None:
-        summary = _fresh(asked.run, asked.data, summary)
-    own = asked.run / ("report.html" if asked.data is None else "fresh.html")
-    out = own if asked.out is None else asked.out
+    summary = read_summary(run)
+    if rationale is not None:
+        summary = replace(summary, rationale=read_rationale(rationale))
+    if data is not None:
+        summary = _fresh(run, data, summary)
+    own = run / ("report.html" if data is None else "fresh.html")
+    page = own if out is None else out
     # The run's own pages are made from its numbers, so nothing is lost with the old ones.
-    with new_file(out, force=asked.force or out == own) as work:
+    with new_file(page, force=force or page == own) as work:
         work.write_text(render_report(summary), encoding="utf-8")
-    if asked.data is None and asked.out is None:
-        with new_file(asked.run / "model_card.md", force=True) as work:
+    if data is None and out is None:
+        with new_file(run / "model_card.md", force=True) as work:
             work.write_text(render_card(summary), encoding="utf-8")
-    if asked.rationale is not None and asked.data is None:
-        with new_file(asked.run / "metrics.json", force=True) as work:
+    if rationale is not None and data is None:
+        with new_file(run / "metrics.json", force=True) as work:
             write_json(work, summary.to_dict())
-    if asked.show.json:
+    if show.json:
         print_json(summary.to_dict())
-        note(f"the page is {out}")
+        note(f"the page is {page}")
     else:
+        say(*summary.warnings())
         print_models(summary)
-        say("", *summary.explanation(), *summary.choice, "", f"The page is {out}.")
-    return finish(asked.show, summary.models[-1].report.verdict)
+        say("", *summary.explanation(), *summary.choice, "", f"The page is {page}.")
+    return finish(show, summary.models[-1].report.verdict)
 
 
 def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
@@ -84,40 +82,30 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     rows = data.rows
     assert rows.y is not None
     decision, score = decisions(fair, steps["features"].transform(rows.X), data.favourable)
-    groups = Groups(fair.scheme_, fair.scheme_.encode(sensitive_values(rows.groups)))
+    groups = Groups(fair.scheme_, fair.scheme_.encode(rows.sensitive))
     same = data.digest == summary.made_with.get("data_sha256")
     role: RowsRole = "training" if same else "certification"
-    found = judged(
-        f"{summary.models[-1].title}, {path.name}",
-        (constraint,),
-        rows.y,
-        decision,
-        groups,
-        outcome=data.outcome,
-        score=score,
-        rows=role,
-        over=constraint.over,
-    )
-    return _page(summary, data, found, same=same)
-
-
-def _page(summary: RunSummary, data: Data, found: Judged, *, same: bool) -> RunSummary:
+    judging: dict[str, Any] = {"outcome": data.outcome, "rows": role, "over": constraint.over}
+    title = f"{summary.models[-1].title}, {path.name}"
+    fresh = judged(title, (constraint,), rows.y, decision, groups, score=score, **judging)
+    constant = judged("constant", (constraint,), rows.y, best_constant(rows.y), groups, **judging)
     before = replace(summary.models[-1], title="as certified", cost=None)
-    said = [
-        f"The saved model, judged on {found.report.n_rows:,} rows of {data.name.split(':')[0]}; "
+    choice = [
+        f"The saved model, judged on {len(rows):,} rows of {path.name}; "
         f"as certified: on the {before.report.n_rows:,} rows set aside when it was made."
     ]
     if same:
-        said.append("This is the table that it was made from, so these rows certify nothing.")
+        choice.append("This is the table that it was made from, so these rows certify nothing.")
     return replace(
         summary,
         data=data.name,
-        models=(before, found),
-        row_counts={**summary.row_counts, "certification": found.report.n_rows},
-        choice=tuple(said),
+        models=(before, fresh),
+        row_counts={**summary.row_counts, "certification": len(rows)},
+        choice=tuple(choice),
         frontiers=(),
         notes=(),
         made_with={**summary.made_with, **versions(), "judged_on_sha256": data.digest},
+        constant=constant,
     )
 
 
@@ -133,9 +121,5 @@ def _options(run: Path) -> dict[str, Any]:
 
 def _taken(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Those options that a group has, lists as tuples."""
-    names = [f.name for f in fields(kind)]
-    return {
-        name: tuple(options[name]) if isinstance(options[name], list) else options[name]
-        for name in names
-        if options.get(name) is not None
-    }
+    given = {f.name: options[f.name] for f in fields(kind) if options.get(f.name) is not None}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}

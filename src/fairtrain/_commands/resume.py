@@ -13,11 +13,11 @@ from pathlib import Path
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["Kept"]
+__all__ = ["FinishedPoints"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class FinishedPoints:
     """The folder of finished points.
 
     Its files are pickles, which run code when they are read: it is made for its owner alone, and
@@ -32,7 +32,7 @@ class Kept:
     folder: Path
 
     @classmethod
-    def beside(cls, out: Path, *, resume: bool) -> Kept:
+    def beside(cls, out: Path, *, resume: bool) -> FinishedPoints:
         """Find or make the folder of a run; without ``resume`` what it holds is forgotten.
 
         Raises
@@ -41,19 +41,19 @@ class Kept:
             If it belongs to somebody else.
         """
         path = out.absolute()
-        kept = cls(path.parent / f".{path.name[:80]}.sweep")
-        if kept.folder.is_symlink() or kept.folder.exists():
-            kept._check()
+        points = cls(path.parent / f".{path.name[:80]}.sweep")
+        if points.folder.is_symlink() or points.folder.exists():
+            points._check()
             if not resume:
-                kept.forget()
-        kept.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return kept
+                points.forget()
+        points.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return points
 
     def _check(self) -> None:
-        found = self.folder.lstat()
-        private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o022
-        owner = getattr(os, "getuid", lambda: found.st_uid)()
-        if not private or found.st_uid != owner:
+        status = self.folder.lstat()
+        private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022
+        owner = getattr(os, "getuid", lambda: status.st_uid)()
+        if not private or status.st_uid != owner:
             raise InvalidParameterError(
                 f"'{one_line(self.folder)}' is not a folder that only you can write to, so the "
                 "points in it are not read; remove it."
@@ -70,17 +70,15 @@ class Kept:
         """
         try:
             yield
-        except KeyboardInterrupt:
-            done = self.count
-            self._forget_if_empty()
-            said = (
-                f"stopped; {min(done, total)} of {total} models are kept; the same command goes on."
-            )
+        except BaseException as error:
+            done = min(self.count, total)
+            if not done:
+                self.forget()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            said = f"stopped; {done} of {total} models are kept; the same command goes on."
             none = "stopped before a model was finished; nothing was left behind."
             raise KeyboardInterrupt(said if done else none) from None
-        except BaseException:
-            self._forget_if_empty()
-            raise
         self.forget()
 
     @property
@@ -91,7 +89,3 @@ class Kept:
     def forget(self) -> None:
         """Remove it."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _forget_if_empty(self) -> None:
-        if not self.count:
-            self.forget()

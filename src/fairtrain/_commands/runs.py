@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairtrain import _atomic
 from fairtrain._commands.options import to_toml
 from fairtrain._text import one_line
-from fairtrain._versions import versions
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.persistence import load, save
+from fairtrain.plotting.style import save_figure
 from fairtrain.report import RunSummary, render_card, render_report
+
+if TYPE_CHECKING:
+    from fairtrain.tradeoff import Chosen, ParetoFrontier
 
 __all__ = [
     "RUN_FILES",
@@ -25,15 +29,12 @@ __all__ = [
     "new_run",
     "options_of",
     "read_config",
-    "read_numbers",
     "read_rationale",
     "read_summary",
     "settings_shown",
-    "versions",
     "write_config",
     "write_json",
-    "write_model",
-    "write_summary",
+    "write_run",
 ]
 
 RUN_FILES = (
@@ -47,15 +48,20 @@ RUN_FILES = (
 _NOT_SETTINGS = ("force", "json", "require_met", "resume")
 
 
-def options_of(*groups: Any) -> dict[str, Any]:
-    """Options as they were given, under the names that a file of options takes."""
-    merged = {k: v for group in groups for k, v in vars(group).items()}
-    return {k: v for k, v in merged.items() if k not in _NOT_SETTINGS}
+def options_of(data: Path, options: Any) -> dict[str, Any]:
+    """Options of a command as they were given, under the names that a file of options takes."""
+    flat: dict[str, Any] = {"data": data}
+    for name, value in vars(options).items():
+        flat |= vars(value) if is_dataclass(value) else {name: value}
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in flat.items()}
+    return {k: v for k, v in plain.items() if k not in _NOT_SETTINGS}
 
 
-def settings_shown(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings for the page of a run: without its place and what has a place of its own there."""
-    return {k: v for k, v in settings.items() if k not in ("out", "rationale")}
+def settings_shown(options: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """Options for the page of a run: without its place, with the method that was taken."""
+    shown = {k: v for k, v in options.items() if k not in ("out", "rationale")}
+    given = options["method"]
+    return {**shown, "method": given if given == method else f"{given}: {method}"}
 
 
 def check_place(path: Path, *, force: bool) -> None:
@@ -87,8 +93,7 @@ def check_place(path: Path, *, force: bool) -> None:
         )
 
 
-@contextmanager
-def new_run(path: Path, *, force: bool = False) -> Iterator[Path]:
+def new_run(path: Path, *, force: bool = False) -> AbstractContextManager[Path]:
     """Fill a temporary folder beside ``path`` and rename it when all is written.
 
     Whatever goes wrong, Ctrl-C included, the temporary folder is removed.
@@ -100,8 +105,7 @@ def new_run(path: Path, *, force: bool = False) -> Iterator[Path]:
     force : bool, default=False
         Replace a run folder that is there already.
     """
-    with _atomic.new_folder(path, lambda: check_place(path, force=force)) as work:
-        yield work
+    return _atomic.new_folder(path, lambda: check_place(path, force=force))
 
 
 @contextmanager
@@ -117,16 +121,27 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
         yield work
 
 
-def write_model(folder: Path, model: Any, metadata: Mapping[str, Any]) -> None:
-    """Write ``model/``, which loads without running code from it."""
-    save(model, folder / "model", metadata=metadata)
-
-
-def write_summary(folder: Path, summary: RunSummary) -> None:
-    """Write ``metrics.json``, ``report.html`` and ``model_card.md``."""
+def write_run(
+    folder: Path,
+    command: str,
+    options: Mapping[str, Any],
+    summary: RunSummary,
+    model: Any,
+    frontier: ParetoFrontier | None = None,
+    chosen: Chosen | None = None,
+) -> None:
+    """Write what ``train``, ``sweep`` and ``demo`` leave: numbers, pages, model, options."""
     write_json(folder / "metrics.json", summary.to_dict())
     (folder / "report.html").write_text(render_report(summary), encoding="utf-8")
     (folder / "model_card.md").write_text(render_card(summary), encoding="utf-8")
+    # The folder of the model loads without running code from it.
+    digest = summary.made_with["data_sha256"]
+    save(model, folder / "model", metadata={"data_sha256": digest})
+    write_config(folder, {command: options, "made_with": summary.made_with})
+    if frontier is not None:
+        frontier.to_csv(folder / "frontier.csv")
+        frontier.to_json(folder / "frontier.json")
+        save_figure(folder / "frontier.png", lambda ax: frontier.plot(ax, chosen=chosen))
 
 
 def write_config(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
@@ -140,33 +155,25 @@ def write_json(path: Path, numbers: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_numbers(run: Path) -> dict[str, Any]:
-    """Read ``metrics.json`` of a run.
+def read_summary(run: Path) -> RunSummary:
+    """Read what a run of ``train``, ``sweep`` or ``demo`` found.
 
     Raises
     ------
     InvalidDataError
-        If RUN is no run folder.
+        If RUN is no such folder.
     """
     name = f"'{one_line(run)}'"
     file = run / "metrics.json"
     if not file.is_file():
         raise InvalidDataError(f"{name} is not a run of fairtrain: it has no metrics.json.")
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        numbers = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InvalidDataError(f"{name}: metrics.json cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise InvalidDataError(f"{name}: metrics.json is not what fairtrain writes.")
-    return found
-
-
-def read_summary(run: Path) -> RunSummary:
-    """Read what a run of ``train`` or ``sweep`` found."""
-    numbers = read_numbers(run)
-    if "models" not in numbers:
+    if not isinstance(numbers, dict) or "models" not in numbers:
         raise InvalidDataError(
-            f"'{one_line(run)}' holds no models to compare; it is no run of train or sweep."
+            f"{name} holds no models to compare; it is no run of train, sweep or demo."
         )
     return RunSummary.from_dict(numbers)
 

@@ -61,8 +61,8 @@ class TableCalibrator(BaseEstimator):
         InvalidDataError
             If a column is absent or holds no probabilities.
         """
-        found = self.calibrator_.transform(read_score(X, self.score), self.sensitive.read(X))
-        return np.asarray(found, dtype=np.float64)
+        calibrated = self.calibrator_.transform(read_score(X, self.score), self.sensitive.read(X))
+        return np.asarray(calibrated, dtype=np.float64)
 
 
 def read_score(frame: pd.DataFrame, name: str) -> Floats:

@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from fairtrain._commands.tables import is_parquet
+from fairtrain._commands.tables import each_once, is_parquet
 
 __all__ = ["CsvSink", "ParquetSink", "Sink", "open_sink", "without_formulas"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-class Sink(Protocol):
-    """Takes the rows of a chunk and what was decided for them."""
-
-    def write(self, table: pa.Table, decisions: pd.DataFrame) -> None:
-        """Append a chunk."""
 
 
 class CsvSink:
@@ -43,8 +36,8 @@ class CsvSink:
 
     def write(self, table: pa.Table, decisions: pd.DataFrame) -> None:
         """Append a chunk."""
-        kept = [_kept(table.column(name)) for name in self.keep]
-        columns = [*kept, *(decisions[name] for name in decisions)]
+        copied = [_values(table.column(name)) for name in self.keep]
+        columns = [*copied, *(decisions[name] for name in decisions)]
         names = [*self.keep, *decisions.columns]
         shown = pd.concat([_without_formulas(c) for c in columns], axis=1)
         shown.columns = pd.Index([_safe(name) for name in names])
@@ -83,6 +76,10 @@ class ParquetSink:
             self._writer.close()
 
 
+Sink = CsvSink | ParquetSink
+"""Takes the rows of a chunk and what was decided for them."""
+
+
 @contextmanager
 def open_sink(path: Path, keep: Sequence[str]) -> Iterator[Sink]:
     """Open a file for decisions; its name says whether it is Parquet or CSV."""
@@ -105,7 +102,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.float64()) if pa.types.is_null(kind) else column
 
 
-def _kept(column: pa.ChunkedArray) -> pd.Series:
+def _values(column: pa.ChunkedArray) -> pd.Series:
     """Values as they are: whole numbers stay whole beside gaps."""
     column = _plain(column)
     if pa.types.is_integer(column.type) and column.null_count:
@@ -126,9 +123,7 @@ def _without_formulas(column: pd.Series) -> pd.Series:
         return column
     if pd.api.types.infer_dtype(column, skipna=True) != "string":
         return pd.Series([_safe(value) for value in column], dtype=object)
-    codes, words = pd.factorize(column.to_numpy(dtype=object), use_na_sentinel=True)
-    safe = np.array([*(_safe(word) for word in words), None], dtype=object)
-    return pd.Series(safe[codes], dtype=object)
+    return each_once(column, _safe)
 
 
 def _safe(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "check_flat",
     "check_names",
     "csv_conversion",
+    "each_once",
     "file_hash",
     "is_parquet",
     "not_utf8",
@@ -178,14 +179,15 @@ def _clean(values: pd.Series) -> pd.Series:
         return values
     objects = values.astype(object)
     if pd.api.types.infer_dtype(objects, skipna=True) == "string":
-        # Words repeat: each is looked at once.
-        codes, words = pd.factorize(objects.to_numpy(), use_na_sentinel=True)
-        cleaned = np.array([*(_word_or_none(word) for word in words), None], dtype=object)
-        return pd.Series(cleaned[codes], dtype=object)
-    return pd.Series(
-        np.array([None if pd.isna(v) else _word_or_none(v) for v in objects], dtype=object),
-        dtype=object,
-    )
+        return each_once(objects, _word_or_none)
+    return pd.Series([None if pd.isna(v) else _word_or_none(v) for v in objects], dtype=object)
+
+
+def each_once(column: pd.Series, change: Callable[[Any], Any]) -> pd.Series:
+    """Change values that repeat, each distinct one once; None where missing."""
+    codes, distinct = pd.factorize(column.to_numpy(dtype=object), use_na_sentinel=True)
+    changed = np.array([*(change(value) for value in distinct), None], dtype=object)
+    return pd.Series(changed[codes], index=column.index, dtype=object)
 
 
 def _word_or_none(value: Any) -> Any:

@@ -1,11 +1,8 @@
-"""Train an ordinary and a fair model on the same rows, and judge both on untouched ones."""
+"""What ``train``, ``sweep`` and ``demo`` share: rows, features, a fair and an ordinary model."""
 
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,28 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from fairtrain._commands.columns import SensitiveColumns
-from fairtrain._commands.data import Data
+from fairtrain._commands.data import Data, sensitive_of
 from fairtrain._commands.features import TableFeatures, choose_features
-from fairtrain._commands.methods import Method, Settings
-from fairtrain._commands.options import Ask, Features, Shares
+from fairtrain._commands.methods import Method, Settings, read_method
+from fairtrain._commands.options import Ask, SweepOptions, TrainingOptions
+from fairtrain._commands.output import notes_of
 from fairtrain._commands.progress import epochs_shown, working
 from fairtrain._text import flatten, one_line
 from fairtrain._versions import versions
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
-from fairtrain.report.judged import Judged, judged
+from fairtrain.report import Judged, judged
+from fairtrain.report.judged import best_constant
 
 __all__ = [
     "Prepared",
+    "choose_method",
     "decisions",
     "fit",
     "judge",
     "make_constraint",
-    "notes_of",
     "prepare",
-    "settings_for",
 ]
 
 Floats = NDArray[np.float64]
@@ -50,8 +47,6 @@ class Prepared:
         The table, divided.
     constraint : Constraint
         What is asked.
-    shares : Shares
-        Which rows do what.
     features : TableFeatures
         Fitted on the rows that train.
     rows : Rows
@@ -60,13 +55,12 @@ class Prepared:
 
     data: Data
     constraint: Constraint
-    shares: Shares
     features: TableFeatures
     rows: Rows
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a ``RunSummary`` says of the rows: counts of every part and group, a digest."""
+        """What a ``RunSummary`` says of the rows: counts of every part, a digest, the constant."""
         split, shown = self.rows.split, self.rows.groups.over(self.constraint.over)
         parts = {role: getattr(split, role) for role in ("training", "steering", "certification")}
         counts = {"all": shown.counts, **{r: shown.take(at).counts for r, at in parts.items()}}
@@ -81,6 +75,7 @@ class Prepared:
                 name: {part: int(rows[g]) for part, rows in counts.items()}
                 for g, name in enumerate(shown.names)
             },
+            "constant": self.judged("constant", best_constant(self.rows.part("certification").y)),
             "made_with": {
                 **versions(),
                 "data_sha256": digest,
@@ -88,6 +83,21 @@ class Prepared:
                 "certified_on": hashlib.sha256(digest.encode() + certified).hexdigest(),
             },
         }
+
+    def judged(self, title: str, decision: Floats, **more: Any) -> Judged:
+        """Judge what was decided about the certification rows."""
+        rows = self.rows.part("certification")
+        assert rows.y is not None
+        return judged(
+            title,
+            (self.constraint,),
+            rows.y,
+            decision,
+            rows.groups,
+            outcome=self.data.outcome,
+            over=self.constraint.over,
+            **more,
+        )
 
     def pipeline(self, model: Any) -> Pipeline:
         """From a row of the table to a decision."""
@@ -116,61 +126,75 @@ def make_constraint(ask: Ask, columns: tuple[str, ...]) -> Constraint:
     return replace(constraint, over=over) if over else constraint
 
 
-def prepare(
-    data: Data, features: Features, constraint: Constraint, shares: Shares, *, label: str
-) -> Prepared:
-    """Split the rows, and learn features from those that train."""
-    data = data.divided(
-        validation=shares.validation, certification=shares.certification, seed=shares.seed
-    )
-    numeric, categorical = choose_features(
-        data.rows.X, features, without=(label, *data.sensitive.columns)
-    )
-    table = TableFeatures(
-        numeric, categorical, sensitive=data.sensitive if features.use_sensitive else None
-    ).fit(data.rows.part("training").X)
-    rows = replace(data.rows, X=table.transform(data.rows.X))
-    return Prepared(data, constraint, shares, table, rows)
-
-
-def settings_for(
-    method: Method,
-    options: Mapping[str, Any],
-    constraint: Constraint,
-    sensitive: SensitiveColumns,
-    shares: Shares,
-) -> Settings:
-    """What a method reads; the favourable label is known when the table is.
+def choose_method(options: TrainingOptions | SweepOptions) -> tuple[Method, Settings]:
+    """The method, and what it reads; the favourable label is known when the table is.
 
     Raises
     ------
     InvalidParameterError
-        If they are not for the method.
+        If options are not for the method, or a constraint not for the columns.
     """
-    settings = Settings(
-        constraint=constraint,
-        validation=shares.validation,
-        certification=shares.certification,
-        seed=shares.seed,
-        positive=None,
-        missing=sensitive.missing,
-        columns=sensitive.columns,
-        options=options,
-    )
+    method, own = read_method(options.how)
+    sensitive = sensitive_of(options.people)
+    constraint = make_constraint(options.ask, sensitive.columns)
+    settings = Settings(constraint, options.shares, sensitive, own)
     method.check(settings)
-    return settings
+    return method, settings
 
 
-def fit(method: Method, prepared: Prepared, settings: Settings, *, fair: bool, title: str) -> Any:
-    """Train, and show how far it is."""
-    train = method.fit_fair if fair else method.fit_plain
+def prepare(
+    data: Data, options: TrainingOptions | SweepOptions, constraint: Constraint
+) -> Prepared:
+    """Split the rows, and learn features from those that train."""
+    shares, features = options.shares, options.features
+    data = data.divided(
+        validation=shares.validation, certification=shares.certification, seed=shares.seed
+    )
+    numeric, categorical = choose_features(
+        data.rows.X, features, without=(options.people.label, *data.sensitive.columns)
+    )
+    table = TableFeatures(
+        numeric, categorical, sensitive=data.sensitive if features.use_sensitive else None
+    ).fit(data.rows.part("training").X)
+    return Prepared(data, constraint, table, replace(data.rows, X=table.transform(data.rows.X)))
+
+
+def fit(
+    method: Method,
+    prepared: Prepared,
+    settings: Settings,
+    title: str,
+    notes: list[str],
+    *,
+    fair: Any = None,
+) -> Any:
+    """Train, and show how far it is.
+
+    Parameters
+    ----------
+    method, prepared, settings
+        How, on what.
+    title : str
+        What it is called while it trains, and in its warnings.
+    notes : list of str
+        Takes its warnings.
+    fair : estimator, optional
+        The fair model whose ordinary counterpart is trained; by default the fair one itself is.
+    """
+
+    def train(settings: Settings) -> Any:
+        if fair is None:
+            return method.fit_fair(prepared.rows, settings)
+        return method.fit_plain(prepared.rows, settings, fair)
+
     settings = replace(settings, positive=prepared.data.favourable)
-    if "epochs" not in method.options:
-        with working(f"training the {title}"):
-            return train(prepared.rows, settings)
-    with epochs_shown(f"training the {title}") as callback:
-        model = train(prepared.rows, replace(settings, callbacks=(callback,)))
-    return model.set_params(callbacks=())
+    with notes_of(notes, f"{title}: "):
+        if "epochs" not in method.options:
+            with working(f"training the {title}"):
+                return train(settings)
+        with epochs_shown(f"training the {title}") as callback:
+            model = train(replace(settings, callbacks=(callback,)))
+        return model.set_params(callbacks=())
 
 
 def decisions(model: Any, X: Any, favourable: Any) -> tuple[Floats, Floats | None]:
@@ -203,7 +227,11 @@ def decisions(model: Any, X: Any, favourable: Any) -> tuple[Floats, Floats | Non
 
 
 def judge(
-    title: str, model: Any, prepared: Prepared, against: Floats | None = None
+    title: str,
+    model: Any,
+    prepared: Prepared,
+    against: Floats | None = None,
+    baseline: str = "baseline",
 ) -> tuple[Judged, Floats]:
     """Judge a model on the certification rows; its decisions come too.
 
@@ -215,45 +243,18 @@ def judge(
         The model.
     prepared : Prepared
         The rows.
-    against : ndarray, optional
-        The baseline's decisions.
+    against, baseline : ndarray and str, optional
+        Decisions and name of the baseline.
     """
-    rows = prepared.rows.part("certification")
-    assert rows.y is not None
-    decision, score = decisions(model, rows.X, prepared.data.favourable)
-    found = judged(
-        title,
-        (prepared.constraint,),
-        rows.y,
-        decision,
-        rows.groups,
-        outcome=prepared.data.outcome,
-        score=score,
-        over=prepared.constraint.over,
-        against=against,
-    )
-    return found, decision
-
-
-@contextmanager
-def notes_of() -> Iterator[list[str]]:
-    """Collect warnings as sentences; each once, and only when all is done."""
-    notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield notes
-    notes += _sentences(caught)
-
-
-def _sentences(caught: Sequence[warnings.WarningMessage]) -> list[str]:
-    return list(dict.fromkeys(one_line(str(w.message).partition("\n")[0]) for w in caught))
+    X, favourable = prepared.rows.part("certification").X, prepared.data.favourable
+    decision, score = decisions(model, X, favourable)
+    more = {"score": score, "against": against, "baseline": baseline}
+    return prepared.judged(title, decision, **more), decision
 
 
 def _in_words(constraint: Constraint, columns: tuple[str, ...]) -> str:
     """Say what is asked, of which groups."""
-    over = constraint.over or columns
-    over = (over,) if isinstance(over, str) else tuple(over)
-    name, who = constraint.notion.replace("_", " "), " x ".join(over)
+    name, who = constraint.notion.replace("_", " "), " x ".join(constraint.over or columns)
     if constraint.kind == "ratio":
         return f"{name}: the lowest rate at least {constraint.bound:g} times the highest, by {who}"
     return f"{name}: any two groups by {who} at most {constraint.bound:g} apart"

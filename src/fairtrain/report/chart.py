@@ -92,8 +92,8 @@ class FrontierChart:
     @property
     def front(self) -> tuple[FrontierPoint, ...]:
         """Points that no other one beats, from the narrowest gap to the widest."""
-        kept = [p for p in self.points if not p.dominated and math.isfinite(p.gap)]
-        return tuple(sorted(kept, key=lambda p: (p.gap, p.performance)))
+        front = [p for p in self.points if not p.dominated and math.isfinite(p.gap)]
+        return tuple(sorted(front, key=lambda p: (p.gap, p.performance)))
 
     @classmethod
     def from_frontier(cls, frontier: ParetoFrontier, chosen: Any = None) -> FrontierChart:
@@ -108,20 +108,17 @@ class FrontierChart:
         """
         rows = frontier.points.to_dict("records")
         points = tuple(_point(row, frontier.param) for row in rows)
-        at = None
-        if chosen is not None:
-            same = [
-                i
-                for i, row in enumerate(rows)
-                if row[frontier.param] == chosen.value and row["seed"] == chosen.seed
-            ]
-            at = same[0] if same else None
+        same = [
+            i
+            for i, row in enumerate(rows if chosen is not None else [])
+            if row[frontier.param] == chosen.value and row["seed"] == chosen.seed
+        ]
         base = frontier.baseline
         return cls(
             name=frontier.name,
             param=frontier.param,
             points=points,
-            chosen=at,
+            chosen=same[0] if same else None,
             performance_name=frontier.performance_name,
             gap_name=frontier.gap_name,
             bound=frontier.bound,

@@ -16,6 +16,7 @@ __all__ = ["HEIGHT", "WIDTH", "drawn"]
 
 WIDTH, HEIGHT = 720, 430
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 700, 16, 372
+_FRAME = {"left": _LEFT, "right": _RIGHT, "top": _TOP, "bottom": _BOTTOM}
 _MOST_LABELS = 8
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
@@ -44,10 +45,7 @@ def drawn(charts: Sequence[FrontierChart]) -> dict[str, Any]:
     return {
         "width": WIDTH,
         "height": HEIGHT,
-        "left": _LEFT,
-        "right": _RIGHT,
-        "top": _TOP,
-        "bottom": _BOTTOM,
+        **_FRAME,
         "x_ticks": [{"at": scale.x(v), "text": f"{v:g}"} for v in gaps],
         "y_ticks": [{"at": scale.y(v), "text": f"{v:g}"} for v in heights],
         "bounds": [{"at": scale.x(b), "text": f"{b:g}"} for b in bounds],
@@ -62,7 +60,7 @@ def _apart(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Drop labels that would lie on others; the chosen point's come first."""
     placed: list[tuple[float, float]] = []
     marks = [(mark, curve["chosen"]) for curve in curves for mark in curve["marks"]]
-    for mark, _ in sorted(marks, key=lambda m: (m[0]["x"], m[0]["y"]) != _place(m[1])):
+    for mark, _ in sorted(marks, key=lambda m: {"x": m[0]["x"], "y": m[0]["y"]} != m[1]):
         wide = 7 * len(mark["label"]) + 6
         close = any(abs(mark["x"] - x) < wide and abs(mark["y"] - y) < 14 for x, y in placed)
         if close or mark["x"] + wide > WIDTH:
@@ -70,10 +68,6 @@ def _apart(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
         elif mark["label"]:
             placed.append((mark["x"], mark["y"]))
     return curves
-
-
-def _place(spot: dict[str, float] | None) -> tuple[float, float] | None:
-    return None if spot is None else (spot["x"], spot["y"])
 
 
 class _Scale:
@@ -90,6 +84,11 @@ class _Scale:
     def y(self, height: float) -> float:
         low, high = self._height
         return round(_BOTTOM - (height - low) / (high - low) * (_BOTTOM - _TOP), 1)
+
+    def spot(self, gap: float, height: float) -> dict[str, float] | None:
+        """Where a point goes; None where one of its numbers is not known."""
+        known = math.isfinite(gap) and math.isfinite(height)
+        return {"x": self.x(gap), "y": self.y(height)} if known else None
 
 
 def _finite(point: FrontierPoint) -> bool:
@@ -130,8 +129,6 @@ def _curve(chart: FrontierChart, i: int, scale: _Scale) -> dict[str, Any]:
         for p in chart.points
         if _finite(p)
     ]
-    baseline = chart.baseline
-    known = baseline is not None and all(map(math.isfinite, baseline))
     return {
         "name": chart.name,
         "colour": COLOURS[i % len(COLOURS)],
@@ -139,12 +136,8 @@ def _curve(chart: FrontierChart, i: int, scale: _Scale) -> dict[str, Any]:
         "dash": _DASHES[i % len(_DASHES)],
         "path": _steps(front, scale),
         "marks": marks,
-        "baseline": {"x": scale.x(baseline[0]), "y": scale.y(baseline[1])}
-        if known and baseline is not None
-        else None,
-        "chosen": {"x": scale.x(chosen.gap), "y": scale.y(chosen.performance)}
-        if chosen is not None and _finite(chosen)
-        else None,
+        "baseline": None if chart.baseline is None else scale.spot(*chart.baseline),
+        "chosen": None if chosen is None else scale.spot(chosen.gap, chosen.performance),
     }
 
 

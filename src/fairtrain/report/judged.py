@@ -16,8 +16,8 @@ from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.disclosure import (
     MIN_CELL,
-    hidden_cells,
     hidden_count,
+    plain_value,
     rests_on_few,
     shown_count,
 )
@@ -28,7 +28,7 @@ from fairtrain.metrics.standing import GroupStanding, group_standings
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole
 from fairtrain.report import plain
 
-__all__ = ["Judged", "judged"]
+__all__ = ["Judged", "best_constant", "judged"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Judged:
         Those groups.
     cost : Cost or None
         What it costs beside the baseline; None for the baseline, or where that is not known.
+    baseline : str
+        Title of that baseline.
     """
 
     title: str
@@ -60,14 +62,12 @@ class Judged:
     standings: tuple[Mapping[str, GroupStanding], ...]
     names: tuple[str, ...]
     cost: Cost | None = None
+    baseline: str = "baseline"
 
     @cached_property
     def hidden(self) -> frozenset[tuple[str, str]]:
         """Cells (metric, group) that are small, or that a small one could be worked out from."""
-        # A summary read from a file has no rate where one was hidden when it was written.
-        left_out = self.rates[self.rates["rate"].isna() & (self.rates["count"] > 0)]
-        blank = zip(left_out["metric"], left_out["group"], strict=True)
-        return frozenset({*hidden_cells(self.rates, results=self.report.results), *blank})
+        return plain.hidden(self.rates, results=self.report.results)
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str], dict[Any, Any]]:
@@ -88,6 +88,13 @@ class Judged:
         limits = result.achieved, result.lower, result.upper
         return None if rests_on_few(result) or np.isnan(result.achieved) else limits
 
+    @property
+    def cost_words(self) -> str:
+        """Say what it costs, beside which baseline; empty where that is not known."""
+        if self.cost is None or self.baseline == "baseline":
+            return "" if self.cost is None else self.cost.words()
+        return self.cost.words().replace("the baseline's", f"that of '{self.baseline}'")
+
     def words(self, result: ConstraintResult, outcome: str) -> str:
         """Say what was found, in the favourable outcome's name."""
         if self.gap(result) is None:
@@ -98,58 +105,58 @@ class Judged:
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON, small cells left out."""
         report = self.report.to_dict()
-        for found, result in zip(report["constraints"], self.report.results, strict=True):
-            found["counts"] = {name: shown_count(count) for name, count in result.counts.items()}
-        report["group_rates"] = plain.cells(self.report.group_rates, report["group_rates"])
+        for entry, result in zip(report["constraints"], self.report.results, strict=True):
+            entry["counts"] = {name: shown_count(count) for name, count in result.counts.items()}
         return {
             "model": self.title,
-            "auc": plain.number(self.auc),
+            "auc": plain_value(self.auc),
             **report,
-            "shown_rates": [
-                plain.cell_dict(row, (row["metric"], row["group"]) in self.hidden)
-                for row in self.rates.to_dict("records")
-            ],
+            "group_rates": plain.cells(self.report.group_rates, report["group_rates"]),
+            "shown_rates": plain.cells(self.rates),
             "names": list(self.names),
             "groups": [
                 {
                     name: {
                         "verdict": None if s.verdict is None else str(s.verdict),
                         "rows": shown_count(s.rows),
-                        "rows_needed": plain.number(s.needed) or None,
+                        "rows_needed": plain_value(s.needed) or None,
                     }
                     for name, s in standing.items()
                 }
                 for standing in self.standings
             ],
             "cost": None if self.cost is None else asdict(self.cost),
+            "baseline": self.baseline,
         }
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` gave."""
-        accuracy = {name: plain.real(value) for name, value in found["accuracy"].items()}
+        accuracy = {name: plain.real(value) for name, value in values["accuracy"].items()}
         report = FairnessReport(
-            results=tuple(plain.result(one) for one in found["constraints"]),
-            rows=found["rows"],
-            n_rows=int(found["n_rows"]),
+            results=tuple(plain.result(one) for one in values["constraints"]),
+            rows=values["rows"],
+            n_rows=int(values["n_rows"]),
             accuracy=(accuracy["estimate"], accuracy["lower"], accuracy["upper"]),
-            selection_rate=plain.real(found["selection_rate"]),
-            near_constant=bool(found["near_constant"]),
-            favourable=found["favourable"],
-            group_rates=plain.frame(found["group_rates"]),
-            confidence=float(found["confidence"]),
+            selection_rate=plain.real(values["selection_rate"]),
+            near_constant=bool(values["near_constant"]),
+            favourable=values["favourable"],
+            group_rates=plain.frame(values["group_rates"]),
+            confidence=float(values["confidence"]),
+            constant_accuracy=plain.real(values.get("constant_accuracy")),
         )
         return cls(
-            title=found["model"],
+            title=values["model"],
             report=report,
-            auc=plain.real(found["auc"]),
-            rates=plain.frame(found["shown_rates"]),
+            auc=plain.real(values["auc"]),
+            rates=plain.frame(values["shown_rates"]),
             standings=tuple(
                 {name: plain.standing(one) for name, one in groups.items()}
-                for groups in found["groups"]
+                for groups in values["groups"]
             ),
-            names=tuple(found["names"]),
-            cost=None if found["cost"] is None else plain.cost(found["cost"]),
+            names=tuple(values["names"]),
+            cost=None if values["cost"] is None else plain.cost(values["cost"]),
+            baseline=values.get("baseline", "baseline"),
         )
 
 
@@ -165,6 +172,7 @@ def judged(
     rows: RowsRole = "certification",
     over: Sequence[str] | None = None,
     against: NDArray[Any] | None = None,
+    baseline: str = "baseline",
 ) -> Judged:
     """Judge decisions, 0/1 or probabilities of the favourable one, against constraints.
 
@@ -188,6 +196,8 @@ def judged(
         Sensitive columns whose groups are shown; all by default.
     against : ndarray of shape (n,), optional
         The baseline's decisions on the same rows: what the model costs is then measured.
+    baseline : str, default="baseline"
+        The baseline's title.
     """
     data = Rows.read_decided(target, decision, groups, y_score=score, positive_label=1)
     report = replace(report_on(data, tuple(constraints), rows=rows), favourable=outcome)
@@ -205,7 +215,13 @@ def judged(
         cost=None
         if against is None
         else cost_against(target, against, decision, shown, report.confidence),
+        baseline=baseline,
     )
+
+
+def best_constant(target: Any) -> NDArray[np.float64]:
+    """The more accurate of the two decisions that are the same for everybody, shape (n,)."""
+    return np.full(len(target), float(np.mean(target) >= 0.5))
 
 
 def _auc(target: NDArray[Any], score: NDArray[Any]) -> float:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fairtrain.metrics.disclosure import HIDDEN, MIN_CELL, hidden_count, shown_count
+from fairtrain.metrics.disclosure import (
+    HIDDEN,
+    MIN_CELL,
+    hidden_cells,
+    hidden_count,
+    plain_value,
+    shown_count,
+)
 from fairtrain.metrics.paired import Change, Cost
 from fairtrain.metrics.standing import GroupStanding
 from fairtrain.metrics.verdicts import ConstraintResult, EmptyCell, Verdict
 from fairtrain.report.chart import FrontierChart, FrontierPoint
 
 __all__ = [
-    "cell_dict",
     "cells",
     "chart",
     "chart_dict",
     "cost",
     "frame",
-    "number",
+    "hidden",
     "real",
     "result",
     "setting_text",
@@ -59,32 +66,44 @@ def uncount(count: Any) -> int:
     return _UNKNOWN_FEW if count == _FEW else int(count)
 
 
-def number(value: Any) -> float | None:
-    """A number for JSON; None where it is not finite."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
 def real(value: Any) -> float:
     """Read a number; NaN where there was none."""
     return math.nan if value is None else float(value)
 
 
-def cells(rates: pd.DataFrame, hidden: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cells of a frame, hidden where they are now or were when it was written."""
+def hidden(
+    rates: pd.DataFrame,
+    told: Iterable[Mapping[str, Any]] | None = None,
+    *,
+    results: Sequence[ConstraintResult] = (),
+) -> frozenset[tuple[str, str]]:
+    """Cells (metric, group) that are small, or that a small one could be worked out from.
+
+    ``told`` are cells of a report, which says itself what it hides.
+    """
+    # A summary read from a file has no rate where one was hidden when it was written.
+    left_out = rates[rates["rate"].isna() & (rates["count"] > 0)]
+    blank = zip(left_out["metric"], left_out["group"], strict=True)
+    if told is None:
+        return frozenset({*hidden_cells(rates, results=results), *blank})
+    return frozenset({*blank, *((c["metric"], c["group"]) for c in told if c["suppressed"])})
+
+
+def cells(
+    rates: pd.DataFrame, told: Iterable[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Cells of a frame, without the numbers of those that are hidden."""
+    left_out = hidden(rates, told)
     rows = rates.to_dict("records")
-    return [
-        cell_dict(row, cell["suppressed"] or (number(row["rate"]) is None and row["count"] > 0))
-        for row, cell in zip(rows, hidden, strict=True)
-    ]
+    return [_cell_dict(row, (row["metric"], row["group"]) in left_out) for row in rows]
 
 
-def cell_dict(row: Mapping[Any, Any], hidden: bool) -> dict[str, Any]:
-    """One cell, without its numbers where it is hidden."""
+def _cell_dict(row: Mapping[Any, Any], hidden: bool) -> dict[str, Any]:
     count = int(row["count"])
     return {
         "metric": row["metric"],
         "group": row["group"],
-        **{name: None if hidden else number(row[name]) for name in _RATES},
+        **{name: None if hidden else plain_value(row[name]) for name in _RATES},
         "count": hidden_count(row["metric"], count) if hidden else shown_count(count),
         "suppressed": bool(hidden),
     }
@@ -92,105 +111,72 @@ def cell_dict(row: Mapping[Any, Any], hidden: bool) -> dict[str, Any]:
 
 def frame(cells: list[dict[str, Any]]) -> pd.DataFrame:
     """Read cells as a frame."""
-    rows = [
-        {
-            "metric": cell["metric"],
-            "group": cell["group"],
-            "rate": real(cell["rate"]),
-            "count": uncount(cell["count"]),
-            "lower": real(cell["lower"]),
-            "upper": real(cell["upper"]),
-        }
-        for cell in cells
-    ]
-    return pd.DataFrame(rows, columns=["metric", "group", "rate", "count", "lower", "upper"])
+    columns = ("metric", "group", "rate", "count", "lower", "upper")
+    read = {"count": uncount, **dict.fromkeys(_RATES, real)}
+    return pd.DataFrame(
+        [{name: read.get(name, str)(cell[name]) for name in columns} for cell in cells],
+        columns=list(columns),
+    )
 
 
-def result(found: Mapping[str, Any]) -> ConstraintResult:
+def result(values: Mapping[str, Any]) -> ConstraintResult:
     """Read a constraint's result."""
+    needed = values["rows_needed"].items()
     return ConstraintResult(
-        constraint=found["constraint"],
-        kind=found["kind"],
-        reference=found["reference"],
-        bound=float(found["bound"]),
-        rate=found["rate"],
-        achieved=real(found["achieved"]),
-        lower=real(found["lower"]),
-        upper=real(found["upper"]),
-        pairwise=real(found["pairwise"]),
-        highest=found["highest"] or "",
-        lowest=found["lowest"] or "",
-        verdict=Verdict(found["verdict"]),
-        rows_needed={
-            name: math.inf if rows is None else float(rows)
-            for name, rows in found["rows_needed"].items()
-        },
-        counts={name: uncount(count) for name, count in found["counts"].items()},
-        empty=tuple(EmptyCell(**cell) for cell in found["empty"]),
-        true_gap=found.get("true_gap"),
-        smallest_bound=found.get("smallest_bound"),
+        constraint=values["constraint"],
+        kind=values["kind"],
+        reference=values["reference"],
+        bound=float(values["bound"]),
+        rate=values["rate"],
+        **{name: real(values[name]) for name in ("achieved", "lower", "upper", "pairwise")},
+        highest=values["highest"] or "",
+        lowest=values["lowest"] or "",
+        verdict=Verdict(values["verdict"]),
+        rows_needed={name: math.inf if rows is None else float(rows) for name, rows in needed},
+        counts={name: uncount(count) for name, count in values["counts"].items()},
+        empty=tuple(EmptyCell(**cell) for cell in values["empty"]),
+        true_gap=values.get("true_gap"),
+        smallest_bound=values.get("smallest_bound"),
     )
 
 
-def standing(found: Mapping[str, Any]) -> GroupStanding:
+def standing(values: Mapping[str, Any]) -> GroupStanding:
     """Read what is said of a group."""
-    verdict = None if found["verdict"] is None else Verdict(found["verdict"])
-    return GroupStanding(verdict, uncount(found["rows"]), found["rows_needed"])
+    verdict = None if values["verdict"] is None else Verdict(values["verdict"])
+    return GroupStanding(verdict, uncount(values["rows"]), values["rows_needed"])
 
 
-def cost(found: Mapping[str, Any]) -> Cost:
+def cost(values: Mapping[str, Any]) -> Cost:
     """Read what a model costs."""
-    low, middle, high = found["accuracy"]
-    return Cost(
-        accuracy=(low, middle, high),
-        confidence=found["confidence"],
-        gained=found["gained"],
-        lost=found["lost"],
-        changes=tuple(Change(**change) for change in found["changes"]),
-    )
+    changes = tuple(Change(**change) for change in values["changes"])
+    return Cost(**{**values, "accuracy": tuple(values["accuracy"]), "changes": changes})
 
 
 def chart_dict(chart: FrontierChart) -> dict[str, Any]:
     """Give a trade-off as plain values."""
-    points = [
-        {
-            "value": point.value,
-            "seed": point.seed,
-            "performance": number(point.performance),
-            "performance_limits": [number(v) for v in point.performance_limits],
-            "gap": number(point.gap),
-            "gap_limits": [number(v) for v in point.gap_limits],
-            "dominated": point.dominated,
-            "near_constant": point.near_constant,
-        }
-        for point in chart.points
-    ]
-    own = {k: getattr(chart, k) for k in ("name", "param", "chosen", "performance_name")}
-    baseline = None if chart.baseline is None else [number(v) for v in chart.baseline]
-    rest = {"gap_name": chart.gap_name, "bound": chart.bound, "baseline": baseline}
-    return {**own, **rest, "points": points}
+    values: dict[str, Any] = _plain(asdict(chart))
+    return values
 
 
-def chart(plain: Mapping[str, Any]) -> FrontierChart:
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else plain_value(value)
+
+
+def chart(values: Mapping[str, Any]) -> FrontierChart:
     """Read a trade-off."""
     points = tuple(
-        FrontierPoint(
-            value=found["value"],
-            seed=int(found["seed"]),
-            performance=real(found["performance"]),
-            gap=real(found["gap"]),
-            performance_limits=_pair(found["performance_limits"]),
-            gap_limits=_pair(found["gap_limits"]),
-            dominated=bool(found["dominated"]),
-            near_constant=bool(found["near_constant"]),
-        )
-        for found in plain["points"]
+        FrontierPoint(**{name: _numbers(value) for name, value in point.items()})
+        for point in values["points"]
     )
-    names = ("name", "param", "chosen", "performance_name", "gap_name", "bound")
-    baseline = None if plain["baseline"] is None else _pair(plain["baseline"])
-    return FrontierChart(points=points, baseline=baseline, **{k: plain[k] for k in names})
+    baseline = values["baseline"]
+    read = {"points": points, "baseline": None if baseline is None else _numbers(baseline)}
+    return FrontierChart(**{**values, **read})
 
 
-def _pair(values: Any) -> tuple[float, float]:
-    first, second = values
-    return real(first), real(second)
+def _numbers(value: Any) -> Any:
+    """NaN where JSON has no number, pairs as tuples."""
+    if isinstance(value, list):
+        return tuple(map(real, value))
+    return math.nan if value is None else value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -12,10 +13,13 @@ from fairtrain.report import plain
 from fairtrain.report.chart import FrontierChart
 from fairtrain.report.judged import Judged
 
-__all__ = ["SCHEMA", "RunSummary"]
+__all__ = ["SCHEMA", "RunSummary", "joined", "the_model"]
 
 SCHEMA = 1
 """Version of the structure; whoever changes the meaning of a key raises it."""
+
+_TEXTS = ("title", "data", "outcome", "constraint", "rationale")
+_SENTENCES = ("notes", "choice", "method")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class RunSummary:
         Sweeps to draw.
     made_with : mapping
         Versions, seed, hash of the data.
+    method : tuple of str
+        Sentences: how the models were trained, and what is inferred of people inside.
+    constant : Judged or None
+        The best decision that is the same for everybody, on the rows that judged the models.
     """
 
     title: str
@@ -63,6 +71,8 @@ class RunSummary:
     choice: tuple[str, ...] = ()
     frontiers: tuple[FrontierChart, ...] = ()
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    method: tuple[str, ...] = ()
+    constant: Judged | None = None
 
     def __post_init__(self) -> None:
         if len(self.models) < 2:
@@ -70,14 +80,42 @@ class RunSummary:
                 f"a summary compares a baseline with at least one model, got {len(self.models)}."
             )
 
+    def warnings(self) -> list[str]:
+        """Say which models are of no use: no better than a constant, or than their own baseline.
+
+        Each sentence names the models that it speaks of.
+        """
+        lines = []
+        best = math.nan if self.constant is None else self.constant.report.accuracy[0]
+        # In a report on fresh rows one model was judged on others than the constant.
+        idle = [m for m in self.models if _same_rows(m, self.constant) and _accuracy(m) <= best]
+        if idle:
+            names = joined(f"{the_model(m.title)} ({_accuracy(m):.3f})" for m in idle)
+            are = "is" if len(idle) == 1 else "are"
+            lines.append(
+                f"Warning: {names} {are} no more accurate than the same decision for everybody "
+                f"({best:.3f})."
+            )
+        by_title = {model.title: model for model in self.models if model.cost is None}
+        for model in self.models:
+            baseline = by_title.get(model.baseline)
+            if model.cost is not None and baseline is not None and _beaten(model, baseline):
+                lines.append(
+                    f"Warning: {the_model(model.title)} is beaten by {the_model(baseline.title)} "
+                    f"in both: it is less accurate ({_accuracy(model):.3f} against "
+                    f"{_accuracy(baseline):.3f}), and its groups are farther apart."
+                )
+        return lines
+
     def explanation(self) -> list[str]:
         """Say in plain sentences what was done and what can be concluded."""
         rows = self.row_counts
         everyone = "both models" if len(self.models) == 2 else f"all {len(self.models)} models"
         lines = [
             f"Asked for: {self.constraint}.",
-            f"{rows['training']:,} rows trained, {rows['steering']:,} steered, and {everyone} "
-            f"were judged on {rows['certification']:,} rows that took part in neither.",
+            f"There were {rows['training']:,} rows for training and {rows['steering']:,} for "
+            f"steering; {everyone} were judged on {rows['certification']:,} rows that took part in "
+            "neither.",
         ]
         for model in self.models:
             for result in model.report.results:
@@ -89,33 +127,30 @@ class RunSummary:
                     "which keeps any bound and helps nobody."
                 )
             if model.cost is not None:
-                lines.append(f"{model.title}: {model.cost.words()}")
+                lines.append(f"{model.title}: {model.cost_words}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything that the page shows as plain values for JSON, small cells left out."""
         return {
             "schema": SCHEMA,
-            "title": self.title,
-            "data": self.data,
-            "outcome": self.outcome,
-            "constraint": self.constraint,
-            "rationale": self.rationale,
-            "choice": list(self.choice),
+            **{name: getattr(self, name) for name in _TEXTS},
+            **{name: list(getattr(self, name)) for name in _SENTENCES},
             "rows": {name: int(count) for name, count in self.row_counts.items()},
             "group_counts": {
                 group: {part: shown_count(count) for part, count in parts.items()}
                 for group, parts in self.group_counts.items()
             },
             "models": [model.to_dict() for model in self.models],
+            "constant": None if self.constant is None else self.constant.to_dict(),
+            "usefulness": self.warnings(),
             "frontiers": [plain.chart_dict(chart) for chart in self.frontiers],
             "settings": {str(k): plain.setting_text(v) for k, v in self.settings.items()},
             "made_with": {str(k): plain.setting_text(v) for k, v in self.made_with.items()},
-            "notes": list(self.notes),
         }
 
     @classmethod
-    def from_dict(cls, found: Any) -> Self:
+    def from_dict(cls, values: Any) -> Self:
         """Read what :meth:`to_dict` gave: it makes the same page.
 
         Counts of fewer than ten rows come back as nine, and are shown as "under 10".
@@ -125,30 +160,30 @@ class RunSummary:
         InvalidDataError
             If another version wrote it, or it is something else.
         """
-        schema = found.get("schema") if isinstance(found, Mapping) else None
+        schema = values.get("schema") if isinstance(values, Mapping) else None
         if schema != SCHEMA:
             raise InvalidDataError(
                 f"these numbers have schema {schema!r}, and this fairtrain reads schema {SCHEMA}; "
                 "use the version of fairtrain that wrote them, or run again."
             )
         try:
+            # Earlier versions knew neither a constant nor how the models were trained.
+            values = {"constant": None, "method": (), **values}
+            constant = values["constant"]
+            words: dict[str, Any] = {name: values[name] for name in _TEXTS}
+            words |= {name: tuple(values[name]) for name in _SENTENCES}
             return cls(
-                title=found["title"],
-                data=found["data"],
-                outcome=found["outcome"],
-                constraint=found["constraint"],
-                models=tuple(Judged.from_dict(model) for model in found["models"]),
-                row_counts=dict(found["rows"]),
+                **words,
+                models=tuple(Judged.from_dict(model) for model in values["models"]),
+                constant=None if constant is None else Judged.from_dict(constant),
+                row_counts=dict(values["rows"]),
                 group_counts={
                     group: {part: plain.uncount(count) for part, count in parts.items()}
-                    for group, parts in found["group_counts"].items()
+                    for group, parts in values["group_counts"].items()
                 },
-                settings=dict(found["settings"]),
-                notes=tuple(found["notes"]),
-                rationale=found["rationale"],
-                choice=tuple(found["choice"]),
-                frontiers=tuple(plain.chart(chart) for chart in found["frontiers"]),
-                made_with=dict(found["made_with"]),
+                frontiers=tuple(plain.chart(chart) for chart in values["frontiers"]),
+                settings=dict(values["settings"]),
+                made_with=dict(values["made_with"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InvalidDataError):
@@ -157,3 +192,35 @@ class RunSummary:
                 "these numbers are damaged or no summary of a run "
                 f"({type(error).__name__}: {error})."
             ) from error
+
+
+def _accuracy(model: Judged) -> float:
+    return model.report.accuracy[0]
+
+
+def _same_rows(model: Judged, other: Judged | None) -> bool:
+    return other is not None and model.report.n_rows == other.report.n_rows
+
+
+def _beaten(model: Judged, other: Judged) -> bool:
+    """Whether another model is more accurate and keeps its groups closer together."""
+    if not _accuracy(other) > _accuracy(model):
+        return False
+    for own, its in zip(model.report.results, other.report.results, strict=True):
+        mine, theirs = model.gap(own), other.gap(its)
+        if mine is None or theirs is None:
+            return False
+        if mine[0] >= theirs[0] if own.larger_is_fairer else mine[0] <= theirs[0]:
+            return False
+    return True
+
+
+def the_model(title: str) -> str:
+    """Name a model inside a sentence."""
+    return f"the {title}" if title in ("baseline", "fair model") else f"model '{title}'"
+
+
+def joined(names: Iterable[str]) -> str:
+    """Join words by commas and an "and"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fairtrain.data.groups import EVERYBODY
 from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
 from fairtrain.report.judged import Judged
-from fairtrain.report.summary import RunSummary
+from fairtrain.report.summary import RunSummary, joined, the_model
 
 __all__ = ["constraint_meaning", "group_warnings", "in_one_sentence", "short_names", "shorten"]
 
@@ -31,6 +29,7 @@ _SAID = {
 }
 
 _LONGEST = 100
+_MOST_NAMED = 3
 
 
 def shorten(text: str, longest: int = _LONGEST) -> str:
@@ -81,21 +80,21 @@ def in_one_sentence(summary: RunSummary) -> str:
     baseline, *fair = summary.models
     rows = f"{summary.row_counts['certification']:,} rows that trained and steered nothing"
     if len(fair) > 1:
-        kept = [m.title for m in fair if m.report.verdict is Verdict.MET]
-        some = f": {_and(kept)}" if kept else ""
-        keep = "keeps" if len(kept) == 1 else "keep"
+        met = [m.title for m in fair if m.report.verdict is Verdict.MET]
+        some = f": {joined(met)}" if met else ""
+        keep = "keeps" if len(met) == 1 else "keep"
         return (
-            f"Of the {len(fair)} models beside the first, {len(kept) or 'none'} "
+            f"Of the {len(fair)} models beside the first, {len(met) or 'none'} "
             f"{keep} what was asked with confidence on {rows}{some}."
         )
     model = fair[0]
     result = _decisive(model)
-    said = f"{_the(model.title)} {_SAID[model.report.verdict]}"
+    said = f"{_upper(the_model(model.title))} {_SAID[model.report.verdict]}"
     if len(model.report.results) > 1:
         said = said.replace("does not keep the bound", "does not keep every bound")
         said = said.replace("keeps the bound", "keeps every bound")
-    found = model.gap(result)
-    if found is None:
+    achieved = model.gap(result)
+    if achieved is None:
         return f"{said} (judged on {rows}; the numbers rest on a small group and are not shown)."
     kind = {
         "difference": "largest difference",
@@ -103,20 +102,20 @@ def in_one_sentence(summary: RunSummary) -> str:
         "lower": "smallest value",
     }
     what = f"{kind.get(result.kind, 'largest value')} {_between(result)}"
-    said += f": on {rows}, the {what} is {found[0]:.3f} ({found[1]:.3f} to {found[2]:.3f})"
+    said += f": on {rows}, the {what} is {achieved[0]:.3f} ({achieved[1]:.3f} to {achieved[2]:.3f})"
     same = [r for r in baseline.report.results if r.constraint == result.constraint]
     before = baseline.gap(same[0]) if same else None
     if before is not None:
         said += f", against {before[0]:.3f} for the baseline"
     said += f", where {result.bound:g} is asked."
-    return f"{said} {model.cost.words()}" if model.cost is not None else said
+    return f"{said} {model.cost_words}".rstrip()
 
 
 def group_warnings(summary: RunSummary, most: int = 8) -> list[str]:
     """Warn in plain words of groups that little can be said of, and of constant decisions."""
     lines = [
-        f"{_the(model.title)} gives (almost) everybody the same decision: that keeps any bound "
-        "and helps nobody."
+        f"{_upper(the_model(model.title))} gives (almost) everybody the same decision: that keeps "
+        "any bound and helps nobody."
         for model in summary.models
         if model.report.near_constant
     ]
@@ -133,24 +132,28 @@ def group_warnings(summary: RunSummary, most: int = 8) -> list[str]:
 
 
 def _small(summary: RunSummary, name: str) -> str:
-    few = [
-        found
+    few = {
+        model.title: standing
         for model in summary.models
-        for standing in model.standings
-        if (found := standing.get(name)) is not None and found.verdict is Verdict.TOO_FEW_ROWS
-    ]
+        for judged in model.standings
+        if (standing := judged.get(name)) is not None and standing.verdict is Verdict.TOO_FEW_ROWS
+    }
     if not few:
         return ""
-    if min(found.rows for found in few) < MIN_CELL:
+    models = joined(the_model(title) for title in few)
+    if len(few) > _MOST_NAMED:
+        models = f"{len(few)} of the {len(summary.models)} models (see the table of groups)"
+    if min(standing.rows for standing in few.values()) < MIN_CELL:
         return (
             f"Group '{name}' has fewer than {MIN_CELL} rows to judge by: nothing can be said of "
-            "it, and its rates are not shown because they would tell of single people."
+            f"what {models} {'does' if len(few) == 1 else 'do'} to it, and its rates are not shown "
+            "because they would tell of single people."
         )
-    worst = max(few, key=lambda found: found.needed or float("inf"))
+    worst = max(few.values(), key=lambda standing: standing.needed or float("inf"))
     needs = worst.words().partition("needs ")[2]
     return (
         f"Group '{name}' has {worst.rows:,} rows to judge by and would need {needs}: whether the "
-        "bound holds for it is not known."
+        f"bound holds for it under {models} is not known."
     )
 
 
@@ -167,12 +170,3 @@ def _between(result: ConstraintResult) -> str:
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _the(title: str) -> str:
-    return f"The {title}" if title in ("baseline", "fair model") else f"Model '{title}'"
-
-
-def _and(names: Iterable[str]) -> str:
-    listed = list(names)
-    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
