@@ -126,6 +126,9 @@ def test_what_comes_back_answers_bit_for_bit_and_holds_no_row(name: str, tmp_pat
     if hasattr(model, "evaluate"):
         report, twin = (m.evaluate(X, y, sensitive_features=who) for m in (model, again))
         assert str(report) == str(twin)
+    if hasattr(model, "status_"):
+        assert again.status_ is model.status_  # a Verdict, not its name
+        assert again.explain() == model.explain()
 
 
 def test_calibration_and_regression(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_constraints_in_words(constraint: Any, said: str) -> None:
         (Verdict.MET, "The fair model keeps the bound: on 2,745 rows"),
         (Verdict.NOT_MET, "The fair model does not keep the bound: on"),
         (Verdict.TOO_FEW_ROWS, "The fair model cannot be judged, for there are too few rows: on"),
-        (Verdict.MET_ON_STEERING_ROWS, "only on rows that took part in choosing it"),
+        (Verdict.NOT_CERTIFIED, "on the rows that chose the model, which says little about others"),
     ],
 )
 def test_the_verdict_comes_first(verdict: Verdict, said: str) -> None:

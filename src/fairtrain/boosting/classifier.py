@@ -135,7 +135,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
     ...                                      random_state=0, n_jobs=1)
     >>> model = model.fit(X, y, sensitive_features=group)
     >>> str(model.status_)
-    'met_on_steering_rows'
+    'not_certified'
     """
 
     task: ClassVar[Task] = "classification"

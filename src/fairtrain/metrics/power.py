@@ -369,9 +369,11 @@ def _halves(
         mean = np.clip(mean, 0.0, 1.0) if cells.support == "unit" else mean
         lower, upper = limits(mean)
         ends.append((mean - lower, upper - mean))
-    below, above = (
-        (first + second) / 2 + (second - first) / 2 * z for first, second in zip(*ends, strict=True)
-    )
+    with np.errstate(invalid="ignore"):  # infinite less infinite
+        below, above = (
+            (first + second) / 2 + (second - first) / 2 * z
+            for first, second in zip(*ends, strict=True)
+        )
     # Below two rows there are no limits of a mean: any value is possible.
     below, above = (np.where(np.isnan(v), np.inf, np.maximum(v, 0.0)) for v in (below, above))
     return below, above

@@ -27,7 +27,7 @@ NEAR_CONSTANT = 0.01
 _SEVERITY = (
     Verdict.NOT_MET,
     Verdict.TOO_FEW_ROWS,
-    Verdict.MET_ON_STEERING_ROWS,
+    Verdict.NOT_CERTIFIED,
     Verdict.MET,
 )
 

@@ -31,8 +31,8 @@ class Verdict(StrEnum):
 
     ``met``
         On rows that steered nothing, the confidence limit lies within the bound.
-    ``met_on_steering_rows``
-        The bound holds on rows that took part in choosing the model, which certifies nothing.
+    ``not_certified``
+        The bound is kept on the rows that chose the model, which says little about others.
     ``not_met``
         The bound is broken, or not kept although the rows would suffice to show it.
     ``too_few_rows``
@@ -40,9 +40,14 @@ class Verdict(StrEnum):
     """
 
     MET = "met"
-    MET_ON_STEERING_ROWS = "met_on_steering_rows"
+    NOT_CERTIFIED = "not_certified"
     NOT_MET = "not_met"
     TOO_FEW_ROWS = "too_few_rows"
+    MET_ON_STEERING_ROWS = NOT_CERTIFIED  # its former name
+
+    @classmethod
+    def _missing_(cls, value: object) -> Verdict | None:
+        return cls.NOT_CERTIFIED if value == "met_on_steering_rows" else None
 
 
 class Usefulness(StrEnum):
@@ -300,7 +305,7 @@ def _verdict(
         return Verdict.NOT_MET
     if role != "certification":
         if within:
-            return Verdict.TOO_FEW_ROWS if small else Verdict.MET_ON_STEERING_ROWS
+            return Verdict.TOO_FEW_ROWS if small else Verdict.NOT_CERTIFIED
         return Verdict.TOO_FEW_ROWS if short else Verdict.NOT_MET
     if shown:
         return Verdict.MET

@@ -73,7 +73,8 @@ class _Encoder:
 
     def value(self, what: Any, where: str) -> Any:
         """A plain value, or a reference to a node."""
-        if what is None or isinstance(what, bool | str) or type(what) is int:
+        plain = isinstance(what, bool | str) and not isinstance(what, enum.Enum)
+        if what is None or plain or type(what) is int:
             return what
         if type(what) is float and math.isfinite(what):
             return what

@@ -23,7 +23,7 @@ _COMPARED = {
 
 _SAID = {
     Verdict.MET: "keeps the bound",
-    Verdict.MET_ON_STEERING_ROWS: "keeps the bound only on rows that took part in choosing it",
+    Verdict.NOT_CERTIFIED: "keeps the bound on the rows that chose the model, which says little about others",
     Verdict.NOT_MET: "does not keep the bound",
     Verdict.TOO_FEW_ROWS: "cannot be judged, for there are too few rows",
 }

@@ -210,7 +210,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     >>> trainer = LagrangianFairnessTrainer(difference_bound=0.05, max_epochs=20, random_state=0)
     >>> trainer = trainer.fit(X, y, sensitive_features=group)
     >>> str(trainer.status_)
-    'met_on_steering_rows'
+    'not_certified'
     """
 
     _allowed: ClassVar[Table] = {
