@@ -27,10 +27,13 @@ from fairtrain.exceptions import InvalidParameterError
 __all__ = [
     "ANYTHING",
     "COLUMNS",
+    "CONFIDENCE",
     "DIFFERENCE",
     "FLAG",
     "FUNCTION",
     "GENERATOR",
+    "LABEL",
+    "LEAST_ROWS",
     "MAPPING",
     "MISSING",
     "MOST_GROUPS",
@@ -216,11 +219,21 @@ SPLITTER = Where(
 SHARE = Real(0, 1, "[)") | NONE
 DIFFERENCE = Where("lie in [0, 1] (write 5 % as 0.05)", Real(0, 1).accepts)
 RATIO = Where("lie in (0, 1] (the 80 % rule is 0.8)", Real(0, 1, "(]").accepts)
+CONFIDENCE = Where("lie strictly between 0 and 1", Real(0, 1, "()").accepts)
+LEAST_ROWS = Where("be a number of rows from 0 on", Real(0).accepts)
+LABEL = Where(
+    "be a label: text, a number, or None",
+    lambda value: np.ndim(value) == 0 and not isinstance(value, Mapping | set) and _is_short(value),
+)
 MOST_GROUPS = 10**6
 NUMBER_OF_GROUPS = (
     Whole(1, MOST_GROUPS) | Several(Whole(1, MOST_GROUPS), "be one such number a column") | NONE
 )
 """Tables of groups are dense: a million of them is a mistake, not a population."""
+
+
+def _is_short(value: Any) -> bool:
+    return not isinstance(value, int) or value.bit_length() < 1024
 
 
 def declared(owner: type) -> dict[str, Allowed]:

@@ -9,15 +9,18 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 
 import fairtrain
+from fairtrain import datasets
 from fairtrain._parameters import ANYTHING, Choice, Real, Whole, declared
 from fairtrain.exceptions import InvalidParameterError
 
 # What fits return, and what is made of data: nobody sets these.
 RESULTS = {
     "CalibrationAudit",
+    "CertificationPlan",
     "FairnessReport",
     "Groups",
     "ParetoFrontier",
+    "Usefulness",
     "Verdict",
 }
 PRIVATE = {"history", "windows"}  # state that a dataclass keeps among its fields
@@ -165,3 +168,61 @@ def test_a_long_value_is_shortened_and_kept_on_one_line():
     assert len(str(caught.value)) < 200
     with pytest.raises(InvalidParameterError, match="int too long to show"):
         fairtrain.LinearWarmup(eta=10**5000, steps=3)
+
+
+# Functions --------------------------------------------------------------------------------------
+
+Y, SCORES = np.arange(200) % 2, np.linspace(0.01, 0.99, 200)
+WHO = np.repeat(["a", "b"], 100)
+CALLS = {
+    "calibration_audit": lambda **more: fairtrain.calibration_audit(
+        SCORES, Y, WHO, **{"n_simulations": 20, **more}
+    ),
+    "certification_plan": lambda **more: fairtrain.certification_plan(WHO, **more),
+    "fairness_report": lambda **more: fairtrain.fairness_report(Y, 1 - Y, WHO, **more),
+    "gap": lambda **more: fairtrain.gap(Y, 1 - Y, WHO, **more),
+    "group_rates": lambda **more: fairtrain.group_rates(Y, 1 - Y, WHO, **more),
+    "make_biased": lambda **more: datasets.make_biased(**{"n": 20, **more}),
+    "make_miscalibrated": lambda **more: datasets.make_miscalibrated(**{"n_samples": 400, **more}),
+    "ratio": lambda **more: fairtrain.ratio(Y, 1 - Y, WHO, **more),
+    "threshold_effects": lambda **more: fairtrain.threshold_effects(SCORES, SCORES, Y, WHO, **more),
+}
+SETTINGS = [
+    (name, setting)
+    for name in CALLS
+    for setting in (getattr(fairtrain, name, None) or getattr(datasets, name)).allowed
+]
+
+
+@pytest.mark.parametrize(("name", "setting"), SETTINGS)
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_function_does_not_allow_is_one_clear_line(name, setting):
+    function = getattr(fairtrain, name, None) or getattr(datasets, name)
+    allowed = function.allowed[setting]
+    for value in values_at(allowed):
+        if allowed.accepts(value):
+            continue
+        with pytest.raises(InvalidParameterError) as raised:
+            CALLS[name](**{setting: value})
+        said = str(raised.value)
+        assert said.startswith(f"{setting} must {allowed.words}, got ")
+        assert "\n" not in said
+        assert len(said) < 400
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_setting_of_a_function_is_declared(name):
+    function = getattr(fairtrain, name, None) or getattr(datasets, name)
+    given = inspect.signature(function).parameters.values()
+    settings = {p.name for p in given if p.kind is p.KEYWORD_ONLY or name.startswith("make_")}
+    # What is data, a column, a constraint, or is read as the method reads it.
+    elsewhere = {
+        "calibrator",
+        "sample_weight",
+        "y",
+        "y_score",
+        "levels",
+        "base_rates",
+        "label_bias",
+    }
+    assert settings - elsewhere <= set(function.allowed)

@@ -17,6 +17,7 @@ from fairtrain._parameters import (
     ANYTHING,
     FLAG,
     GENERATOR,
+    LABEL,
     MISSING,
     SEED,
     Choice,
@@ -24,6 +25,7 @@ from fairtrain._parameters import (
     Table,
     Whole,
     check_parameters,
+    checks,
 )
 from fairtrain.calibration.cells import Codes, Floats
 from fairtrain.calibration.intake import read_scored
@@ -327,6 +329,7 @@ def _deterministic(rates: Floats, right: Floats, counts: Codes, tolerance: float
     return weight
 
 
+@checks(threshold=Real(), missing=MISSING, positive_label=LABEL)
 def threshold_effects(
     before: Any,
     after: Any,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from fairtrain._parameters import GENERATOR, MAPPING, NONE, Choice, Real, Whole, checks
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["Distortion", "MiscalibratedData", "make_miscalibrated"]
@@ -92,6 +93,14 @@ class MiscalibratedData:
         return np.bincount(codes, distance, size) / np.bincount(codes, minlength=size)
 
 
+@checks(
+    n_samples=Whole(1),
+    distortion=Choice(*get_args(Distortion)),
+    levels=MAPPING | NONE,
+    smallest=Whole(0),
+    strength=Real(),
+    random_state=Whole(0) | GENERATOR | NONE,
+)
 def make_miscalibrated(
     n_samples: int = 50_000,
     *,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fairtrain._parameters import COLUMNS, CONFIDENCE, LABEL, MISSING, Of, Table, checks
 from fairtrain.data.groups import Groups, Missing
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
@@ -69,6 +70,16 @@ class Comparison:
         return self.value
 
 
+_TABLE: Table = {
+    "metric": Of("be the name of a metric", str),
+    "over": COLUMNS,
+    "positive_label": LABEL,
+    "missing": MISSING,
+    "confidence": CONFIDENCE,
+}
+
+
+@checks(**_TABLE)
 def gap(
     y_true: Any,
     y_pred: Any,
@@ -117,6 +128,7 @@ def gap(
     return _comparison("difference", metric, cells.gap(confidence), cells, groups, confidence)
 
 
+@checks(**_TABLE, reference=LABEL)
 def ratio(
     y_true: Any,
     y_pred: Any,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fairtrain._parameters import COLUMNS, CONFIDENCE, LABEL, MISSING, NAMES, NONE, checks
 from fairtrain.constraints.rates import (
     ERROR_RATE,
     FALSE_POSITIVE_RATE,
@@ -80,6 +81,13 @@ def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None)
     return cells.inflated(rows.design_effect)
 
 
+@checks(
+    metrics=NAMES | NONE,
+    over=COLUMNS,
+    positive_label=LABEL,
+    missing=MISSING,
+    confidence=CONFIDENCE,
+)
 def group_rates(
     y_true: Any,
     y_pred: Any,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fairtrain._parameters import CONFIDENCE, DIFFERENCE, LABEL, NONE, RATIO, Real, checks
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
 from fairtrain.data.groups import Groups
 from fairtrain.data.inputs import is_number
@@ -133,6 +134,16 @@ class CertificationPlan:
         return self.explain()
 
 
+@checks(
+    power=CONFIDENCE,
+    true_gap=Real(0, 1) | NONE,
+    rate=CONFIDENCE | NONE,
+    certification_fraction=Real(0, 1, "(]"),
+    difference_bound=DIFFERENCE | NONE,
+    ratio_bound=RATIO | NONE,
+    positive_label=LABEL,
+    confidence=CONFIDENCE,
+)
 def certification_plan(
     groups: Any,
     constraint: ConstraintSpec = "demographic_parity",
@@ -201,11 +212,6 @@ def certification_plan(
     if len(one) != 1:
         raise InvalidParameterError(f"a plan is for one constraint, got {len(one)}; plan each.")
     wanted = one[0]
-    check_shares(power=power, confidence=confidence)
-    if not is_number(certification_fraction) or not 0 < certification_fraction <= 1:
-        raise InvalidParameterError(
-            f"certification_fraction must lie in (0, 1], got {certification_fraction!r}."
-        )
     counts, middle = _counts(groups, wanted, y, positive_label)
     middle = middle if rate is None else rate
     check_shares(rate=middle)

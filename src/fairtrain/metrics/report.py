@@ -8,6 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairtrain._parameters import (
+    CONFIDENCE,
+    DIFFERENCE,
+    LABEL,
+    LEAST_ROWS,
+    MISSING,
+    NONE,
+    RATIO,
+    Choice,
+    Where,
+    checks,
+)
 from fairtrain.constraints import ConstraintSpec, as_constraints
 from fairtrain.data.groups import Missing
 from fairtrain.data.inputs import as_vector, is_number
@@ -15,7 +27,6 @@ from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, result_dict
-from fairtrain.metrics.intervals.single import error_rate
 from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
@@ -170,6 +181,18 @@ class FairnessReport:
         }
 
 
+@checks(
+    difference_bound=DIFFERENCE | NONE,
+    ratio_bound=RATIO | NONE,
+    positive_label=LABEL,
+    missing=MISSING,
+    min_count=LEAST_ROWS,
+    rows=Where(
+        "be 'certification', 'steering' or 'training'",
+        Choice("certification", "steering", "training").accepts,
+    ),
+    confidence=CONFIDENCE,
+)
 def fairness_report(
     y_true: Any,
     y_pred: Any,
@@ -231,15 +254,6 @@ def fairness_report(
     >>> str(report.verdict)
     'met'
     """
-    if rows not in ("certification", "steering", "training"):
-        raise InvalidParameterError(
-            f"rows must be 'certification', 'steering' or 'training', got {rows!r}."
-        )
-    error_rate(confidence)
-    if not is_number(min_count) or min_count < 0:
-        raise InvalidParameterError(
-            f"min_count must be a number of rows from 0 on, got {min_count!r}."
-        )
     if y_true is None:
         raise InvalidDataError("y_true is missing: a report needs labels; gap() does without.")
     requested = as_constraints(

@@ -23,7 +23,9 @@ _COMPARED = {
 
 _SAID = {
     Verdict.MET: "keeps the bound",
-    Verdict.NOT_CERTIFIED: "keeps the bound on the rows that chose the model, which says little about others",
+    Verdict.NOT_CERTIFIED: (
+        "keeps the bound on the rows that chose the model, which says little about others"
+    ),
     Verdict.NOT_MET: "does not keep the bound",
     Verdict.TOO_FEW_ROWS: "cannot be judged, for there are too few rows",
 }

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairtrain._parameters import Real
+from fairtrain._parameters import (
+    CONFIDENCE,
+    GENERATOR,
+    LABEL,
+    MISSING,
+    NONE,
+    Choice,
+    Real,
+    Where,
+    Whole,
+    checks,
+)
 from fairtrain.calibration.audit.measuring import Measuring
 from fairtrain.calibration.cells import Codes, Mask
 from fairtrain.calibration.intake import fingerprint, read_scored
@@ -155,6 +166,24 @@ class CalibrationAudit:
         }
 
 
+_TARGET = Where("be a number in [0, 1]", (Real(0, 1) | NONE).accepts)
+
+
+@checks(
+    depth=Where("be at least 1", (Whole(1) | NONE).accepts),
+    n_bins=Where("lie between 1 and 100", Whole(1, 100).accepts),
+    max_ece=_TARGET,
+    max_disparity=_TARGET,
+    n_simulations=Where("be at least 20", Whole(20).accepts),
+    max_reported=Whole(0),
+    max_subgroups=Whole(1),
+    min_rows=Whole(0),
+    confidence=CONFIDENCE,
+    scale=Choice("probability", "logit"),
+    missing=MISSING,
+    positive_label=LABEL,
+    random_state=Whole(0) | GENERATOR | NONE,
+)
 def calibration_audit(
     scores: Any,
     y: Any,
@@ -247,7 +276,6 @@ def calibration_audit(
     >>> len(audit.groups)  # 3 + 2 + 6
     11
     """
-    _check(depth, n_bins, confidence, n_simulations, max_ece=max_ece, max_disparity=max_disparity)
     rows = read_scored(
         scores,
         y,
@@ -365,19 +393,3 @@ def _fitted_on(calibrator: Any, rows: Rows) -> bool:
             f"{type(calibrator).__name__}."
         )
     return bool(calibrator.fingerprint_ == fingerprint(rows.scores, rows.outcomes))
-
-
-def _check(
-    depth: int | None, n_bins: int, confidence: float, n_simulations: int, **targets: float | None
-) -> None:
-    share = Real(0, 1)
-    wrong = {name: t for name, t in targets.items() if t is not None and not share.accepts(t)}
-    for name, right, words, value in (
-        *((name, False, "be a number in [0, 1]", target) for name, target in wrong.items()),
-        ("depth", depth is None or depth >= 1, "be at least 1", depth),
-        ("n_bins", 1 <= n_bins <= 100, "lie between 1 and 100", n_bins),
-        ("confidence", 0 < confidence < 1, "lie strictly between 0 and 1", confidence),
-        ("n_simulations", n_simulations >= 20, "be at least 20", n_simulations),
-    ):
-        if not right:
-            raise InvalidParameterError(f"{name} must {words}, got {value!r}.")
