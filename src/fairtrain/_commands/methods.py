@@ -40,7 +40,7 @@ class Settings:
     Attributes
     ----------
     constraint : Constraint
-        What is asked.
+        The constraints that decisions are to keep.
     shares : Shares
         Shares of the rows handed over that steer and that certify; source of all chance.
     sensitive : SensitiveColumns

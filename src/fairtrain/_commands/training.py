@@ -46,7 +46,7 @@ class Prepared:
     data : Data
         The table, divided.
     constraint : Constraint
-        What is asked.
+        The constraints that decisions are to keep.
     features : TableFeatures
         Fitted on the rows that train.
     rows : Rows

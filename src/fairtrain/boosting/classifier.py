@@ -36,7 +36,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
     Parameters
     ----------
     constraints : Constraint, str, fairlearn moment, or a list of these
-        What is asked.
+        The constraints that decisions are to keep.
     difference_bound, ratio_bound : float, optional
         Replace the bounds of ``constraints``, so that they can be searched.
     booster : {"xgboost", "lightgbm"}, default="xgboost"

@@ -177,7 +177,7 @@ class GroupFairnessCalibrator(BaseEstimator):
         y : array-like of shape (n,)
             Labels.
         sensitive_features : frame, series, mapping, array or list of n rows
-            Who.
+            The sensitive features: which group each person belongs to.
         sample_weight : array-like of shape (n,), optional
             Row weights.
 

@@ -149,7 +149,7 @@ class GroupThresholds(BaseEstimator):
         y : array-like of shape (n,)
             Two labels.
         sensitive_features : frame, series, mapping, array or list of n rows
-            Who.
+            The sensitive features: which group each person belongs to.
 
         Returns
         -------
@@ -353,7 +353,7 @@ def threshold_effects(
     y : array-like of shape (n,)
         Two labels.
     sensitive_features : frame, series, mapping, array or list of n rows
-        Who.
+        The sensitive features: which group each person belongs to.
     threshold : float, default=0.5
         Decide positively at or above it.
     missing, positive_label

@@ -27,7 +27,7 @@ class RateFamily:
     Attributes
     ----------
     constraint : Constraint
-        What is asked.
+        The constraints that decisions are to keep.
     rate : Rate
         What is measured.
     scheme : GroupScheme
@@ -87,7 +87,7 @@ def families_of(
     Parameters
     ----------
     constraints : sequence of Constraint
-        What is asked.
+        The constraints that decisions are to keep.
     scheme : GroupScheme
         The finest groups.
     outcomes : sequence of labels, optional

@@ -155,7 +155,7 @@ def as_constraints(
     Parameters
     ----------
     spec : Constraint, str, fairlearn moment, or a sequence of these
-        What is asked.
+        The constraints that decisions are to keep.
     difference_bound, ratio_bound : float, optional
         Replace the bounds of every parity in ``spec``; caps and floors beside one stay.
 

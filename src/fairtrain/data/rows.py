@@ -36,7 +36,7 @@ class Rows:
     y : ndarray of shape (n,) or None
         Class numbers (1: the favourable label, of two), or values, in regression.
     groups : Groups
-        Who.
+        The sensitive features: which group each person belongs to.
     weight : ndarray of shape (n,) or None
         Sample weights, all above 0.
     labels : LabelCoding or None
@@ -215,7 +215,7 @@ class Rows:
         y_pred : array-like of shape (n,)
             Decisions as labels, or probabilities of favourable ones.
         sensitive_features : frame, series, mapping, array, list or Groups
-            Who.
+            The sensitive features: which group each person belongs to.
         y_score : array-like of shape (n,), optional
             Probability of the favourable label.
         positive_label : label, optional

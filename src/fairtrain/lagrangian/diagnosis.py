@@ -70,7 +70,7 @@ def base_rate_conflict(
     Parameters
     ----------
     constraints : sequence of Constraint
-        What is asked.
+        The constraints that decisions are to keep.
     base_rates : ndarray of shape (G,)
         Share of favourable labels in each group; NaN where a group is empty.
     names : sequence of str

@@ -110,7 +110,7 @@ def group_rates(
     y_pred : array-like of shape (n,)
         Decisions as labels, or probabilities in [0, 1] of a favourable randomised decision.
     sensitive_features : frame, series, mapping, array, list or Groups
-        Who.
+        The sensitive features: which group each person belongs to.
     metrics : str or sequence of str, optional
         Any of :data:`MEASURES`. Default: accuracy, selection, true and false positive rate and
         positive predictive value, with mean score and log loss if ``y_score`` is given.

@@ -139,7 +139,7 @@ def cost_against(
     baseline, decision : ndarray of shape (n,)
         1 for the favourable decision, or its probability (drawn independently of each other).
     groups : Groups
-        Who.
+        The sensitive features: which group each person belongs to.
     confidence : float, default=0.95
         Level of the interval.
 

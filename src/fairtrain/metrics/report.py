@@ -217,7 +217,7 @@ def fairness_report(
     y_pred : array-like of shape (n,)
         Decisions as labels, or probabilities of a favourable randomised decision.
     sensitive_features : frame, series, mapping, array, list or Groups
-        Who.
+        The sensitive features: which group each person belongs to.
     constraints : Constraint, str, fairlearn moment or list of these
         The notions and bounds to judge.
     difference_bound, ratio_bound : float, optional

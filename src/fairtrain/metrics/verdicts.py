@@ -187,7 +187,7 @@ class ConstraintResult:
                     f"{subject} {what} {self.achieved:.3f} ({interval}) between a group and all "
                     f"rows, and {self.pairwise:.3f} between {self.highest!r} and {self.lowest!r}"
                 )
-        said += f"; {most} {self.bound:g} is required."
+        said += f"; {most} {self.bound:g} is asked."
         if self.verdict is Verdict.TOO_FEW_ROWS and self.rows_needed:
             said += f" {self._needs()}"
         return said

@@ -168,7 +168,7 @@ def plot_scores(
     scores : array-like of shape (n,)
         Scores or probabilities of the favourable outcome.
     sensitive_features : frame, series, mapping, array or list of n rows
-        Who.
+        The sensitive features: which group each person belongs to.
     threshold : float, optional
         Where decisions are made.
     most : int, default=7

@@ -181,11 +181,11 @@ def judged(
     title : str
         The model's name.
     constraints : sequence of Constraint
-        What is asked.
+        The constraints that decisions are to keep.
     target, decision : ndarray of shape (n,)
         1 for the favourable label, and for the favourable decision.
     groups : Groups
-        Who.
+        The sensitive features: which group each person belongs to.
     outcome : label
         The favourable outcome.
     score : ndarray of shape (n,), optional

@@ -95,10 +95,11 @@ def cells(
     """Cells of a frame, without the numbers of those that are hidden."""
     left_out = hidden(rates, told)
     rows = rates.to_dict("records")
-    return [_cell_dict(row, (row["metric"], row["group"]) in left_out) for row in rows]
+    return [cell_dict(row, (row["metric"], row["group"]) in left_out) for row in rows]
 
 
-def _cell_dict(row: Mapping[Any, Any], hidden: bool) -> dict[str, Any]:
+def cell_dict(row: Mapping[Any, Any], hidden: bool) -> dict[str, Any]:
+    """One cell, without its numbers where it is hidden."""
     count = int(row["count"])
     return {
         "metric": row["metric"],

@@ -173,7 +173,7 @@ def read_columns(
     Parameters
     ----------
     sensitive_features : frame, series, mapping or array of n rows
-        Who.
+        The sensitive features: which group each person belongs to.
     names : tuple of str
         The continuous columns; without any these are ordinary groups.
     bins : int

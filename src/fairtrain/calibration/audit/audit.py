@@ -218,7 +218,7 @@ def calibration_audit(
     y : array-like of shape (n,)
         Two labels. The rows must not be those that fitted the calibrator.
     sensitive_features : frame, series, mapping, array or list of n rows
-        Who.
+        The sensitive features: which group each person belongs to.
     sample_weight : array-like of shape (n,), optional
         Row weights. Measures are then weighted; noise, tests and intervals count the effective
         number of rows (Kish), which ``effective_rows`` of every group gives.

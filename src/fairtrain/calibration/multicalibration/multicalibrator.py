@@ -207,7 +207,7 @@ class Multicalibrator(BaseEstimator):
         y : array-like of shape (n,)
             Two labels.
         sensitive_features : frame, series, mapping, array or list of n rows
-            Who.
+            The sensitive features: which group each person belongs to.
         features : frame, mapping or array of n rows, optional
             More columns that trees may split on, numbers or categories; missing values allowed.
         sample_weight : array-like of shape (n,), optional

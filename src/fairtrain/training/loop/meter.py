@@ -314,7 +314,7 @@ def evaluate_fairness(
         Batches ``(x, y, sensitive_features)``, or mappings with these keys; x may be any structure
         of tensors.
     constraints : Constraint, str, or list of these, default="demographic_parity"
-        What is asked.
+        The constraints that decisions are to keep.
     threshold : float in (0, 1), default=0.5
         Probability from which a decision is favourable.
     device : str or torch.device, optional
