@@ -121,7 +121,8 @@ class FairnessReport:
 
     def explain(self) -> str:
         """Say in plain words what was achieved and what can be concluded."""
-        outcome = f"{self.favourable!r}" if isinstance(self.favourable, str) else self.favourable
+        favourable = plain_value(self.favourable)
+        outcome = repr(favourable) if isinstance(favourable, str) else favourable
         used = {
             "certification": "rows that took no part in training or choosing",
             "steering": "rows that took part in choosing the model, so they certify nothing",
