@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -78,3 +79,15 @@ def test_require_lets_a_broken_package_speak_for_itself(
     with pytest.raises(ModuleNotFoundError, match="what_it_needs") as caught:
         require("half_installed", extra="torch")
     assert not isinstance(caught.value, MissingDependencyError)
+
+
+@pytest.mark.parametrize("package", ["fairtrain", "fairtrain.training"])
+def test_type_checkers_read_the_same_names(package: str) -> None:
+    module = pytest.importorskip(package, exc_type=MissingDependencyError)
+    tree = ast.parse(Path(module.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    names = [alias for node in imports for alias in node.names]
+    assert all(alias.asname == alias.name for alias in names)  # else it is no public name
+    assert len(names) == len({alias.name for alias in names})
+    for name, home in module._MODULES.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home), name)

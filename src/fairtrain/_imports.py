@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from fairtrain.exceptions import MissingDependencyError
 
-__all__ = ["lazy_exports", "require"]
+__all__ = ["lazy_exports", "require", "stub_names"]
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -39,6 +41,16 @@ def require(module: str, *, extra: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the package is there; something it needs is not
         raise MissingDependencyError(package, extra=extra) from None
+
+
+def stub_names(file: str) -> dict[str, str]:
+    """Public name -> module that defines it, from the stub beside a package's ``__init__.py``.
+
+    So type checkers and :func:`lazy_exports` read one list (as SPEC 1 of Scientific Python has it).
+    """
+    stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
+    found = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {name.name: str(node.module) for node in found for name in node.names}
 
 
 def lazy_exports(
