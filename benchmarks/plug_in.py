@@ -1,8 +1,8 @@
 """FairPlugInClassifier beside the other methods that decide without the attribute, on unseen rows.
 
 Run ``python benchmarks/plug_in.py``, ``--quick`` for a smoke test, ``--rows`` and ``--asked`` for a
-part, which goes into a table of its own. Every method gets the same rows and its own bound; ours are
-given all of them, so nothing is picked on the validation rows. ``test noise`` is the standard error
+part, which goes into a table of its own. Every method gets the same rows and its own bound; ours
+are given all of them, so nothing is picked on the validation rows. ``noise`` is the standard error
 of a gap on the test rows: no method can be nearer to its bound, in the mean, than that.
 """
 

@@ -285,3 +285,16 @@ def test_a_bound_that_only_a_constant_keeps_is_said_to_be_worthless() -> None:
     with pytest.warns(FairtrainWarning) as said:
         made(difference_bound=0.01).fit(X, y, sensitive_features=group)
     assert any(issubclass(w.category, NearConstantWarning) for w in said)
+
+
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
+def test_a_group_missing_in_a_fold_is_no_fault_of_the_estimator() -> None:
+    xgboost = pytest.importorskip("xgboost", reason="the extra [boosting] brings it")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    y = (X[:, 0] + 0.5 * rng.normal(size=300) > 0).astype(int)
+    group = np.repeat(["a", "b", "c", "d"], [147, 3, 147, 3])
+    booster = xgboost.XGBClassifier(n_estimators=5, max_depth=2)  # wants classes 0, 1, 2, ...
+    model = FairPlugInClassifier(booster, group_estimator=booster, cv=5, random_state=0)
+    model.fit(X, y, sensitive_features=group)
+    assert model.score(X, y) > 0.7

@@ -351,7 +351,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
 
         outcome = learnt(self.estimator, y, 2)
         self._outcome = replace(outcome, held=_NOBODY)
-        self.estimator_name_ = _name(outcome.models[0])
+        self.estimator_name_ = _name(outcome.models[0].model)
         self.log_loss_ = {"outcome": outcome.loss}
         self._group_of: list[CrossFit] = []
         self.group_estimator_name_ = None
@@ -363,7 +363,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             np.average([f.loss for f in by_label], weights=np.bincount(y))
         )
         self._group_of = [replace(fit, held=_NOBODY) for fit in by_label]
-        self.group_estimator_name_ = _name(by_label[1].models[0])
+        self.group_estimator_name_ = _name(by_label[1].models[0].model)
         return JointScores(outcome.held[:, 1], np.stack([fit.held for fit in by_label]))
 
     def _price(self, start: Floats | None) -> Floats:

@@ -24,7 +24,7 @@ from fairtrain.data import inputs
 from fairtrain.data.groups import group_sums
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["CrossFit", "GroupMaps", "cross_fit", "default_estimators"]
+__all__ = ["CrossFit", "FoldModel", "GroupMaps", "cross_fit", "default_estimators"]
 
 Floats = NDArray[np.float64]
 Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -34,13 +34,43 @@ _NEWTON_STEPS = 20
 
 
 @dataclass(frozen=True, eq=False)
+class FoldModel:
+    """A fitted classifier of numbered classes, of which its rows may have had only some.
+
+    Attributes
+    ----------
+    model : estimator
+        Fitted on labels 0, 1, ... without gaps, which some estimators insist on.
+    seen : ndarray of int64
+        Class number of each of these.
+    """
+
+    model: Any
+    seen: NDArray[np.int64]
+
+    def __call__(self, X: Any, n_classes: int) -> Floats:
+        """Probabilities by class number, whatever classes the model saw, shape (n, C)."""
+        proba = np.asarray(self.model.predict_proba(X), dtype=np.float64)
+        if not np.isfinite(proba).all():
+            raise InvalidDataError(
+                f"{type(self.model).__name__}.predict_proba gave NaN or infinity; check its "
+                "features."
+            )
+        full = np.full((len(proba), n_classes), _FLOOR)
+        full[:, self.seen[np.asarray(self.model.classes_, dtype=np.int64)]] = np.maximum(
+            proba, _FLOOR
+        )
+        return np.asarray(full / full.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, eq=False)
 class CrossFit:
     """Models of one quantity, one a fold, and their scores of the rows they never saw.
 
     Attributes
     ----------
-    models : list of estimators
-        Fitted, one a fold.
+    models : list of FoldModel
+        One a fold.
     n_classes : int
         Classes C, numbered.
     held : ndarray of shape (n, C)
@@ -49,7 +79,7 @@ class CrossFit:
         Their mean log loss, in nats.
     """
 
-    models: list[Any]
+    models: list[FoldModel]
     n_classes: int
     held: Floats
     loss: float
@@ -58,7 +88,7 @@ class CrossFit:
         """Average probabilities of the folds' models for new rows, shape (n, C)."""
         total = np.zeros((inputs.number_of_rows(X), self.n_classes))
         for model in self.models:
-            total += probabilities(model, X, self.n_classes)
+            total += model(X, self.n_classes)
         return total / len(self.models)
 
 
@@ -176,15 +206,15 @@ def _fit_fold(
     n_classes: int,
     weight: Floats | None,
     fold: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> tuple[Any, Floats]:
+) -> tuple[FoldModel, Floats]:
     training, held = fold
     training = training[target[training] >= 0]
-    y = target[training]
-    if len(training) == 0 or y.min() == y.max():
+    seen, y = np.unique(target[training], return_inverse=True)
+    if len(seen) < 2:
         # A cell with one class in it is no fault of the estimator's: all it can say is that class.
         estimator = DummyClassifier(strategy="prior")
-        y = y if len(training) else np.zeros(1, dtype=np.int64)
-        training = training if len(training) else held[:1]
+        if not len(training):
+            training, seen, y = held[:1], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
     options = {}
     if weight is not None:
         if not _takes_weights(estimator):
@@ -193,20 +223,8 @@ def _fit_fold(
                 "leave them out or choose another estimator."
             )
         options = _weight_option(estimator, weight[training])
-    model = estimator.fit(inputs.take_rows(X, training), y, **options)
-    return model, probabilities(model, inputs.take_rows(X, held), n_classes)
-
-
-def probabilities(model: Any, X: Any, n_classes: int) -> Floats:
-    """Probabilities by class number, whatever classes the model saw, shape (n, C)."""
-    proba = np.asarray(model.predict_proba(X), dtype=np.float64)
-    if not np.isfinite(proba).all():
-        raise InvalidDataError(
-            f"{type(model).__name__}.predict_proba gave NaN or infinity; check its features."
-        )
-    full = np.full((len(proba), n_classes), _FLOOR)
-    full[:, np.asarray(model.classes_, dtype=np.int64)] = np.maximum(proba, _FLOOR)
-    return np.asarray(full / full.sum(axis=1, keepdims=True))
+    model = FoldModel(estimator.fit(inputs.take_rows(X, training), y, **options), seen)
+    return model, model(inputs.take_rows(X, held), n_classes)
 
 
 def _loss(held: Floats, target: NDArray[np.int64], weight: Floats | None) -> float:
