@@ -40,6 +40,7 @@ from fairtrain.exceptions import (
     NearConstantWarning,
     UselessModelWarning,
 )
+from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
 from fairtrain.metrics.outcomes import report_on_classes, report_on_values
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.verdicts import Usefulness, Verdict
@@ -284,8 +285,10 @@ class FairEstimator(BaseEstimator):
         steered = self._steered
         for result in steered.results:
             if result.excess > _BROKEN:
+                # Warnings end in logs and on pages, where few people must not be told apart.
+                said = FEW_WORDS if rests_on_few(result) else result.words()
                 warnings.warn(
-                    f"{result.constraint} on {steered.rows} rows: {result.words()}",
+                    f"{result.constraint} on {steered.rows} rows: {said}",
                     ConstraintNotMetWarning,
                     stacklevel=stacklevel,
                 )

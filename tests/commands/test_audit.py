@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.commands.data import BASE, applicants, fails, write
 
+from fairtrain import certification_plan
 from fairtrain.cli import main
 from fairtrain.metrics.disclosure import MIN_CELL
 
@@ -34,7 +36,9 @@ def test_audit_hides_small_cells(tmp_path: Path, capsys: pytest.CaptureFixture[s
     frame = applicants()
     frame.loc[:4, "race"] = "inuit"
     assert main(["audit", write(tmp_path, frame), *BASE]) == 0
-    line = next(x for x in capsys.readouterr().out.splitlines() if "inuit" in x)
+    shown = capsys.readouterr().out
+    assert f"Hidden: rates over fewer than {MIN_CELL} rows, and those from which" in shown
+    line = next(x for x in shown.splitlines() if "inuit" in x)
     assert f"under {MIN_CELL}" in line
     assert "hidden" in line
 
@@ -102,6 +106,50 @@ def test_what_cannot_be_audited(table: Path, capsys: pytest.CaptureFixture[str])
     assert "is the label" in fails(capsys, "audit", str(table), *itself)
     scored = [*BASE, "--score", "income", "--threshold", "nan"]
     assert "--threshold must be a number" in fails(capsys, "audit", str(table), *scored)
+
+
+def test_a_plan_says_before_training_what_the_rows_can_show(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_csv(table)
+    asked = ["--constraint", "demographic_parity", "--bound", "0.1", "--plan"]
+    who = ["--label", "approve", "--positive", "yes", "--sensitive", "race,sex"]
+    assert main(["audit", str(table), *who, *asked, "--json"]) == 0
+    plans = json.loads(capsys.readouterr().out)["plans"]
+    assert [plan["over"] for plan in plans] == ["race", "sex", "race x sex"]
+    expected = certification_plan(
+        frame[["race"]],
+        difference_bound=0.1,
+        y=frame["approve"],
+        positive_label="yes",
+        certification_fraction=0.3,  # as in train
+    )
+    assert plans[0]["words"] == expected.explain()
+    assert plans[0]["chance"] == expected.chance
+    assert [each["rows"] for each in plans[0]["rows_needed"]] == list(expected.rows_needed.values())
+    assert main(["audit", str(table), *who, *asked, "--certification", "0.5"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "race x sex: what the rows can show, before training" in shown
+    assert "chance of met with 50% of the rows as certification rows" in shown
+
+
+def test_what_a_plan_refuses(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    share = ["--certification", "0.2"]
+    assert "--plan only" in fails(capsys, "audit", str(table), *BASE, *share)
+    none = ["--plan", "--certification", "0"]
+    assert "--certification must lie" in fails(capsys, "audit", str(table), *BASE, *none)
+
+
+def test_a_plan_without_groups_of_ten_gives_no_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = applicants()
+    frame.loc[:4, "race"] = "inuit"
+    data = write(tmp_path, frame)
+    assert main(["audit", data, *BASE, "--plan", "--bound", "0"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"'inuit' has fewest rows to compare: under {MIN_CELL} in all" in shown
+    assert "no number of rows gives a chance of 80%" in shown
 
 
 def test_audit_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

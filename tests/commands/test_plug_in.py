@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.commands.data import BASE, applicants, write
+from tests.commands.data import BASE, applicants, fails, write
 
 from fairtrain import load
 from fairtrain.cli import main
@@ -109,6 +109,16 @@ def test_without_group_inference_a_method_in_training_is_taken(
     assert PRIVACY not in (out / "report.html").read_text()
     own = load(out / "model")["model"].reports_
     assert set(own) == {"training", "steering", "certification"}
+
+
+def test_a_sweep_without_group_inference_takes_what_training_takes(
+    table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["sweep", str(table), *BASE, "--no-group-inference", "--out", "never"]
+    assert "rules out" in fails(capsys, *own, "--method", "plug-in")
+    monkeypatch.setitem(sys.modules, "xgboost", None)
+    said = fails(capsys, *own, "--method", "auto", "--etas", "1")
+    assert "--method reductions moves a bound" in said
 
 
 def test_a_sweep_fits_once_and_prices_again(

@@ -51,6 +51,30 @@ def test_fresh_rows(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert page.read_text().startswith("<!DOCTYPE html>")
 
 
+def test_the_page_of_fresh_rows_says_which_rows_judged_which_model(
+    run: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = applicants(900, seed=5)
+    capsys.readouterr()
+    assert main(["report", str(run), "--data", write(tmp_path, frame)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    page = (run / "fresh.html").read_text()
+    certified = json.loads((run / "metrics.json").read_text())["rows"]["certification"]
+    for text in (shown, page):
+        assert "both models were judged" not in text
+        assert "for the baseline" not in text
+        assert "on 900 fresh rows" in text
+        assert f"on the {certified} rows set aside when it was made" in text
+    assert "none of the fresh rows trained or chose the model" in shown
+    assert f"│ {(frame['race'] == 'black').sum()} │" in shown
+    assert main(["report", str(run), "--data", str(table)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "it is judged on 1,200 rows of the table that it was made from" in shown
+    page = (run / "fresh.html").read_text()
+    assert "on 1,200 rows of the table that it was made from" in page
+    assert "trained and steered nothing" not in page
+
+
 def test_rows_that_made_the_model_certify_nothing(
     run: Path, table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -277,3 +277,14 @@ def test_require_met_has_an_exit_code(bound: str, code: int, table: Path, tmp_pa
     assert main(command) == code
     verdict = json.loads((out / "metrics.json").read_text())["models"][1]["verdict"]
     assert (verdict == "met") == (code == 0)
+
+
+def test_notes_tell_nothing_of_a_group_of_few_rows(tmp_path: Path) -> None:
+    frame = applicants(600)
+    frame.loc[:5, "race"] = "inuit"
+    frame.loc[:5, "approve"] = "no"
+    out, how = tmp_path / "run", ["--method", "plug-in", "--estimator", "logistic"]
+    assert main(["train", write(tmp_path, frame), *BASE, *how, "--out", str(out)]) == 0
+    broken, *others = json.loads((out / "metrics.json").read_text())["notes"]
+    assert "rest on a group of fewer than 10 rows and are not shown" in broken
+    assert not any("inuit" in note for note in [broken, *others])

@@ -212,6 +212,18 @@ def test_what_cannot_be_stacked_goes_one_by_one_and_says_why() -> None:
         pareto_frontier(net, *rows[:2], vectorize=True, **given)
 
 
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_what_trainings_warn_of_becomes_notes(vectorize: bool) -> None:
+    rows = make_rows(400)
+    etas = (0, 1000)
+    found = pareto_frontier(
+        small, *rows[:2], sensitive_features=rows.who, etas=etas, vectorize=vectorize,
+        trainer_options={"lr": 1e-9}, **QUICK,
+    )  # fmt: skip
+    assert found.notes
+    assert len(set(found.notes)) == len(found.notes)
+
+
 def test_columns_of_x_as_groups() -> None:
     rows = make_rows(600)
     X = rows.X.assign(who=rows.who)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,25 @@ from numpy.typing import NDArray
 
 from fairtrain._commands.columns import as_words
 from fairtrain._commands.data import Data, read_data
-from fairtrain._commands.options import AuditOptions
+from fairtrain._commands.options import AuditOptions, Shares
 from fairtrain._commands.output import finish, print_json, print_rates, print_standings, say
 from fairtrain._commands.scores import read_score
 from fairtrain._commands.tables import require_columns
 from fairtrain._text import listed, one_line
-from fairtrain.constraints import as_constraints
+from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.data.groups import Groups
 from fairtrain.data.labels import LabelCoding
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics import gap, group_rates
-from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, small_cells
+from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, small_cells
+from fairtrain.metrics.planning import CertificationPlan, certification_plan
 from fairtrain.report.judged import Judged, judged
 
 __all__ = ["audit"]
 
 
 def audit(path: Path, options: AuditOptions) -> int:
-    """Show group counts and base rates and, with a score or prediction, rates and verdicts."""
+    """Show group counts and base rates; where asked, verdicts on decisions and a plan for rows."""
     if options.score is not None and options.prediction is not None:
         raise InvalidParameterError("give --score or --prediction, not both.")
     if math.isnan(options.threshold):
@@ -38,12 +40,16 @@ def audit(path: Path, options: AuditOptions) -> int:
     decided = options.score is not None or options.prediction is not None
     if options.show.require_met and not decided:
         raise InvalidParameterError("--require-met needs decisions: give --score or --prediction.")
+    share = _certification_share(options)
     data = read_data(path, options.people)
+    plans = _plans(options, data, share) if options.plan else None
     judgement = _judged(options, data) if decided else None
     if options.show.json:
-        print_json(_to_dict(options, data, judgement))
+        print_json(_to_dict(options, data, judgement, plans))
     else:
         _show_base_rates(data)
+        for name, plan in plans or ():
+            say(f"{name}: what the rows can show, before training", *str(plan).splitlines(), "")
         if judgement is not None:
             _show(judgement, data.outcome, options)
     return finish(options.show, None if judgement is None else judgement.report.verdict)
@@ -59,14 +65,9 @@ def _judged(options: AuditOptions, data: Data) -> Judged:
     else:
         assert options.prediction is not None
         score, decision = None, _read_prediction(rows.X, options.prediction, rows.labels)
-    constraints = as_constraints(
-        list(options.constraint),
-        difference_bound=None if options.ratio is not None else options.bound,
-        ratio_bound=options.ratio,
-    )
     return judged(
         "audit",
-        constraints,
+        _constraints(options),
         rows.y,
         decision,
         rows.groups,
@@ -74,6 +75,41 @@ def _judged(options: AuditOptions, data: Data) -> Judged:
         score=score,
         rows=options.rows,
     )
+
+
+def _constraints(options: AuditOptions) -> tuple[Constraint, ...]:
+    return as_constraints(
+        list(options.constraint),
+        difference_bound=None if options.ratio is not None else options.bound,
+        ratio_bound=options.ratio,
+    )
+
+
+def _certification_share(options: AuditOptions) -> float:
+    """Share of the rows that will certify, once checked."""
+    share = options.certification
+    if share is None:
+        return Shares().certification
+    if not options.plan:
+        raise InvalidParameterError("--certification is read with --plan only; leave it out.")
+    if not 0 < share <= 1:
+        raise InvalidParameterError(f"--certification must lie in (0, 1], got {share:g}.")
+    return share
+
+
+def _plans(options: AuditOptions, data: Data, share: float) -> list[tuple[str, CertificationPlan]]:
+    """What the rows can show of every constraint, for each family with groups to compare."""
+    return [
+        (
+            name,
+            certification_plan(
+                part, constraint, y=data.rows.y, certification_fraction=share, positive_label=1
+            ),
+        )
+        for name, part in _families(data.rows.groups)
+        if len(part) > 1
+        for constraint in _constraints(options)
+    ]
 
 
 def _families(groups: Groups) -> list[tuple[str, Groups]]:
@@ -102,7 +138,12 @@ def _show_base_rates(data: Data) -> None:
             )
 
 
-def _to_dict(options: AuditOptions, data: Data, judgement: Judged | None) -> dict[str, Any]:
+def _to_dict(
+    options: AuditOptions,
+    data: Data,
+    judgement: Judged | None,
+    plans: Sequence[tuple[str, CertificationPlan]] | None,
+) -> dict[str, Any]:
     families = [
         {"over": name, "groups": _cells(_base_rates(data, part))}
         for name, part in _families(data.rows.groups)
@@ -119,6 +160,32 @@ def _to_dict(options: AuditOptions, data: Data, judgement: Judged | None) -> dic
         "outcome": data.outcome,
         "base_rates": families,
         "decisions": report,
+        "plans": None if plans is None else [_plan_dict(*one) for one in plans],
+    }
+
+
+def _plan_dict(over: str, plan: CertificationPlan) -> dict[str, Any]:
+    """Plain values; counts of groups stand beside their base rates, small ones hidden."""
+    return {
+        "over": over,
+        "constraint": plan.constraint,
+        "kind": plan.kind,
+        "bound": plan.bound,
+        "power": plan.power,
+        "confidence": plan.confidence,
+        "certification": plan.fraction,
+        "true_gap": plan.true_gap,
+        "chance": plan.chance,
+        "smallest_bounds": [
+            {"certification": share, "bound": plain_value(bound)}
+            for share, bound in plan.smallest_bounds.items()
+        ],
+        "rows_needed": [
+            {"true_gap": round(gap, 10), "rows": plain_value(rows)}
+            for gap, rows in plan.rows_needed.items()
+        ],
+        "merged": [list(names) for names in plan.merged],
+        "words": str(plan),
     }
 
 

@@ -230,13 +230,17 @@ class AuditOptions:
     threshold
         With --score: decided favourably from here on.
     constraint
-        Notions to judge by.
+        Notions to judge by; repeat the option for several.
     bound
         Largest difference between any two groups.
     ratio
         Instead of --bound: smallest ratio of two groups' rates (the 80 % rule is 0.8).
     rows
         Whether the rows took no part in making the model (certification) or did (training).
+    plan
+        Before training: say how likely these rows are to show --bound, and how many would do.
+    certification
+        With --plan: share of the rows that will only judge; 0.3, as in train, by default.
     """
 
     people: People
@@ -247,6 +251,8 @@ class AuditOptions:
     bound: float = 0.05
     ratio: float | None = None
     rows: Literal["certification", "training"] = "certification"
+    plan: Annotated[bool, FLAG] = False
+    certification: float | None = None
     show: Show = Show()
 
 
@@ -288,6 +294,9 @@ class SweepOptions:
     estimator
         What plug-in (default: the better of boosting and logistic), reductions (default: logistic)
         or boosting (default: xgboost) train.
+    group_inference
+        Whether auto may take a method that estimates inside how likely each group is;
+        --no-group-inference takes boosting where XGBoost is installed, else reductions.
     epochs
         Passes of a network over the training rows; enough of them by default.
     resume
@@ -303,6 +312,7 @@ class SweepOptions:
     bounds: Annotated[Names, LIST] = ()
     seeds: int = 1
     estimator: Estimator | None = None
+    group_inference: bool = True
     epochs: int | None = None
     features: Features = Features()
     shares: Shares = Shares()
@@ -318,7 +328,12 @@ class SweepOptions:
     @property
     def how(self) -> How:
         """How each point is trained."""
-        return How(method=self.method, estimator=self.estimator, epochs=self.epochs)
+        return How(
+            method=self.method,
+            estimator=self.estimator,
+            group_inference=self.group_inference,
+            epochs=self.epochs,
+        )
 
 
 @Parameter(name="*")

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from fairtrain._commands.options import Show
 from fairtrain._text import one_line
-from fairtrain.metrics.disclosure import count_words, small_cells
+from fairtrain.metrics.disclosure import HIDDEN, MIN_CELL, count_words, small_cells
 from fairtrain.metrics.verdicts import Verdict
 from fairtrain.report.judged import Judged
 from fairtrain.report.summary import RunSummary
@@ -51,6 +51,10 @@ NOT_MET = 3
 
 _STYLES = {"met": "green", "not_met": "red", "too_few_rows": "yellow"}
 _NUMBERS = [f"{name}{end}" for name in ("performance", "gap") for end in ("", "_lower", "_upper")]
+_WHY_HIDDEN = (
+    f"Hidden: rates over fewer than {MIN_CELL} rows, and those from which these could be worked "
+    "out."
+)
 _NARROWEST = 110
 _MOST_COLUMNS = 2
 
@@ -87,7 +91,7 @@ def number_span(three: Sequence[float | None] | None) -> str:
 
 def _cell(cell: Mapping[Any, Any]) -> str:
     if cell["suppressed"]:
-        return "hidden (few rows)"
+        return HIDDEN
     return number_span([cell[name] for name in ("rate", "lower", "upper")])
 
 
@@ -110,7 +114,10 @@ def print_models(summary: RunSummary) -> None:
     More than two models have a line each instead of a column.
     """
     models = [m for m in (summary.constant, *summary.models) if m is not None]
-    title = f"{summary.title}: judged on {summary.row_counts['certification']:,} untouched rows"
+    rows = f"{summary.row_counts['certification']:,} untouched rows"
+    if summary.on_fresh_rows:
+        rows = summary.judging_rows
+    title = f"{summary.title}: judged on {rows}"
     if len(summary.models) > _MOST_COLUMNS:
         first = summary.models[0].report.results[0]
         head = [
@@ -140,6 +147,8 @@ def print_models(summary: RunSummary) -> None:
         lines.append([heading, *(number_span(m.gap(r)) for m, r in own)])
         lines.append(["  verdict", *(_verdict(str(r.verdict)) for _, r in own)])
     print_table(title, ["", *titles], lines, words=titles)
+    if any(HIDDEN in line[1:] for line in lines):
+        say(_WHY_HIDDEN)
     print_standings(summary.models)
 
 
@@ -167,7 +176,7 @@ def print_standings(models: Sequence[Judged]) -> None:
         for model in models
         for result in model.report.results
     ]
-    rates = models[0].rates
+    rates = models[-1].rates
     counts = rates[rates["metric"] == "selection_rate"].set_index("group")["count"]
     lines = []
     for name in models[0].names:
@@ -212,6 +221,8 @@ def print_rates(
         if metric == first
     ]
     print_table(title, ["group", "rows", *names.values()], lines)
+    if any(HIDDEN in line[1:] for line in lines):
+        say(_WHY_HIDDEN)
 
 
 def print_groups(counts: Mapping[str, Mapping[str, int]]) -> None:

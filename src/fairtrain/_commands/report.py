@@ -89,18 +89,27 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     title = f"{summary.models[-1].title}, {path.name}"
     fresh = judged(title, (constraint,), rows.y, decision, groups, score=score, **judging)
     constant = judged("constant", (constraint,), rows.y, best_constant(rows.y), groups, **judging)
+    shown = groups.over(constraint.over)
+    now = dict(zip(shown.names, shown.counts.tolist(), strict=True))
     before = replace(summary.models[-1], title="as certified", cost=None)
     choice = [
         f"The saved model, judged on {len(rows):,} rows of {path.name}; "
         f"as certified: on the {before.report.n_rows:,} rows set aside when it was made."
     ]
-    if same:
-        choice.append("This is the table that it was made from, so these rows certify nothing.")
+    choice.append(
+        "This is the table that it was made from, so these rows certify nothing."
+        if same
+        else "The verdict takes it that none of the fresh rows trained or chose the model."
+    )
     return replace(
         summary,
         data=data.name,
         models=(before, fresh),
         row_counts={**summary.row_counts, "certification": len(rows)},
+        group_counts={
+            name: {**parts, "certification": now.get(name, 0)}
+            for name, parts in summary.group_counts.items()
+        },
         choice=tuple(choice),
         frontiers=(),
         notes=(),

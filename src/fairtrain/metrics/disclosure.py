@@ -16,6 +16,7 @@ from fairtrain.metrics.publication import Publication
 from fairtrain.metrics.verdicts import ConstraintResult
 
 __all__ = [
+    "FEW_WORDS",
     "HIDDEN",
     "MIN_CELL",
     "cell_dicts",
@@ -31,6 +32,9 @@ __all__ = [
 
 MIN_CELL = 10
 """Rates over fewer rows are left out: one over a single row discloses a person's label."""
+
+FEW_WORDS = f"the numbers rest on a group of fewer than {MIN_CELL} rows and are not shown."
+"""Said in the place of numbers that rest on a small cell."""
 
 HIDDEN = "hidden"
 """Written for a count that would tell of a small cell."""

@@ -110,14 +110,14 @@ class CertificationPlan:
             f"{self.constraint} within {self.bound:g}: {self.chance:.0%} chance of met with "
             f"{self.fraction:.0%} of the rows as certification rows, if the true {what} is "
             f"{self.true_gap:.3g}.",
-            f"The smallest of {len(self.counts)} groups, {smallest!r}, has {count_words(least)} "
-            "rows in all.",
+            f"Of {len(self.counts)} groups {smallest!r} has fewest rows to compare: "
+            f"{count_words(least)} in all.",
         ]
-        lines += [
-            f"If the true {what} is {gap:.3g}, {rounded_rows(rows)} certification rows a group "
-            f"give a chance of {self.power:.0%}."
-            for gap, rows in self.rows_needed.items()
-        ]
+        for gap, rows in self.rows_needed.items():
+            enough = f"{rounded_rows(rows)} certification rows a group give"
+            if not np.isfinite(rows):
+                enough = "no number of rows gives"
+            lines.append(f"If the true {what} is {gap:.3g}, {enough} a chance of {self.power:.0%}.")
         reach = [
             f"{fraction:.0%} of the rows: " + ("none" if np.isnan(bound) else f"{bound:.2g}")
             for fraction, bound in self.smallest_bounds.items()

@@ -15,7 +15,7 @@ from fairtrain.constraints import Constraint
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.disclosure import (
-    MIN_CELL,
+    FEW_WORDS,
     hidden_count,
     plain_value,
     rests_on_few,
@@ -75,7 +75,7 @@ class Judged:
         return {(row["metric"], row["group"]): row for row in rows}
 
     def rate(self, metric: str, group: str) -> dict[str, Any]:
-        """One cell: rate, count, lower, upper; see :data:`MIN_CELL` for what is left out."""
+        """One cell: rate, count, lower, upper; small ones are left out."""
         cell = self._cells[metric, group]
         hidden = (metric, group) in self.hidden
         if hidden:
@@ -98,7 +98,7 @@ class Judged:
     def words(self, result: ConstraintResult, outcome: str) -> str:
         """Say what was found, in the favourable outcome's name."""
         if self.gap(result) is None:
-            return f"the numbers rest on a group of fewer than {MIN_CELL} rows and are not shown."
+            return FEW_WORDS
         said = result.words(self.report.confidence)
         return said.replace("selection rate", f"share {outcome}", 1)
 

@@ -80,6 +80,21 @@ class RunSummary:
                 f"a summary compares a baseline with at least one model, got {len(self.models)}."
             )
 
+    @property
+    def on_fresh_rows(self) -> bool:
+        """Whether the last model is a saved one on rows that came later, beside itself before."""
+        return "judged_on_sha256" in self.made_with
+
+    @property
+    def judging_rows(self) -> str:
+        """The rows that judge, in words that say whether they did anything before."""
+        rows = f"{self.row_counts['certification']:,}"
+        if not self.on_fresh_rows:
+            return f"{rows} rows that trained and steered nothing"
+        if self.models[-1].report.rows == "certification":
+            return f"{rows} fresh rows"
+        return f"{rows} rows of the table that it was made from"
+
     def warnings(self) -> list[str]:
         """Say which models are of no use: no better than a constant, or than their own baseline.
 
@@ -110,13 +125,14 @@ class RunSummary:
     def explanation(self) -> list[str]:
         """Say in plain sentences what was done and what can be concluded."""
         rows = self.row_counts
+        learnt = f"{rows['training']:,} rows for training and {rows['steering']:,} for steering"
         everyone = "both models" if len(self.models) == 2 else f"all {len(self.models)} models"
-        lines = [
-            f"Asked for: {self.constraint}.",
-            f"There were {rows['training']:,} rows for training and {rows['steering']:,} for "
-            f"steering; {everyone} were judged on {rows['certification']:,} rows that took part in "
-            "neither.",
-        ]
+        judged = (
+            f"{everyone} were judged on {rows['certification']:,} rows that took part in neither"
+        )
+        if self.on_fresh_rows:
+            judged = f"it is judged on {self.judging_rows}"
+        lines = [f"Asked for: {self.constraint}.", f"There were {learnt}; {judged}."]
         for model in self.models:
             for result in model.report.results:
                 said = model.words(result, self.outcome)

@@ -80,7 +80,7 @@ def constraint_meaning(result: ConstraintResult, outcome: str) -> str:
 def in_one_sentence(summary: RunSummary) -> str:
     """Say the verdict first: whether the bound is kept, on which rows, and what that costs."""
     baseline, *fair = summary.models
-    rows = f"{summary.row_counts['certification']:,} rows that trained and steered nothing"
+    rows = summary.judging_rows
     if len(fair) > 1:
         met = [m.title for m in fair if m.report.verdict is Verdict.MET]
         some = f": {joined(met)}" if met else ""
@@ -108,7 +108,8 @@ def in_one_sentence(summary: RunSummary) -> str:
     same = [r for r in baseline.report.results if r.constraint == result.constraint]
     before = baseline.gap(same[0]) if same else None
     if before is not None:
-        said += f", against {before[0]:.3f} for the baseline"
+        when = "when it was certified" if summary.on_fresh_rows else "for the baseline"
+        said += f", against {before[0]:.3f} {when}"
     said += f", where {result.bound:g} is asked."
     return f"{said} {model.cost_words}".rstrip()
 

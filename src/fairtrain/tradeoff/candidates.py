@@ -10,7 +10,8 @@ import inspect
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ __all__ = ["Trained", "candidate", "fit_candidate", "read_template", "seeds_from
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted model, the seconds that it took, and what it warned of."""
+    """A fitted model, the seconds that it took, and what its training warned of."""
 
     model: Any
     seconds: float
@@ -220,10 +221,11 @@ def _fit_stacked(
         raise CannotStackError(f"{type(models[0]).__name__} is not a network with a penalty.")
     from fairtrain.training.stacked import fit_stacked
 
-    start = time.perf_counter()
-    fit_stacked(models, rows.X, rows.targets, **_people(models[0], rows))
-    seconds = (time.perf_counter() - start) / len(models)
-    done = [Trained(model, seconds) for model in models]
+    with _noted() as notes:
+        start = time.perf_counter()
+        fit_stacked(models, rows.X, rows.targets, **_people(models[0], rows))
+        seconds = (time.perf_counter() - start) / len(models)
+    done = [Trained(model, seconds, tuple(notes)) for model in models]
     for each, file in zip(done, files, strict=True):
         store.write(file, each)
     return done
@@ -262,17 +264,26 @@ def _repriced(model: FairPlugInClassifier, fitted: FairPlugInClassifier) -> Fair
 
 
 def _timed(make: Callable[[Any, Any], Any], *given: Any) -> Trained:
-    """Make a model; warnings of fairtrain become notes, others are passed on."""
-    start = time.perf_counter()
+    with _noted() as notes:
+        start = time.perf_counter()
+        model = make(*given)
+        seconds = time.perf_counter() - start
+    return Trained(model, seconds, tuple(notes))
+
+
+@contextmanager
+def _noted() -> Iterator[list[str]]:
+    """Turn warnings of fairtrain into notes, each once; others are passed on."""
+    notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FairtrainWarning)
-        model = make(*given)
-    notes = []
+        yield notes
     for warning in caught:
-        if issubclass(warning.category, FairtrainWarning):
-            notes.append(one_line(str(warning.message).partition("\n")[0]))
-        else:
+        if not issubclass(warning.category, FairtrainWarning):
             warnings.warn_explicit(
                 warning.message, warning.category, warning.filename, warning.lineno
             )
-    return Trained(model, time.perf_counter() - start, tuple(notes))
+            continue
+        note = one_line(str(warning.message).partition("\n")[0])
+        if note not in notes:
+            notes.append(note)
