@@ -6,7 +6,6 @@ reads features, how it trains and what it decides; everything a person meets is 
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -30,6 +29,7 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
+from fairtrain._warnings import warn
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme
@@ -188,8 +188,8 @@ class FairEstimator(BaseEstimator):
 
     def _warn_of_outcome(self) -> None:
         """Warn where the outcome calls for it; called by ``_fit``, which ``fit`` calls."""
-        self._warn_of_broken_bounds(stacklevel=5)
-        self._warn_of_uselessness(stacklevel=5)
+        self._warn_of_broken_bounds()
+        self._warn_of_uselessness()
 
     @property
     def _report_confidence(self) -> float:
@@ -280,34 +280,31 @@ class FairEstimator(BaseEstimator):
         self.fairness_report_ = self.reports_[list(self.reports_)[-1]]
         self.status_ = self.fairness_report_.verdict
 
-    def _warn_of_broken_bounds(self, *, stacklevel: int) -> None:
+    def _warn_of_broken_bounds(self) -> None:
         """Warn of every bound that the rows which steered, or else trained, do not keep."""
         steered = self._steered
         for result in steered.results:
             if result.excess > _BROKEN:
                 # Warnings end in logs and on pages, where few people must not be told apart.
                 said = FEW_WORDS if rests_on_few(result) else result.words()
-                warnings.warn(
+                warn(
                     f"{result.constraint} on {steered.rows} rows: {said}",
                     ConstraintNotMetWarning,
-                    stacklevel=stacklevel,
                 )
 
-    def _warn_of_uselessness(self, *, stacklevel: int) -> None:
+    def _warn_of_uselessness(self) -> None:
         """Warn where a constant, or the unconstrained model, would do as well."""
         report = self._steered
         if report.near_constant:
-            warnings.warn(
+            warn(
                 "(almost) everybody gets the same decision, so any bound is kept and worth "
                 f"nothing: {self._advice}.",
                 NearConstantWarning,
-                stacklevel=stacklevel,
             )
         elif (worth := self.usefulness_) is not Usefulness.USEFUL:
-            warnings.warn(
+            warn(
                 f"on {report.rows} rows: {self._said_of(worth)} To be useful, {self._advice}.",
                 UselessModelWarning,
-                stacklevel=stacklevel,
             )
 
     def _said_of(self, worth: Usefulness) -> str:

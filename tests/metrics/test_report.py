@@ -129,7 +129,7 @@ def test_text_speaks_of_the_outcome_and_the_rows() -> None:
         np.where(y, "approved", "denied"),
         np.where(p, "approved", "denied"),
         group,
-        positive_label="approved",
+        positive_label=np.str_("approved"),
         rows="training",
     )
     assert "favourable outcome 'approved'" in str(named)

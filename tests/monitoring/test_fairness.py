@@ -242,3 +242,18 @@ def test_a_saved_monitor_goes_on_where_it_was(tmp_path: Path) -> None:
         monitor.update(*second[1:])
     pd.testing.assert_frame_equal(again.history, whole.history, check_dtype=False)
     assert again.explain() == whole.explain()
+
+
+def test_rows_that_wait_together_have_the_same_columns() -> None:
+    monitor = FairnessMonitor("equal_opportunity", missing="group")
+    monitor.update([1, 0], {"sex": ["f", "m"]}, ids=["a", "b"])
+    with pytest.raises(InvalidDataError, match="columns 'sex', these 'race'; pass the same"):
+        monitor.update([1, 0], {"race": ["x", "y"]}, ids=["c", "d"])
+    assert monitor.n_waiting == 2
+    with pytest.raises(InvalidDataError, match="not 'a' twice"):
+        monitor.update([1, 0], {"sex": ["f", "m"]}, ids=["a", "c"])
+    with pytest.raises(InvalidDataError, match="ids must have one column"):
+        monitor.forget("a")  # would be read letter by letter
+    monitor.forget(["a"])
+    monitor.forget([])
+    assert monitor.n_waiting == 1

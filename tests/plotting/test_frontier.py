@@ -111,6 +111,8 @@ def test_what_a_constant_beats_is_crossed_out_and_in_the_legend(base: ParetoFron
     assert labels.count("no better than a constant") == 1
     cross = next(line for line in ax.get_lines() if line.get_marker() == "x")
     assert np.allclose(cross.get_xdata(), found.points["gap"].iloc[:1])
+    marks = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    assert cross.get_color() not in {mark.get_color() for mark in marks}  # it is seen on them
     plt.close("all")
 
 

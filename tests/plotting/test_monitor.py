@@ -44,6 +44,7 @@ def test_gaps_bound_and_alarms(tmp_path: Path) -> None:
     crosses = [line for line in ax.get_lines() if line.get_label() == "broken"]
     assert crosses[0].get_xdata().tolist() == [3]
     assert "lower is fairer" in ax.get_ylabel()
+    assert all(tick == round(tick) for tick in ax.get_xticks())  # there is no window 1.5
     plt.close(figure)
 
 

@@ -239,6 +239,10 @@ def test_several_constraints_and_folds_of_ones_own() -> None:
     assert sex < 0.04
     assert age < 0.11
     assert model.prices_["constraint"].nunique() == 2
+    own_rows = [(np.arange(len(y)), held) for held in np.array_split(np.arange(len(y)), 3)]
+    for cv in (own_rows, [(np.arange(0), np.arange(len(y)))]):
+        with pytest.raises(InvalidParameterError, match="train on rows outside of each fold"):
+            made(asked, cv=cv).fit(X, y, sensitive_features=who)
     with pytest.raises(InvalidParameterError, match="hold every row out exactly once"):
         made(asked, cv=[(np.arange(10), np.arange(10, 20))]).fit(X, y, sensitive_features=who)
 

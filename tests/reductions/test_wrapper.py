@@ -263,6 +263,8 @@ def test_bad_rows_get_one_clear_line(
         ({"cv": 1}, "cv must be a whole number >= 2 or a splitter or None"),
         ({"cv": 3, "validation_fraction": 0.2}, "cv and validation_fraction both say"),
         ({"cv": [(np.arange(100), np.arange(100, 200))]}, "hold every row out exactly once"),
+        ({"cv": [(np.arange(200), np.arange(200))]}, "on no row that it holds out"),
+        ({"cv": []}, "hold every row out exactly once"),
     ],
 )
 def test_bad_settings_get_one_clear_line(settings: dict[str, Any], says: str) -> None:

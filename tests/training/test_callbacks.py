@@ -7,13 +7,14 @@ import sys
 import textwrap
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from tests.training.data import make_rows, two_layers
 
-from fairtrain import LagrangianFairnessTrainer, RegularizedFairnessTrainer
+from fairtrain import AtLeast, AtMost, LagrangianFairnessTrainer, RegularizedFairnessTrainer
 from fairtrain.exceptions import FairtrainWarning, InvalidDataError, InvalidParameterError
 from fairtrain.training import Callback, Checkpoint, EarlyStopping, LogMetrics, ProgressBar
 from fairtrain.training.loop.callbacks import read_checkpoint, write_checkpoint
@@ -29,6 +30,18 @@ KINDS = {
         {"dual": "nu_pi", "ema": 0.9, "mixture": True},
     ),
     "regularized": (RegularizedFairnessTrainer, {"eta": 2.0}),
+    "floors, momentum": (
+        LagrangianFairnessTrainer,
+        {
+            "difference_bound": None,
+            "constraints": [
+                AtLeast("recall", {"0": 0.9, "1": 0.6}),
+                AtMost("selection_rate", 0.4, overall=True),
+            ],
+            "dual_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.5),
+        },
+    ),
+    "critic": (RegularizedFairnessTrainer, {"penalty": "neural_mutual_information"}),
 }
 
 
@@ -51,13 +64,13 @@ class Killed(Callback):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_training_goes_on_bit_for_bit(kind, tmp_path):
     cls, more = KINDS[kind]
-    straight = fit(cls(**SETTINGS, **more))
+    straight = fit(cls(**{**SETTINGS, **more}))
     path = tmp_path / "run" / "last.pt"
     before = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
-        fit(cls(**SETTINGS, **more, callbacks=[Checkpoint(path), Killed(5)]))
+        fit(cls(**{**SETTINGS, **more}, callbacks=[Checkpoint(path), Killed(5)]))
     assert (torch.get_rng_state() == before).all()
-    resumed = fit(cls(**SETTINGS, **more), resume_from=path)
+    resumed = fit(cls(**{**SETTINGS, **more}), resume_from=path)
     for name, value in straight.module_.state_dict().items():
         assert (resumed.module_.state_dict()[name] == value).all()
     timed = ["seconds"]

@@ -5,6 +5,8 @@ from torch import nn
 
 from fairtrain import fairness_report
 from fairtrain.constraints import (
+    AtLeast,
+    AtMost,
     BoundedGroupLoss,
     DemographicParity,
     EqualizedOdds,
@@ -57,6 +59,21 @@ def test_hard_rates_are_those_of_the_report():
     assert found.rates[15:].max() == pytest.approx(report.results[2].achieved)
     assert found.counts[:3].sum() == N
     assert found.minority == pytest.approx(min(decided.mean(), 1 - decided.mean()))
+
+
+def test_accuracy_of_several_classes_is_of_the_true_class_as_errors_are():
+    outcomes = ["low", "middle", "high"]
+    floor, cap = AtLeast("accuracy", 0.7), AtMost("error_rate", 0.3)
+    right, wrong = families_of([floor, cap], GROUPS.scheme, outcomes)
+    assert right.outcome is wrong.outcome is None
+    x, y = torch.from_numpy(RNG.normal(size=(N, 3))), torch.from_numpy(RNG.integers(0, 3, N))
+    found = measure(
+        nn.Identity(), batches(x, y), CellSums([right, wrong], Head("multiclass", 3)),
+        lambda z, t, w: mean_base_loss(nn.CrossEntropyLoss(), z, t, w),
+    )  # fmt: skip
+    accuracy, error = np.split(found.rates, 2)
+    np.testing.assert_allclose(accuracy + error, 1)
+    assert (accuracy * found.counts[:6]).sum() / N == pytest.approx(found.performance)
 
 
 def test_weights_count_as_repeated_rows():

@@ -18,7 +18,7 @@ from fairtrain import (
     LagrangianFairnessTrainer,
     RegularizedFairnessTrainer,
 )
-from fairtrain.exceptions import FairtrainWarning, InvalidDataError
+from fairtrain.exceptions import FairtrainWarning, InvalidDataError, InvalidParameterError
 
 SETTINGS = {
     "module": linear, "lr": 0.05, "max_epochs": 40, "random_state": 0, "difference_bound": 0.06,
@@ -164,6 +164,10 @@ BAD = {
     "pairs": ([(torch.zeros(4, 4), torch.zeros(4))], "must be"),
     "no groups": ([{"x": torch.zeros(4, 4), "y": torch.zeros(4)}], "lacks 'sensitive_features'"),
     "float codes": ([(torch.zeros(4, 4), torch.zeros(4), torch.zeros(4))], "integer codes"),
+    "code 10^9": (
+        [(torch.zeros(4, 4), torch.zeros(4), torch.tensor([0, 1, 2, 10**9]))],
+        "expected at most 1000000; number groups from 0",
+    ),
     "label 2": ([(torch.zeros(4, 4), torch.full((4,), 2), torch.zeros(4).long())], "class numbers"),
 }
 
@@ -174,6 +178,22 @@ def test_bad_loaders_get_one_clear_line(case):
     with pytest.raises(InvalidDataError, match=message) as caught:
         LagrangianFairnessTrainer(**SETTINGS).fit_loader(loader)
     assert "\n" not in str(caught.value)
+
+
+def test_the_search_for_codes_passes_over_empty_batches():
+    x, y, a = tensors(400)
+    batches = [(x[:200], y[:200], a[:200]), (x[:0], y[:0], a[:0]), (x[200:], y[200:], a[200:])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FairtrainWarning)
+        trainer = LagrangianFairnessTrainer(**SETTINGS).fit_loader(batches)
+    assert len(trainer.scheme_) == 2
+
+
+@pytest.mark.parametrize("number", [0, (), (2, 0), (1000, 1000, 1000)])
+def test_a_number_of_groups_that_is_none(number):
+    x, y, a = tensors(100)
+    with pytest.raises(InvalidParameterError, match="num_groups must be 1 or more"):
+        LagrangianFairnessTrainer(**SETTINGS).fit_loader([(x, y, a)], num_groups=number)
 
 
 def test_a_group_only_in_validation_is_said():

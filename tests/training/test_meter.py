@@ -113,6 +113,44 @@ def test_number_of_groups_grows_and_two_logits_are_read() -> None:
     assert meter.compute().rates["selection_rate"].count.tolist() == [1, 0, 0, 0, 1]
 
 
+@pytest.mark.parametrize(
+    "floor",
+    [
+        c.AtLeast("selection_rate", {"0": 0.9, "2": 0.2}),
+        c.AtMost("error_rate", 0.1, groups="1"),
+        c.AtLeast("accuracy", 0.5),
+        c.AtMost("selection_rate", 0.3, overall=True),
+        c.BoundedGroupLoss(upper_bound=0.2, loss="zero_one", weights={"0": 0.0}),
+    ],
+)
+def test_floors_and_caps_are_those_of_the_report(floor: Any) -> None:
+    rng = np.random.default_rng(0)
+    scores, y, who = rng.normal(size=300), rng.integers(0, 2, 300), rng.integers(0, 3, 300)
+    scores[who == 1] += 1
+    groups = Groups.from_sensitive(who)
+    meter = EpochFairnessMeter(floor, groups=groups)
+    meter.update(*map(torch.from_numpy, (scores, y, groups.codes)))
+    report = fairness_report(y, (scores >= 0).astype(int), who, [floor])
+    assert list(meter.compute().gaps.values()) == pytest.approx([report.results[0].achieved])
+
+
+def test_no_row_of_a_known_group_still_has_an_accuracy() -> None:
+    meter = EpochFairnessMeter()
+    meter.update(torch.tensor([1.0, 1.0]), torch.tensor([1, 0]), torch.tensor([-1, -1]))
+    found = meter.compute()
+    assert found.accuracy == 0.5
+    assert math.isnan(found.gaps["demographic_parity"])
+
+
+def test_codes_that_number_no_groups_are_refused() -> None:
+    """A table of a thousand million groups is an allocation, not an error that one can read."""
+    meter = EpochFairnessMeter()
+    with pytest.raises(InvalidDataError, match="expected at most 1000000; number groups from 0"):
+        meter.update(torch.zeros(2), torch.tensor([1, 0]), torch.tensor([0, 10**9]))
+    with pytest.raises(InvalidParameterError, match="make at most 1000000 groups"):
+        EpochFairnessMeter(num_groups=(1000, 1000, 1000))
+
+
 def test_columns() -> None:
     meter = EpochFairnessMeter(num_groups=(2, 3))
     meter.update(torch.tensor([1.0]), torch.tensor([1]), torch.tensor([[1, 2]]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from fairtrain._parameters import MAPPING, NONE, SPLITTER, Choice, Real, Table, Whole
+from fairtrain._warnings import warn
 from fairtrain.boosting.backend import Settings, backend_of, load_backend
 from fairtrain.boosting.distributed import DaskRows, map_rows, train_on_workers
 from fairtrain.boosting.objective import Task, is_probability_loss
@@ -192,9 +192,9 @@ class LagrangianBoosting(FairEstimator):
             ),
         ]
         for note in empty:
-            warnings.warn(note, FairtrainWarning, stacklevel=4)
-        self._warn_of_broken_bounds(stacklevel=5)
-        self._warn_of_uselessness(stacklevel=5)
+            warn(note, FairtrainWarning)
+        self._warn_of_broken_bounds()
+        self._warn_of_uselessness()
 
     def plot_convergence(self, ax: Any = None) -> Any:
         """Draw loss, gaps and multipliers over the rounds.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -25,6 +24,7 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
+from fairtrain._warnings import warn
 from fairtrain.calibration.cells import CLIP, Cells, Codes, Floats, Mask
 from fairtrain.calibration.intake import fingerprint, later_scores, logits_of, read_scored
 from fairtrain.calibration.maps.assignment import (
@@ -355,11 +355,10 @@ class GroupFairnessCalibrator(BaseEstimator):
             known = scheme.level_codes[:, 0]
             levels.append(np.where(codes >= 0, known[codes], -1))
             if (codes < 0).any():
-                warnings.warn(
+                warn(
                     f"{column!r} has values that fit never saw in {int((codes < 0).sum())} rows; "
                     "they get the map of everyone, or what their other attributes say.",
                     UnseenGroupWarning,
-                    stacklevel=3,
                 )
         shrunk = self._maps.hierarchical if isinstance(self._maps, Assignment) else None
         if shrunk is None or self.method != "hierarchical":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -27,6 +26,7 @@ from fairtrain._parameters import (
     check_parameters,
     checks,
 )
+from fairtrain._warnings import warn
 from fairtrain.calibration.cells import Codes, Floats
 from fairtrain.calibration.intake import read_scored
 from fairtrain.constraints import (
@@ -198,12 +198,11 @@ class GroupThresholds(BaseEstimator):
         self.accuracy_ = float((curves.right * weight).sum() / len(rows))
         selected = float(np.average(achieved["selection_rate"], weights=groups.counts))
         if min(selected, 1 - selected) <= _NEAR_CONSTANT:
-            warnings.warn(
+            warn(
                 f"the tolerance {self.tolerance:g} is kept by giving "
                 f"{max(selected, 1 - selected):.1%} the same decision. "
                 "Set randomized=True, or loosen the tolerance.",
                 NearConstantWarning,
-                stacklevel=2,
             )
         self.draw_key_ = int(np.random.default_rng(self.random_state).integers(2**63))
         return self

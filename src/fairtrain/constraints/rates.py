@@ -141,4 +141,4 @@ LOSSES: dict[str, Rate] = {
 
 def of_true_class(rate: Rate) -> bool:
     """Whether a rate of several classes is one of the true class alone, as errors are."""
-    return rate.event is None and rate.quantity in (error, squared_error, log_loss)
+    return rate.event is None and rate.quantity in (error, agreement, squared_error, log_loss)

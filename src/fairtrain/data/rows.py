@@ -368,7 +368,7 @@ class Rows:
         Raises
         ------
         InvalidParameterError
-            If a row is held out never or twice.
+            If a row is held out never or twice, or a fold trains on its own rows or on none.
         """
         assert self.y is not None
         if isinstance(cv, int | np.integer):
@@ -380,11 +380,16 @@ class Rows:
         else:
             at = np.arange(len(self)) if self.position is None else self.position
             made = [tuple(np.flatnonzero(np.isin(at, part)) for part in pair) for pair in cv]
-        held = np.concatenate([held for _, held in made])
+        held = np.concatenate([np.empty(0, np.int64), *(held for _, held in made)])
         if (np.bincount(held, minlength=len(self)) != 1).any():
             raise InvalidParameterError(
                 "cv must hold every row out exactly once, so that each has a score of its own."
             )
+        for training, held in made:
+            if not len(training) or np.isin(held, training).any():
+                raise InvalidParameterError(
+                    "cv must train on rows outside of each fold, and on no row that it holds out."
+                )
         return [(training, held) for training, held in made]
 
     @property

@@ -30,6 +30,7 @@ from fairtrain.losses.batch import (
     read_sensitive,
     read_targets,
     read_weight,
+    require_few_groups,
     value_range,
 )
 from fairtrain.losses.distributed import gather_rows, is_distributed
@@ -276,12 +277,7 @@ class FairnessLoss(nn.Module):
         largest = tuple(
             max(size, int(b[1]) + 1) for size, b in zip(seen, bounds, strict=True) if b is not None
         )
-        if math.prod(largest) > MOST_GROUPS:
-            raise InvalidDataError(
-                f"sensitive_features holds codes up to {max(largest) - 1}, which makes "
-                f"{math.prod(largest)} groups, expected at most {MOST_GROUPS}; number groups from "
-                "0: fairtrain.Groups.from_sensitive(...).codes does."
-            )
+        require_few_groups(largest)
         if len(largest) > 1 and largest != seen and self._seen and self.remembers_groups:
             raise InvalidParameterError(
                 "a new level appeared in sensitive_features; with memory give num_groups one "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fairtrain._parameters import MOST_GROUPS
 from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["FairnessBatch", "TargetKind", "read_outputs", "read_sensitive", "read_targets"]
@@ -149,10 +151,21 @@ def check_codes(codes: Tensor, levels: tuple[int, ...]) -> None:
             )
 
 
+def require_few_groups(levels: Sequence[int]) -> None:
+    """Raise if the codes seen make more groups than memory is set aside for."""
+    if math.prod(levels) > MOST_GROUPS:
+        raise InvalidDataError(
+            f"sensitive_features holds codes up to {max(levels) - 1}, which makes "
+            f"{math.prod(levels)} groups, expected at most {MOST_GROUPS}; number groups from 0: "
+            "fairtrain.Groups.from_sensitive(...).codes does."
+        )
+
+
 def check_chances(targets: Tensor) -> None:
     """Raise if a label is no probability."""
-    bounds = value_range(targets)
-    if bounds is not None and not 0 <= bounds[0] <= bounds[1] <= 1:
+    if targets.dtype == torch.bool or _unmoved(targets, 0, 1):
+        return
+    if (bounds := value_range(targets)) is not None:
         raise InvalidDataError(
             f"targets must be 0 or 1 (1: the favourable outcome), or lie between for soft labels; "
             f"found {bounds[0]:g} to {bounds[1]:g}. For class numbers pass "
@@ -171,6 +184,14 @@ def value_range(values: Tensor) -> tuple[float, float] | None:
         return low.item(), high.item()
     except RuntimeError:  # a tensor that vmap has batched over
         return None
+
+
+def _unmoved(values: Tensor, low: float, high: float) -> bool:
+    """Whether all values lie between two; cheaper than to read the smallest and the largest."""
+    try:
+        return torch.equal(values.clamp(low, high), values)
+    except RuntimeError:  # a tensor that vmap has batched over
+        return True
 
 
 def _only_labels(column: Tensor, classes: int) -> bool:

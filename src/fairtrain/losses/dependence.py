@@ -12,7 +12,7 @@ from fairtrain._parameters import NONE, Choice, Real, Table, checked
 from fairtrain.losses.base import FairnessLoss, GroupSettings, refuse
 from fairtrain.losses.batch import FairnessBatch
 from fairtrain.losses.disparity import REDUCTIONS, Reduction, disparity
-from fairtrain.losses.functional import GroupMoments, group_means, shrunk
+from fairtrain.losses.functional import GroupMoments, shrunk
 from fairtrain.losses.group_mean import GroupMeanLoss, GroupMeanSettings
 
 __all__ = [
@@ -154,8 +154,8 @@ class CorrelationLoss(ScoreDependenceLoss):
         scores = scores - rows @ scores
         variances = rows @ scores**2
         if batch.attributes is None:  # indicators: the regression is the group mean
-            means, shares = group_means(scores, batch.codes, batch.num_groups, rows)
-            explained = (shares * means**2).sum(-1)
+            means, shares = attributes.T @ (rows.unsqueeze(1) * scores), rows @ attributes
+            explained = (means**2 / torch.where(shares > 0, shares, 1).unsqueeze(1)).sum(0)
         else:
             centred = attributes - rows @ attributes
             spread = (rows @ centred**2).sqrt()

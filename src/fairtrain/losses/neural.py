@@ -195,13 +195,28 @@ class NeuralMutualInformationLoss(ScoreDependenceLoss):
             layers += [layer, nn.ReLU()]
         return nn.Sequential(*layers[:-1]).requires_grad_(False)
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the critic's optimizer and the shuffles remember, so that a resumed run goes on."""
+        moments = None if self._optimizer is None else self._optimizer.state_dict()
+        return {"optimizer": moments, "shuffles": self._generator.get_state()}
+
+    def set_extra_state(self, state: Mapping[str, Any] | None) -> None:
+        """Take up a state."""
+        if state is None:
+            return
+        self._generator.set_state(state["shuffles"].cpu())
+        if state["optimizer"] is not None and self.critic is not None:
+            self._optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.critic_lr)
+            self._optimizer.load_state_dict(state["optimizer"])
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._optimizer = None  # its moments would stay on the old device
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        state_dict.setdefault(f"{prefix}_extra_state", None)  # saved before there was one
         first, last = (state_dict.get(f"{prefix}critic.{i}.weight") for i in (0, 4))
         if isinstance(first, Tensor) and isinstance(last, Tensor):
             self.hidden = len(first)

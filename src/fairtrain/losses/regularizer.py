@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -262,7 +261,9 @@ class FairnessRegularizerLoss(nn.Module):
         base = mean_base_loss(self.base_loss, logits, targets, sample_weight)
         if skip_penalty:
             return base, None
-        with nullcontext() if with_gradient else torch.no_grad():
+        if with_gradient:
+            return base, self._penalty(logits, targets, sensitive_features, sample_weight)
+        with torch.no_grad():
             return base, self._penalty(logits, targets, sensitive_features, sample_weight)
 
     def gradient_norms(self, parameters: Iterable[Tensor]) -> GradientNorms:

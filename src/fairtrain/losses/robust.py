@@ -218,8 +218,10 @@ class GroupDROLoss(RowLossLoss):
         moments, weights = self.weighted(moments, batch)
         losses, counts = moments.means.squeeze(0), moments.counts.squeeze(0)
         present = counts > 0
-        losses = losses + self.adjustment * torch.rsqrt(torch.where(present, counts, 1))
-        losses = losses * weights.reshape(-1)
+        if self.adjustment:
+            losses = losses + self.adjustment * torch.rsqrt(torch.where(present, counts, 1))
+        if self.group_weights is not None:
+            losses = losses * weights.reshape(-1)
         if self.training:
             self._step(losses.detach(), present)
         q = self.log_q.to(losses.dtype).exp() * present

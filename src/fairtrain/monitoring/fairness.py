@@ -20,6 +20,7 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
+from fairtrain._text import listed
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
 from fairtrain.constraints.rates import SELECTION_RATE, Rate
 from fairtrain.data import inputs
@@ -238,10 +239,17 @@ class FairnessMonitor:
             names = pd.Index(inputs.as_vector(ids, "ids"), dtype=object)
             inputs.check_lengths(len(rows), ids=names)
             later = {_DECISION: inputs.as_vector(y_pred, "y_pred"), **rows.sensitive}
-            waiting = pd.concat([self._waiting, pd.DataFrame(later, index=names)])
+            window = pd.DataFrame(later, index=names)
+            if self.n_waiting and set(window.columns) != set(self._waiting.columns):
+                raise InvalidDataError(
+                    "the rows that wait for labels have the sensitive columns "
+                    f"{listed(self._waiting.columns.drop(_DECISION))}, these "
+                    f"{listed(rows.sensitive)}; pass the same, or forget(ids) those that wait."
+                )
+            waiting = pd.concat([self._waiting, window])
             if waiting.index.has_duplicates:
-                twice = waiting.index[waiting.index.duplicated()][0]
-                raise InvalidDataError(f"ids must name each waiting row once, not {twice!r} twice.")
+                twice = listed(waiting.index[waiting.index.duplicated()][:1])
+                raise InvalidDataError(f"ids must name each waiting row once, not {twice} twice.")
             self._waiting = waiting
         return self._judged(measured)
 
@@ -272,7 +280,9 @@ class FairnessMonitor:
         names = pd.Index(inputs.as_vector(ids, "ids"), dtype=object)
         strange = names[names.duplicated() | ~names.isin(self._waiting.index)]
         if len(strange):
-            raise InvalidDataError(f"ids must name waiting rows once; {strange[0]!r} does not.")
+            raise InvalidDataError(
+                f"ids must name waiting rows once; {listed(strange[:1])} does not."
+            )
         rows = self._waiting.loc[names]
         who = {name: rows[name].to_numpy() for name in rows.columns.drop(_DECISION)}
         read = self._read(rows[_DECISION].to_numpy(), who, inputs.as_vector(y_true, "y_true"))
@@ -282,7 +292,7 @@ class FairnessMonitor:
 
     def forget(self, ids: Any) -> None:
         """Drop rows whose labels will not come; ids that do not wait are passed over."""
-        self._waiting = self._waiting[~self._waiting.index.isin(list(ids))]
+        self._waiting = self._waiting[~self._waiting.index.isin(inputs.as_vector(ids, "ids"))]
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the windows; see :func:`fairtrain.plotting.plot_monitor`."""

@@ -158,7 +158,8 @@ def _draw(ax: Axes, frontier: Frontier, table: pd.DataFrame, colour: str, marker
         worse = known[known["no_better_than_constant"]]
         drawn = ax.get_legend_handles_labels()[1]
         ax.plot(
-            worse["gap"], worse["performance"], "x", markersize=9, color=colour, zorder=5,
+            worse["gap"], worse["performance"], "x", markersize=12, markeredgewidth=1.6,
+            color=ax.xaxis.label.get_color(), zorder=5, clip_on=False,  # its gap is often 0
             label=None if _NO_BETTER in drawn else _NO_BETTER,
         )  # fmt: skip
     front = table[~table["dominated"]].sort_values("gap")

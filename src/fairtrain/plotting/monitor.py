@@ -61,6 +61,7 @@ def plot_monitor(history: pd.DataFrame, ax: Axes | None = None) -> Axes:
         )  # fmt: skip
     said = {"difference": "gap (lower is fairer)", "ratio": "ratio (higher is fairer)"}
     ax.set_xlabel("window")
+    ax.locator_params(axis="x", integer=True)
     ax.set_ylabel(" / ".join(said[kind] for kind in sorted(set(history["kind"]))))
     ax.set_ylim(bottom=0)
     style.legend_below(ax)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from sklearn import get_config
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
+from fairtrain._warnings import warn
 from fairtrain.data.inputs import take_rows
 from fairtrain.exceptions import InvalidParameterError, StoredRowsWarning
 
@@ -243,11 +243,10 @@ def warn_if_rows_stored(predictors: list[Any]) -> None:
         {type(part).__name__ for p in predictors for part in _parts(p) if _keeps(part)}
     )
     if keepers:
-        warnings.warn(
+        warn(
             f"{', '.join(keepers)} keeps training rows inside the fitted model: whoever gets the "
             "model gets them too. Choose an estimator that stores no rows before sharing it.",
             StoredRowsWarning,
-            stacklevel=4,
         )
 
 

@@ -14,6 +14,7 @@ from fairlearn.reductions import ExponentiatedGradient
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from fairtrain._warnings import warn
 from fairtrain.constraints import Constraint
 from fairtrain.constraints.table import RateTable
 from fairtrain.data.rows import Rows
@@ -183,10 +184,9 @@ def _automatic_nu(wrong: Floats, weight: Floats) -> float:
 
 
 def _warn_memorised(estimator: Any) -> None:
-    warnings.warn(
+    warn(
         f"{type(estimator).__name__} reproduces every training label, so gaps on training rows say "
         "nothing about new ones; limit its depth or regularise it, and set validation_fraction or "
         "cv to steer on rows it has not seen.",
         MemorisationWarning,
-        stacklevel=5,
     )

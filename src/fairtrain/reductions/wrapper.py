@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -15,6 +14,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
 from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Real, Table, Whole
+from fairtrain._warnings import warn
 from fairtrain.constraints import Constraint, ConstraintSpec
 from fairtrain.constraints.mixture import N_CONSTANT, most_accurate_mixture
 from fairtrain.constraints.table import RateTable
@@ -297,16 +297,15 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         ).decided(share)
 
     def _warn_of_outcome(self) -> None:
-        self._warn_of_broken_bounds(stacklevel=5)
+        self._warn_of_broken_bounds()
         if self.constant_weight_ <= _LEANS_ON_CONSTANTS:
-            self._warn_of_uselessness(stacklevel=5)
+            self._warn_of_uselessness()
         else:
-            warnings.warn(
+            warn(
                 f"{self.constant_weight_:.0%} of decisions are made by a constant classifier, "
                 "whoever applies: the bound is kept at the price of deciding by lot. Loosen the "
                 "bound or choose a less flexible estimator.",
                 NearConstantWarning,
-                stacklevel=4,
             )
 
     def predict(self, X: Any) -> NDArray[Any]:

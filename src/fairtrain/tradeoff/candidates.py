@@ -24,6 +24,7 @@ from sklearn.utils import check_random_state
 
 from fairtrain._imports import require
 from fairtrain._text import one_line
+from fairtrain._warnings import warn
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import CannotStackError, FairtrainWarning, InvalidParameterError
 from fairtrain.plugin import FairPlugInClassifier
@@ -202,7 +203,7 @@ def train(
         except CannotStackError as reason:
             notes.append(f"trained one by one: {reason}")
             if vectorize is True:
-                warnings.warn(notes[0], FairtrainWarning, stacklevel=3)
+                warn(notes[0], FairtrainWarning)
     if not new:
         new = Parallel(n_jobs=n_jobs)(
             delayed(_fit_job)([models[i] for i in job], [files[i] for i in job], rows, store)

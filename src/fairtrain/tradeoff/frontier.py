@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from fairtrain._text import one_line
+from fairtrain._warnings import warn
 from fairtrain.constraints import as_constraints
 from fairtrain.data import inputs
 from fairtrain.exceptions import (
@@ -225,7 +225,7 @@ class ParetoFrontier:
             said = "the baseline performs better, at a gap no wider, than any model that has"
         if said:
             kind = NearConstantWarning if chosen.near_constant else UselessModelWarning
-            warnings.warn(f"{said} a gap of at most {limit:g}.", kind, stacklevel=2)
+            warn(f"{said} a gap of at most {limit:g}.", kind)
         return chosen
 
     def knee(self) -> Chosen:
@@ -275,11 +275,10 @@ class ParetoFrontier:
         # Hashes of a sample of the rows that trained and chose: all, or a good part, are found.
         same = bool(self.known_rows & _row_hashes(rows.X))
         if same:
-            warnings.warn(
+            warn(
                 "some of these rows trained the models or chose the point, so they cannot certify "
                 "it; pass others.",
                 SameRowsWarning,
-                stacklevel=2,
             )
         decided = self.scorer.decided(chosen.model, rows)
         asked = as_constraints(list(self.scorer.metric), difference_bound=limit)

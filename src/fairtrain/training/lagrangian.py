@@ -438,8 +438,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         )
 
     def _warn_of_outcome(self) -> None:
-        self._warn_of_broken_bounds(stacklevel=6)
-        self._warn_of_uselessness(stacklevel=6)
+        self._warn_of_broken_bounds()
+        self._warn_of_uselessness()
 
 
 def _trace_frame(run: LagrangianRun) -> pd.DataFrame:

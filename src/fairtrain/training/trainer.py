@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -25,6 +24,7 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
+from fairtrain._warnings import warn
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
@@ -330,12 +330,12 @@ class FairnessTrainer(Predictor):
         if n_skipped:
             said = f"{n_skipped} batches were skipped: their loss or gradient was not finite."
             self._notes.append(said)
-            warnings.warn(said, SkippedBatchWarning, stacklevel=4)
+            warn(said, SkippedBatchWarning)
         self._warn_of_outcome()
 
     def _warn_of_outcome(self) -> None:
         """Nothing is enforced here, so that no bound is broken."""
-        self._warn_of_uselessness(stacklevel=6)
+        self._warn_of_uselessness()
 
     # What subclasses define ---------------------------------------------------------------------
 

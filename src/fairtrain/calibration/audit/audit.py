@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +21,7 @@ from fairtrain._parameters import (
     Whole,
     checks,
 )
+from fairtrain._warnings import warn
 from fairtrain.calibration.audit.measuring import Measuring
 from fairtrain.calibration.cells import Codes, Mask
 from fairtrain.calibration.intake import fingerprint, read_scored
@@ -286,11 +286,10 @@ def calibration_audit(
         missing=missing,
     )
     if calibrator is not None and _fitted_on(calibrator, rows):
-        warnings.warn(
+        warn(
             "a calibrator was fitted on these rows, so its error on them is too small; audit rows "
             "that took no part in fitting.",
             SameRowsWarning,
-            stacklevel=2,
         )
     rng = np.random.default_rng(random_state)
     rows = rows.take(np.argsort(rows.scores, kind="stable"))

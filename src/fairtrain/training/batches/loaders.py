@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fairtrain._parameters import MOST_GROUPS
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.partition import group_names
 from fairtrain.data.rows import Role
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.losses.batch import check_codes
+from fairtrain.losses.batch import check_codes, require_few_groups
 from fairtrain.losses.functional import combine_codes
 from fairtrain.training.batches.batch import Batch, FitData, Source
 from fairtrain.training.continuous import ContinuousColumns, learn_columns
@@ -263,13 +264,17 @@ def levels_of(num_groups: int | Sequence[int] | None) -> tuple[int, ...]:
     """Levels of each sensitive column, as a person gives them; () where nobody does."""
     if num_groups is None:
         return ()
-    return (num_groups,) if isinstance(num_groups, int) else tuple(map(int, num_groups))
+    levels = (num_groups,) if isinstance(num_groups, int) else tuple(map(int, num_groups))
+    if not levels or not 1 <= min(levels) <= math.prod(levels) <= MOST_GROUPS:
+        raise InvalidParameterError(
+            f"num_groups must be 1 or more a column and make at most {MOST_GROUPS} groups, got "
+            f"{num_groups}."
+        )
+    return levels
 
 
 def numbered_scheme(levels: Sequence[int]) -> GroupScheme:
     """Groups that are known by number only: all combinations of levels."""
-    if not levels or min(levels) < 1:
-        raise InvalidParameterError(f"num_groups must be 1 or more, got {levels}.")
     codes = np.array(list(product(*(range(size) for size in levels))), dtype=np.int64)
     named = tuple(tuple(range(size)) for size in levels)
     columns = ("group",) if len(levels) == 1 else tuple(f"group_{i}" for i in range(len(levels)))
@@ -285,7 +290,7 @@ def code_columns(sensitive: Any) -> Tensor:
             f"sensitive_features must hold integer codes, got {codes.dtype}; call .long() "
             "(AdversarialDebiasingTrainer takes numbers that are named in continuous=)."
         )
-    return codes.reshape(len(codes), -1).long()
+    return (codes.unsqueeze(1) if codes.ndim == 1 else codes.flatten(1)).long()
 
 
 def _target(y: Tensor, head: Head) -> Tensor:
@@ -328,10 +333,15 @@ def _largest_codes(
                 sensitive, _ = split_sensitive(sensitive, continuous)
                 if sensitive is None:
                     return ()
-            found = code_columns(sensitive).amax(0)
+            columns = code_columns(sensitive)
+            if not len(columns):
+                continue
+            found = columns.amax(0)
             if largest is not None and found.shape != largest.shape:
                 raise InvalidDataError("sensitive_features changes its number of columns.")
             largest = found if largest is None else torch.maximum(largest, found)
     if largest is None:
         raise InvalidDataError("the training loader gave no batch.")
-    return tuple(int(code) + 1 for code in largest)
+    levels = tuple(max(int(code), 0) + 1 for code in largest)
+    require_few_groups(levels)
+    return levels

@@ -10,10 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fairtrain._parameters import ANYTHING, NUMBER_OF_GROUPS, Real, Table, checked
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.constraints.bounds import RateBounds
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import CellRates
 from fairtrain.data.groups import Groups, GroupScheme
@@ -24,6 +26,7 @@ from fairtrain.losses.batch import (
     read_outputs,
     read_sensitive,
     read_targets,
+    require_few_groups,
     value_range,
 )
 from fairtrain.losses.distributed import all_reduce_sum, communication_device
@@ -71,8 +74,10 @@ class EpochFairness:
     rates : dict of str to GroupRate
         Every rate the constraints speak of, by name, for the finest groups.
     gaps : dict of str to float
-        For each constraint, its largest pairwise gap; for ``BoundedGroupLoss`` the largest group
-        mean. NaN where fewer than two groups (one group) have rows.
+        For each constraint, its largest pairwise gap; for ``BoundedGroupLoss`` and ``AtMost`` the
+        largest group mean, for ``AtLeast`` the smallest, and where groups have bounds of their own
+        that of the group nearest to its bound. NaN where fewer than two groups (one group) have
+        rows.
     accuracy : float
         Share of right decisions, over all rows.
     n_rows : int
@@ -249,12 +254,13 @@ class EpochFairnessMeter:
             return GroupRate(torch.from_numpy(cells(decisions)), torch.from_numpy(cells.totals))
 
         def widest(constraint: Constraint) -> float:
-            rates = [measured(family) for family in families_of([constraint], scheme)]
-            if constraint.absolute:
-                present = rates[0].rate[rates[0].count > 0]
-                extreme = present.min if constraint.larger_is_fairer else present.max
-                return float(extreme()) if len(present) else math.nan
-            return max((gap for rate in rates if not math.isnan(gap := rate.gap)), default=math.nan)
+            gaps = []
+            for family in families_of([constraint], scheme):
+                rates = measured(family)
+                if constraint.absolute:
+                    return _nearest_to_its_bound(rates.rate.numpy(), family.bounds)
+                gaps.append(rates.gap)
+            return max((gap for gap in gaps if not math.isnan(gap)), default=math.nan)
 
         everyone = np.arange(len(scheme))
         finest = [RateFamily(c, r, scheme, everyone) for c in self.constraints for r in c.rates]
@@ -278,7 +284,9 @@ class EpochFairnessMeter:
                 "several sensitive columns need num_groups, one number a column."
             )
         bounds = value_range(columns)
-        self._grow(int(bounds[1]) + 1 if bounds else 0)
+        groups = max(int(bounds[1]), 0) + 1 if bounds else 1
+        require_few_groups((groups,))
+        self._grow(groups)
         return group_codes(sensitive, (len(self._rows) - 1,))
 
     def _grow(self, groups: int) -> None:
@@ -286,6 +294,14 @@ class EpochFairnessMeter:
         if missing > 0:
             self._rows = torch.cat([self._rows, self._rows.new_zeros(missing, 2, 2)])
             self._weights = torch.cat([self._weights, self._weights.new_zeros(missing, 2, 2)])
+
+
+def _nearest_to_its_bound(rates: NDArray[np.float64], bounds: RateBounds) -> float:
+    """Of the groups that a bound speaks of, the rate that leaves it least room."""
+    present = bounds.present(rates)
+    sign = 1 if bounds.constraint.larger_is_fairer else -1
+    room = np.where(present, sign * (rates - bounds.shift), np.inf)
+    return float(rates[room.argmin()]) if present.any() else math.nan
 
 
 def evaluate_fairness(
