@@ -11,7 +11,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import fairtrain
+from fairtrain.data.groups import Groups
+from fairtrain.data.labels import LabelCoding
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import NearConstantWarning, UselessModelWarning
+from fairtrain.metrics.outcomes import report_on_classes
 
 METHODS = {
     "reductions": lambda: fairtrain.ReductionsWrapper(LogisticRegression(), random_state=0),
@@ -102,3 +106,65 @@ def test_the_plug_in_knows_what_its_scores_do_without_prices() -> None:
         LogisticRegression(), objective={"false_positive": 1, "false_negative": 3}, cv=2
     ).fit(X, y, sensitive_features=group)
     assert costly.baseline_report_ is None
+
+
+def rare(n: int = 3000) -> tuple[Any, Any, Any]:
+    """A favourable label of one in twenty, so that never giving it is hard to beat."""
+    rng = np.random.default_rng(0)
+    X, group = rng.normal(size=(n, 2)), rng.integers(0, 2, n)
+    return X, (X[:, 0] + rng.normal(size=n) > 2.4).astype(int), group
+
+
+def test_a_constant_that_breaks_a_floor_is_no_better() -> None:
+    X, y, group = rare()
+    floor = fairtrain.AtLeast("recall", 0.8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UselessModelWarning)
+        model = fairtrain.FairPlugInClassifier(LogisticRegression(), floor, cv=2, random_state=0)
+        model.fit(X, y, sensitive_features=group)
+    report = model.fairness_report_
+    assert report.constant_accuracy == pytest.approx(y.mean())  # yes to everybody keeps it
+    assert y.mean() < report.accuracy[0] < 1 - y.mean()
+    assert model.usefulness_ == "useful"
+    decided = model.predict(X)
+    for limits, constant in (
+        (fairtrain.AtMost("selection_rate", 0.3, overall=True), 1 - y.mean()),
+        ([floor, fairtrain.AtMost("selection_rate", 0.5)], np.nan),
+        (fairtrain.BoundedGroupLoss(upper_bound=0.5), 1 - y.mean()),
+        (fairtrain.AtLeast("accuracy", {"0": 0.01, "1": 0.999}), np.nan),
+    ):
+        found = fairtrain.fairness_report(y, decided, group, limits)
+        assert found.constant_accuracy == pytest.approx(constant, nan_ok=True)
+
+
+def test_accuracy_says_nothing_where_errors_cost_differently() -> None:
+    X, y, group = rare()
+    costs = {"false_negative": 12}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UselessModelWarning)
+        model = fairtrain.FairPlugInClassifier(
+            LogisticRegression(), difference_bound=0.5, objective=costs, cv=2, random_state=0
+        ).fit(X, y, sensitive_features=group)
+    assert model.fairness_report_.accuracy[0] < 1 - y.mean()
+    assert model.usefulness_ == "useful"
+    assert "alike" not in model.explain()
+
+
+def test_the_best_constant_of_several_classes_keeps_the_limits_too() -> None:
+    y = np.repeat([0, 1, 2], [60, 30, 10])
+    groups = Groups.from_sensitive(np.tile(["a", "b"], 50))
+    labels = LabelCoding.read(y, None, several=True)[1]
+    rows = Rows(None, y.astype(float), groups, None, labels, decision=np.eye(3)[y])
+
+    def best(*limits: Any) -> float:
+        return report_on_classes(rows, limits, rows="certification").constant_accuracy
+
+    assert best(fairtrain.DemographicParity()) == 0.6
+    assert best(fairtrain.BoundedGroupLoss(upper_bound=0.45)) == 0.6
+    assert np.isnan(best(fairtrain.BoundedGroupLoss(upper_bound=0.3)))
+    wide = report_on_classes(
+        replace(rows, design_effect=4.0), [fairtrain.DemographicParity()], rows="certification"
+    )
+    narrow = report_on_classes(rows, [fairtrain.DemographicParity()], rows="certification")
+    assert wide.accuracy[1] < narrow.accuracy[1]
+    assert wide.results[0].upper > narrow.results[0].upper

@@ -149,6 +149,7 @@ def test_a_rate_of_ones_own_and_what_depends_on_the_favourable_label() -> None:
         (lambda: AtMost("recall", "x"), "value must be a number"),
         (lambda: AtMost("recall", {"a": 2}), r"value must lie in \[0, 1\]"),
         (lambda: AtMost("recall", {}), "name at least one"),
+        (lambda: AtMost("recall", (0.2, 0.3)), "or map group names to numbers"),
         (lambda: AtMost("recall", {"a": 0.2}, overall=True), "leave out overall and groups"),
         (lambda: AtMost("recall", 0.2, overall=True, over="sex"), "leave out over and groups"),
         (lambda: NoLevellingDown(margin=2), r"margin must lie in \[0, 1\]"),
@@ -175,3 +176,10 @@ def test_two_that_say_the_same_are_equal() -> None:
     assert AtLeast("recall", {"a": 0.2, "b": 0.3}) == AtLeast("recall", {"b": 0.3, "a": 0.2})
     assert hash(AtMost("recall", 0.2)) == hash(AtMost("recall", 0.2))
     assert DemographicParity().absolute is False
+
+
+def test_groups_are_named_by_whatever_their_values_are() -> None:
+    limit = AtMost("selection_rate", {0: 0.4, 1: 0.9})
+    report = fairness_report([0, 1] * 50, [1, 0] * 50, [0, 0, 1, 1] * 25, limit)
+    assert report.results[0].bound == 0.4
+    assert AtMost("recall", {True: 0.2, "b": 0.3}).value == (("True", 0.2), ("b", 0.3))

@@ -10,9 +10,17 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from fairtrain import DemographicParity, EqualizedOdds, fairness_report
+from fairtrain import (
+    AtLeast,
+    AtMost,
+    BoundedGroupLoss,
+    DemographicParity,
+    EqualizedOdds,
+    fairness_report,
+)
 from fairtrain.metrics import FairnessReport
 from fairtrain.metrics.disclosure import hidden_cells
+from fairtrain.metrics.publication import Publication
 from fairtrain.report import plain
 
 
@@ -130,3 +138,37 @@ def test_what_was_hidden_stays_hidden_when_it_is_read_back() -> None:
     hidden = {(c["metric"], c["group"]) for c in cells if c["suppressed"]}
     assert hidden
     assert hidden_cells(rates) >= hidden
+
+
+@pytest.mark.parametrize(
+    ("limit", "same"),
+    [
+        (AtMost("false_negative_rate", 0.9, over="sex"), AtLeast("recall", 0.1, over="sex")),
+        (
+            AtLeast("true_negative_rate", 0.1, over="sex"),
+            AtMost("false_positive_rate", 0.9, over="sex"),
+        ),
+        (BoundedGroupLoss(upper_bound=0.9, over="sex"), AtMost("error_rate", 0.9, over="sex")),
+        (BoundedGroupLoss(upper_bound=0.9, over="sex"), AtLeast("accuracy", 0.1, over="sex")),
+    ],
+)
+def test_a_rate_and_its_complement_tell_the_same(limit: Any, same: Any) -> None:
+    told = []
+    for constraint in (limit, same):
+        found = report(MANY, constraint)
+        publication = Publication([found.group_rates], found.results, 10)
+        told.append(publication.equations(hidden_cells(found.group_rates, results=found.results)))
+    first, second, both = (np.linalg.matrix_rank(t) for t in (*told, np.concatenate(told)))
+    silent = Publication([found.group_rates], (), 10)
+    hidden = hidden_cells(found.group_rates, results=found.results)
+    assert first == second == both > np.linalg.matrix_rank(silent.equations(hidden))
+
+
+def test_a_limit_over_everybody_tells_of_all_groups() -> None:
+    found = report(MANY, AtMost("false_positive_rate", 0.9, overall=True))
+    publication = Publication([found.group_rates], found.results, 10)
+    assert publication.members("everybody").tolist() == list(range(len(MANY)))
+    hidden = hidden_cells(found.group_rates, results=found.results)
+    silent = Publication([found.group_rates], (), 10).equations(hidden)
+    told = publication.equations(hidden)
+    assert np.linalg.matrix_rank(told) > np.linalg.matrix_rank(silent)

@@ -8,9 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairtrain import BoundedGroupLoss, CertificationPlan, EqualOpportunity, certification_plan
+from fairtrain import (
+    AtLeast,
+    AtMost,
+    BoundedGroupLoss,
+    CertificationPlan,
+    EqualOpportunity,
+    NoLevellingDown,
+    certification_plan,
+)
 from fairtrain.exceptions import FairtrainError
-from fairtrain.metrics.intervals import gap_interval
+from fairtrain.metrics.intervals import gap_interval, short_exact
 
 
 def test_the_chance_and_the_strictest_bound_are_those_of_samples() -> None:
@@ -94,3 +102,49 @@ def test_a_group_without_rows_is_never_certified() -> None:
     assert plan.chance == 0
     assert all(np.isnan(bound) for bound in plan.smallest_bounds.values())
     assert "none" in plan.explain()
+
+
+@pytest.mark.parametrize("rows", [150, 900])
+def test_a_floor_is_planned_as_the_cap_on_its_complement(rows: int) -> None:
+    counts = {"a": 2 * rows, "b": rows}
+    floor = certification_plan(counts, AtLeast("recall", 0.7), true_gap=0.75)
+    cap = certification_plan(counts, AtMost("false_negative_rate", 0.3), true_gap=0.25)
+    assert floor.kind == "lower"
+    assert floor.chance == pytest.approx(cap.chance)
+    assert [*floor.rows_needed.values()] == [*cap.rows_needed.values()]
+    assert max(floor.rows_needed) == 1  # equality, the best there is
+    for share, bound in floor.smallest_bounds.items():
+        assert bound == pytest.approx(1 - cap.smallest_bounds[share], abs=0.0011)
+    assert "true mean is 0.75" in floor.explain()
+
+
+def test_a_floor_s_chance_is_that_of_samples() -> None:
+    rows, rng = np.array([500, 300]), np.random.default_rng(0)
+    counts = dict(zip("ab", rows.tolist(), strict=True))
+    floor = AtLeast("recall", 0.7)
+    plan = certification_plan(counts, floor, certification_fraction=1, true_gap=0.77)
+    seen = rng.binomial(rows, 0.77, (4000, 2)) / rows
+    met = (short_exact(seen, rows)[0] >= floor.bound).all(axis=1).mean()
+    assert met == pytest.approx(plan.chance, abs=0.045)
+
+
+def test_limits_of_everybody_of_some_and_of_ones_own() -> None:
+    everybody = AtMost("selection_rate", 0.3, overall=True)
+    assert certification_plan({"a": 900, "b": 90}, everybody).counts == {"everybody": 990}
+    assert certification_plan(["a"] * 90 + ["b"] * 9, everybody).counts == {"everybody": 99}
+    assert certification_plan({"a": 90, "b": 9}, AtLeast("recall", 0.3, groups="a")).counts == {
+        "a": 90
+    }
+    own = certification_plan({"a": 900, "b": 900}, AtLeast("recall", {"a": 0.5, "b": 0.8}))
+    alike = certification_plan({"a": 900, "b": 900}, AtLeast("recall", 0.5))
+    assert own.bound == alike.bound == 0.5
+    assert own.chance < alike.chance
+    assert own.rows_needed[0.75] > alike.rows_needed[0.75]
+    with pytest.raises(FairtrainError, match="state the floors"):
+        certification_plan({"a": 900, "b": 900}, NoLevellingDown())
+    with pytest.raises(FairtrainError, match=r"in \[0, 1\]"):
+        certification_plan({"a": 90, "b": 90}, BoundedGroupLoss(upper_bound=2, loss="log_loss"))
+
+
+def test_a_bound_near_one_is_not_rounded_to_it() -> None:
+    assert ": 1;" not in certification_plan({"a": 20_000}, AtLeast("recall", 0.3)).explain()

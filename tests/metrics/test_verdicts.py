@@ -384,3 +384,22 @@ def test_the_former_name_of_not_certified_still_reads() -> None:
     assert Verdict.MET_ON_STEERING_ROWS is Verdict.NOT_CERTIFIED
     with pytest.raises(ValueError, match="perhaps"):
         Verdict("perhaps")
+
+
+def test_a_number_of_ones_own_is_advised_on_its_own_scale() -> None:
+    rng = np.random.default_rng(0)
+    who = np.repeat(["a", "b"], [300, 40])
+    decided = (rng.random(340) < np.where(who == "a", 0.4, 0.62)).astype(int)
+    limit = AtLeast("selection_rate", {"a": 0.2, "b": 0.6})
+    result = fairness_report(np.ones(340, int), decided, who, limit).results[0]
+    assert result.verdict is Verdict.TOO_FEW_ROWS
+    assert (result.bound, result.lowest) == (0.6, "b")
+    assert result.true_gap is not None
+    assert result.true_gap > result.bound
+    assert result.smallest_bound is not None  # one number that these rows show of both
+    assert "certify no bound" not in str(result)
+
+
+def test_endless_rows_are_not_about_endless() -> None:
+    report = fairness_report([0, 1] * 50, [0] * 100, ["a", "b"] * 50, ratio_bound=0.8)
+    assert "needs more than can be had" in str(report.results[0])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairtrain import FairnessMonitor, gap, load, save
+from fairtrain import DemographicParity, FairnessMonitor, gap, load, save
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 
@@ -257,3 +257,32 @@ def test_rows_that_wait_together_have_the_same_columns() -> None:
     monitor.forget(["a"])
     monitor.forget([])
     assert monitor.n_waiting == 1
+
+
+@pytest.mark.parametrize(
+    ("bound", "implied"),
+    [({"difference_bound": 0.1}, 0.2), ({"ratio_bound": 0.8}, 0.64)],
+)
+def test_a_bound_around_the_overall_rate_is_no_pairwise_one(
+    bound: dict[str, float], implied: float
+) -> None:
+    rng = np.random.default_rng(0)
+    who = rng.integers(0, 2, 20_000)
+    decided = (rng.random(20_000) < 0.5 + 0.07 * (2 * who - 1)).astype(int)
+    overall = FairnessMonitor(DemographicParity(reference="overall", **bound))
+    row = overall.update(decided, who).iloc[0]
+    assert row["bound"] == pytest.approx(implied)
+    assert not row["broken"]  # each group is .07 from all rows, .14 from the other
+    assert FairnessMonitor(DemographicParity(**bound)).update(decided, who)["broken"].all()
+    apart = np.where(rng.random(20_000) < 0.9, who, 1 - who)
+    assert overall.update(apart, who)["broken"].all()
+
+
+def test_groups_of_weight_zero_are_not_watched() -> None:
+    who = np.repeat(["a", "b", "other"], 1000)
+    decided = (np.arange(3000) % 2) * (who != "other")
+    monitor = FairnessMonitor(DemographicParity(weights={"other": 0, "elsewhere": 0}))
+    row = monitor.update(decided, who).iloc[0]
+    assert not row["broken"]
+    assert row["rows"] == 2000
+    assert FairnessMonitor().update(decided, who)["broken"].all()

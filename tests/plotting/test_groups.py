@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from fairtrain import FairnessReport, fairness_report
+from fairtrain import AtLeast, AtMost, FairnessReport, fairness_report
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.plotting import plot_before_after, plot_group_rates, plot_scores
 
@@ -114,3 +114,10 @@ def test_bad_scores() -> None:
         plot_scores([np.nan] * 60, ["a"] * 60)
     with pytest.raises(InvalidParameterError, match="most must lie"):
         plot_scores([0.1] * 60, ["a"] * 60, most=9)
+
+
+def test_limits_are_no_differences() -> None:
+    y = np.array([0, 1] * 50)
+    limits = [AtLeast("recall", 0.5), AtMost("selection_rate", 0.6)]
+    found = fairness_report(y, y, ["a"] * 50 + ["b"] * 50, limits)
+    assert "rate of the group nearest to its limit" in plot_before_after({"m": found}).get_xlabel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,28 @@ def test_a_pipeline_of_a_linear_model_and_the_default_are_linear(data: BiasedDat
     )
     assert fitted.estimator_name_ == "LogisticRegression"
     assert fitted.group_estimator_name_ == "LogisticRegression"
+
+
+def test_a_label_of_one_row_and_a_group_of_one_row_can_be_certified_on() -> None:
+    rng = np.random.default_rng(0)
+    X, group = rng.normal(size=(200, 2)), np.arange(200) % 2
+    model = FairPlugInClassifier(LogisticRegression(), cv=2, certification="cross", random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, (np.arange(200) == 0).astype(int), sensitive_features=group)
+        assert model.reports_["certification"].n_rows == 200
+        group[0] = 7
+        model.fit(X, (X[:, 0] > 0).astype(int), sensitive_features=group)
+    assert model.status_ == "too_few_rows"
+    assert model.scheme_.names == ("0", "1", "7")
+
+
+def test_a_second_fit_holds_no_rows_of_the_first(data: BiasedData) -> None:
+    model = FairPlugInClassifier(LogisticRegression(), cv=2, random_state=0)
+    rows = {
+        "X": data.X[:500],
+        "y": data.y[:500],
+        "sensitive_features": data.sensitive_features[:500],
+    }
+    assert model.fit(**rows)._memory is not None
+    assert model.set_params(certification="cross").fit(**rows)._memory is None

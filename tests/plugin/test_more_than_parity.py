@@ -91,6 +91,12 @@ def test_nobody_is_levelled_down_when_gaps_close() -> None:
     alone = free.with_constraints(NoLevellingDown("recall"))
     assert np.mean(alone.predict(X) == free.predict(X)) > 0.99
     assert up.with_bounds(difference_bound=0.2).constraints_[1] == up.constraints_[1]
+    # Who fares worse than unconstrained is another question where other people are decided about.
+    X, y, group = people(3000, seed=5)
+    X = X + 0.5
+    moved = up.with_rows(X, y, sensitive_features=group)
+    unconstrained = pd.Series(free.predict(X)).groupby(group).mean()
+    assert [*dict(moved.constraints_[1].value).values()] == pytest.approx([*unconstrained])
 
 
 def test_limits_that_cannot_hold_together_are_named_and_the_lower_priority_gives_way() -> None:
@@ -239,3 +245,32 @@ def test_what_a_score_is_made_of(both: FairPlugInClassifier) -> None:
         "selection_rate at most 0.3 overall: everybody",
     ]
     np.testing.assert_allclose(by_group.iloc[:, 4:].sum(axis=1), by_group["moved"])
+
+
+@pytest.mark.parametrize(
+    ("bound", "achieved"), [({"difference_bound": 0.1}, 0.1), ({"ratio_bound": 0.7}, 0.7)]
+)
+def test_all_people_together_are_not_the_mean_of_unequal_groups(
+    bound: dict[str, float], achieved: float
+) -> None:
+    rng = np.random.default_rng(0)
+    group = rng.choice(3, 8000, p=[0.85, 0.1, 0.05])
+    X = rng.normal(size=(8000, 3)) + 0.7 * group[:, None]
+    y = (X.sum(axis=1) + rng.normal(size=8000) > 1.5).astype(int)
+    model = made(DemographicParity(reference="overall", **bound), aim=False)
+    report = model.fit(X, y, sensitive_features=group).fairness_report_
+    assert report.results[0].achieved == pytest.approx(achieved, abs=0.01)
+    assert not model._rule.broken.any()
+
+
+def test_prices_of_a_difference_are_a_start_for_a_ratio() -> None:
+    X, y, group = people(1500, seed=0)
+    model = made(difference_bound=0.05, aim=False).fit(X, y, sensitive_features=group)
+    for bound in (0.7, 0.9):
+        warm, cold = (
+            model.with_constraints("demographic_parity", ratio_bound=bound, warm_start=warm)
+            for warm in (True, False)
+        )
+        assert not warm._rule.broken.any()
+        assert warm._rule.gain == pytest.approx(cold._rule.gain, abs=3e-3)
+        model = warm  # the balance of multipliers depends on the ratio, too

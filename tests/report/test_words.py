@@ -16,6 +16,7 @@ from fairtrain.constraints import (
     DemographicParity,
     EqualOpportunity,
     ErrorRateParity,
+    NoLevellingDown,
     PredictiveEquality,
 )
 from fairtrain.data.groups import Groups
@@ -43,6 +44,9 @@ from fairtrain.report.words import (
         (ErrorRateParity(difference_bound=0.1), "decisions that disagree with the label"),
         (BoundedGroupLoss(upper_bound=0.4), "of no group may be larger than 0.4"),
         (AtLeast("recall", 0.7), "The true positive rate of no group may be smaller than 0.7"),
+        (AtLeast("recall", {"a": 0.5, "b": 0.7}), "than a number of its own, 0.7 for 'b'"),
+        (NoLevellingDown(value={"a": 0.2, "b": 0.1}), "than a number of its own, 0.2 for 'a'"),
+        (AtLeast("recall", 0.7, groups=["a", "b"]), "than 0.7 in any of these groups: a, b."),
         (
             AtMost("selection_rate", 0.2, overall=True),
             "The selection rate of all people together may not be larger than 0.2",

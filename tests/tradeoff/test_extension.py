@@ -12,8 +12,17 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from tests.tradeoff.data import make_rows
 
-from fairtrain import FairPlugInClassifier, ParetoFrontier, pareto_frontier
-from fairtrain.exceptions import UselessModelWarning
+from fairtrain import (
+    AtLeast,
+    AtMost,
+    DemographicParity,
+    FairPlugInClassifier,
+    NoLevellingDown,
+    ParetoFrontier,
+    pareto_frontier,
+)
+from fairtrain.exceptions import InvalidParameterError, UselessModelWarning
+from fairtrain.tradeoff.scoring import read_metric
 
 DEFAULT = [0.0, 0.1, 0.5, 1.0, 5.0, 10.0]
 
@@ -222,3 +231,17 @@ def test_what_a_constant_or_the_baseline_beats_is_never_chosen_silently() -> Non
     with pytest.warns(UselessModelWarning, match="the baseline performs better"):
         beaten.select(1.0)
     assert replace(good, baseline=None).beaten_by_baseline.tolist() == [False]
+
+
+def test_floors_make_no_gap() -> None:
+    floor, parity = AtLeast("recall", 0.5), DemographicParity(difference_bound=0.1)
+    cap = AtMost("selection_rate", 0.3)
+    assert read_metric([parity, floor, cap]) == (parity,)
+    assert read_metric(cap) == (cap,)
+    for metric in (floor, NoLevellingDown(), [cap, floor]):
+        with pytest.raises(InvalidParameterError, match="a frontier's gap is to be small"):
+            read_metric(metric)
+    X, y, group = make_rows(300)
+    model = FairPlugInClassifier(LogisticRegression(), floor, cv=2, random_state=0)
+    found = pareto_frontier(model, X, y, sensitive_features=group, param="mixing", values=[100.0])
+    assert found.gap_name == "demographic parity gap"

@@ -230,3 +230,20 @@ class TestEvaluateFairness:
     def test_bad_batches(self, batch: object) -> None:
         with pytest.raises(InvalidDataError, match="batch"):
             evaluate_fairness(nn.Identity(), [batch])
+
+
+def test_a_limit_is_read_in_the_groups_that_it_speaks_of(people: Any) -> None:
+    logits, labels, frame = people
+    limits = [
+        c.AtLeast("recall", 0.1, over="sex", groups="m"),
+        c.AtLeast("recall", {"f": 0.2, "m": 0.9}, over="sex"),
+        c.AtMost("selection_rate", 0.2, overall=True),
+    ]
+    found = metered(people, limits).compute()
+    decided = (logits.numpy() > 0).astype(int)
+    report = fairness_report(labels, decided, frame, limits)
+    of_m, own, everybody = (r.achieved for r in report.results)
+    assert found.gaps[limits[0].name] == pytest.approx(of_m)
+    assert found.gaps[limits[1].name] == pytest.approx(own)  # beside the bound of its own
+    assert report.results[1].lowest == "m"
+    assert found.gaps[limits[2].name] == pytest.approx(everybody)

@@ -50,8 +50,7 @@ class _RateLimit(Limit):
         if isinstance(self.value, Mapping | tuple):
             if not self.value:
                 raise InvalidParameterError("value maps groups to numbers: name at least one.")
-            pairs = self.value.items() if isinstance(self.value, Mapping) else self.value
-            object.__setattr__(self, "value", tuple(sorted(pairs)))
+            object.__setattr__(self, "value", _frozen_levels(self.value))
 
     @property
     def _levels(self) -> float | dict[str, float]:
@@ -265,3 +264,13 @@ class NoLevellingDown(_RateLimit):
     @property
     def _said(self) -> str:
         return f"{self.notion} of {self.rates[0].name}"
+
+
+def _frozen_levels(value: Any) -> tuple[tuple[str, Any], ...]:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    try:
+        return tuple(sorted((str(name), number) for name, number in pairs))
+    except (TypeError, ValueError):
+        raise InvalidParameterError(
+            f"value must be a number, or map group names to numbers, got {value!r}."
+        ) from None

@@ -15,7 +15,7 @@ from fairtrain.constraints.rates import of_true_class
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.measures import rates_frame
-from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport
+from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, constant_accuracy
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, judge
 
 __all__ = ["report_on_classes", "report_on_values"]
@@ -51,11 +51,14 @@ def report_on_classes(
     decision, groups, weight = data.decisions, data.groups, data.weight
     y, classes = data.y.astype(np.int64), data.labels.labels.tolist()
     true_class = decision[np.arange(len(y)), y]
-    of_truth = Rows.judged(np.ones(len(y)), true_class, groups, weight)
-    by_class = [
-        Rows.judged((y == c).astype(np.float64), decision[:, c], groups, weight)
-        for c in range(len(classes))
-    ]
+    effect = data.design_effect
+
+    def judged(truth: NDArray[Any], decided: Floats) -> Rows:
+        rows = Rows.judged(truth.astype(np.float64), decided, groups, weight)
+        return replace(rows, design_effect=effect)
+
+    of_truth = judged(np.ones(len(y)), true_class)
+    by_class = [judged(y == c, decision[:, c]) for c in range(len(classes))]
     stricter = 1 - (1 - confidence) / len(classes)
     results: list[ConstraintResult] = []
     for constraint in constraints:
@@ -69,7 +72,7 @@ def report_on_classes(
         _named(rates_frame(of_class, _CLASS_RATES, groups, confidence), label)
         for label, of_class in zip(classes, by_class, strict=True)
     ]
-    accuracy = _mean(true_class, weight, confidence)
+    accuracy = _mean(true_class, weight, effect, confidence)
     shares = [float(cell_means(d.decisions, _everyone(y), 1, weight).mean[0]) for d in by_class]
     commonest = max(shares)
     return FairnessReport(
@@ -84,7 +87,9 @@ def report_on_classes(
             [rates_frame(of_truth, ("accuracy",), groups, confidence), *frames], ignore_index=True
         ),
         confidence=confidence,
-        constant_accuracy=float((counted := np.bincount(y, weights=weight)).max() / counted.sum()),
+        constant_accuracy=constant_accuracy(
+            constraints, [_alike(k, y, classes, by_class, of_truth) for k in range(len(classes))]
+        ),
     )
 
 
@@ -122,6 +127,17 @@ def report_on_values(
     )
 
 
+def _alike(
+    k: int, y: NDArray[np.int64], classes: Sequence[Any], by_class: Sequence[Rows], of_truth: Rows
+) -> dict[Any, Rows]:
+    """Rows by outcome where everybody is decided to be of class k."""
+    outcomes = {
+        label: of_class.decided(np.full(len(y), float(k == c)))
+        for c, (label, of_class) in enumerate(zip(classes, by_class, strict=True))
+    }
+    return outcomes | {None: of_truth.decided((y == k).astype(np.float64))}
+
+
 def _named(frame: pd.DataFrame, label: Any) -> pd.DataFrame:
     return frame.assign(metric=frame["metric"] + f": {label}")
 
@@ -130,7 +146,9 @@ def _everyone(y: NDArray[Any]) -> NDArray[np.int64]:
     return np.zeros(len(y), dtype=np.int64)
 
 
-def _mean(values: Floats, weight: Floats | None, confidence: float) -> tuple[float, float, float]:
-    result = cell_means(values, _everyone(values), 1, weight)
+def _mean(
+    values: Floats, weight: Floats | None, effect: float, confidence: float
+) -> tuple[float, float, float]:
+    result = cell_means(values, _everyone(values), 1, weight).inflated(effect)
     lower, upper = result.limits(confidence)
     return float(result.mean[0]), float(lower[0]), float(upper[0])

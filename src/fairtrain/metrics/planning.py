@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fairtrain._parameters import CONFIDENCE, DIFFERENCE, LABEL, NONE, RATIO, Real, checks
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
-from fairtrain.data.groups import Groups
+from fairtrain.data.groups import EVERYBODY, Groups
 from fairtrain.data.inputs import is_number
 from fairtrain.data.labels import LabelCoding
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
@@ -22,10 +22,11 @@ from fairtrain.metrics.power import (
     Requirement,
     check_shares,
     least_rows,
+    level_cells,
     smallest_bound,
     spread_cells,
 )
-from fairtrain.metrics.verdicts import rounded_rows
+from fairtrain.metrics.verdicts import bound_words, rounded_rows
 
 __all__ = ["CertificationPlan", "certification_plan"]
 
@@ -43,14 +44,15 @@ class CertificationPlan:
     ----------
     constraint : str
         Name of the constraint.
-    kind : {"difference", "ratio", "upper"}
+    kind : {"difference", "ratio", "upper", "lower"}
         What the bound limits.
     bound : float
-        The bound wanted.
+        The bound wanted; where groups have numbers of their own, the one that asks for least.
     power, confidence : float
         Chance of ``met`` that is planned for, and the level of the limits.
     true_gap : float
-        The true gap (ratio, mean loss) that chances suppose.
+        The true gap (ratio, mean) that chances suppose; where groups have numbers of their own,
+        the others' true means lie the same part of the way to them.
     fraction : float
         Share of the rows that certify.
     counts : dict of str to int
@@ -59,7 +61,7 @@ class CertificationPlan:
         Chance of ``met`` with these rows.
     smallest_bounds : dict of float to float
         Share of rows that certify -> the strictest bound with the chance ``power``, were the true
-        gap the same part of that bound; NaN where there is none.
+        gap the same part of that bound; NaN where there is none. One number for all groups.
     rows_needed : dict of float to float
         True gap -> certification rows that every group needs.
     merged : tuple of tuple of str
@@ -104,7 +106,7 @@ class CertificationPlan:
 
     def explain(self) -> str:
         """Say in plain words what these rows can certify and what to do."""
-        what = {"difference": "gap", "ratio": "ratio", "upper": "mean"}[self.kind]
+        what = {"difference": "gap", "ratio": "ratio"}.get(self.kind, "mean")
         smallest, least = min(self.counts.items(), key=lambda item: item[1])
         lines = [
             f"{self.constraint} within {self.bound:g}: {self.chance:.0%} chance of met with "
@@ -119,7 +121,7 @@ class CertificationPlan:
                 enough = "no number of rows gives"
             lines.append(f"If the true {what} is {gap:.3g}, {enough} a chance of {self.power:.0%}.")
         reach = [
-            f"{fraction:.0%} of the rows: " + ("none" if np.isnan(bound) else f"{bound:.2g}")
+            f"{fraction:.0%} of the rows: " + ("none" if np.isnan(bound) else bound_words(bound))
             for fraction, bound in self.smallest_bounds.items()
         ]
         lines.append(f"Strictest bound with that chance: {'; '.join(reach)}.")
@@ -175,8 +177,8 @@ def certification_plan(
     power : float in (0, 1), default=0.8
         Chance of ``met`` to plan for.
     true_gap : float, optional
-        True difference or ratio to suppose, for a bound on a mean the true mean. Default: halfway
-        between equality (a mean of 0) and the bound.
+        True difference or ratio to suppose, for a cap or a floor the true mean. Default: halfway
+        between equality (a mean of 0 under a cap, of 1 above a floor) and the bound.
     rate : float in (0, 1), optional
         Middle of the groups' rates. Default: the share of the favourable label for selection rates
         where ``y`` is given, otherwise one half, which needs most rows for a difference.
@@ -215,12 +217,17 @@ def certification_plan(
     counts, middle = _counts(groups, wanted, y, positive_label)
     middle = middle if rate is None else rate
     check_shares(rate=middle)
+    if wanted.absolute and not 0 <= wanted.bound <= 1:
+        raise InvalidParameterError(
+            f"a plan is for rates, which lie in [0, 1]; {wanted.name} has the bound "
+            f"{wanted.bound:g}."
+        )
     part = 0.5 if true_gap is None else _part(wanted, true_gap)
-    plan = _Plan(wanted, power, confidence, middle, part)
+    plan = _Plan(wanted, power, confidence, middle, part, wanted.shifts(tuple(counts)))
     rows = np.array(list(counts.values()), dtype=np.float64)
     fractions = sorted({*_FRACTIONS, certification_fraction})
     parts = sorted({*_GAPS, part})
-    chance = plan.chance(certification_fraction * rows, wanted.bound)
+    chance = plan.wanted(certification_fraction * rows)
     return CertificationPlan(
         constraint=wanted.name,
         kind=wanted.kind,
@@ -246,33 +253,51 @@ class _Plan:
     confidence: float
     rate: float
     part: float
+    shift: Floats
 
     def gap(self, bound: float, part: float | None = None) -> float:
         """The true gap that is a part of the way from equality to the bound."""
         part = self.part if part is None else part
-        return 1 - part * (1 - bound) if self.constraint.kind == "ratio" else part * bound
+        return 1 - part * (1 - bound) if self.constraint.larger_is_fairer else part * bound
 
     def chance(
-        self, rows: Floats, bound: float, least: float = 0.0, part: float | None = None
+        self,
+        rows: Floats,
+        bound: float,
+        least: float = 0.0,
+        part: float | None = None,
+        shift: Floats | float = 0.0,
     ) -> float:
         if not np.maximum(rows, least).all():
             return 0.0
-        cells = spread_cells(rows, self.rate, self.gap(bound, part), self.constraint.kind)
-        one = Requirement.of(self.constraint, self.confidence, bound).chance(cells, least)
-        return float(one ** len(self.constraint.rates))
+        required = Requirement.of(self.constraint, self.confidence, bound, shift)
+        if self.constraint.absolute:
+            cells = level_cells(rows, required, self.part if part is None else part)
+        else:
+            cells = spread_cells(rows, self.rate, self.gap(bound, part), self.constraint.kind)
+        return float(required.chance(cells, least) ** len(self.constraint.rates))
+
+    def wanted(self, rows: Floats, least: float = 0.0, part: float | None = None) -> float:
+        """The chance for the bound wanted, each group's own."""
+        return self.chance(rows, self.constraint.bound, least, part, self.shift)
 
     def smallest(self, rows: Floats) -> float:
+        """The strictest bound: of a floor the largest, found as a cap on the opposite."""
+        if self.constraint.kind == "lower":
+            return 1 - smallest_bound(lambda cap: self.chance(rows, 1 - cap), "upper", self.power)
         return smallest_bound(
             lambda bound: self.chance(rows, bound), self.constraint.kind, self.power
         )
 
     def least(self, groups: int, part: float) -> float:
         """Rows that each of so many groups needs."""
-        none, bound = np.zeros(groups), self.constraint.bound
-        return least_rows(lambda n: self.chance(none, bound, n, part), self.power)
+        none = np.zeros(groups)
+        return least_rows(lambda n: self.wanted(none, n, part), self.power)
 
     def merged(self, counts: Mapping[str, int], fraction: float) -> tuple[tuple[str, ...], ...]:
-        """Join the smallest two groups until the bound can be met."""
+        """Join the smallest two groups until the bound can be met; none with its own number."""
+        if self.shift.any():
+            return ()
         parts: list[tuple[int, tuple[str, ...]]] = [(n, (name,)) for name, n in counts.items()]
         parts.sort(key=lambda part: part[0])
         while len(parts) > 2:
@@ -286,13 +311,13 @@ class _Plan:
 
 def _part(constraint: Constraint, true_gap: float) -> float:
     """How far from equality to the bound a true gap lies."""
-    ratio, bound = constraint.kind == "ratio", constraint.bound
-    if not is_number(true_gap) or not (bound < true_gap <= 1 if ratio else 0 <= true_gap < bound):
+    least, bound = constraint.larger_is_fairer, constraint.bound
+    if not is_number(true_gap) or not (bound < true_gap <= 1 if least else 0 <= true_gap < bound):
         raise InvalidParameterError(
             f"true_gap must lie inside the bound of {bound:g}, got {true_gap!r}: no rows show a "
             "bound that the truth breaks."
         )
-    return (1 - true_gap) / (1 - bound) if ratio else true_gap / bound
+    return (1 - true_gap) / (1 - bound) if least else true_gap / bound
 
 
 def _counts(
@@ -303,17 +328,17 @@ def _counts(
         isinstance(n, int | np.integer) for n in groups.values()
     ):
         counts = {str(name): int(n) for name, n in groups.items()}
+        if getattr(constraint, "overall", False):
+            counts = {EVERYBODY: sum(counts.values())}
         weights, middle = constraint.group_weights(tuple(counts)), 0.5
     else:
         who = groups if isinstance(groups, Groups) else Groups.from_sensitive(groups)
-        who = who.over(constraint.over)
+        who = who.merged(*constraint.partition(who.scheme))
         fewest, middle = _fewest(who, constraint, y, positive_label)
         counts = dict(zip(who.names, fewest.tolist(), strict=True))
         weights = constraint.group_weights(who.names)
     counts = {name: n for (name, n), w in zip(counts.items(), weights, strict=True) if w > 0}
-    if min(counts.values(), default=0) < 0 or len(counts) < (
-        1 if constraint.kind == "upper" else 2
-    ):
+    if min(counts.values(), default=0) < 0 or len(counts) < (1 if constraint.absolute else 2):
         raise InvalidDataError(f"{constraint.name} needs groups with their rows, got {counts!r}.")
     return counts, middle
 

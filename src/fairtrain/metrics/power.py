@@ -22,6 +22,7 @@ __all__ = [
     "bound_in_reach",
     "check_shares",
     "least_rows",
+    "level_cells",
     "rows_short",
     "rows_to_certify",
     "smallest_bound",
@@ -107,12 +108,19 @@ def spread_cells(rows: Floats, rate: float, gap: float, kind: str) -> Cells:
     """Groups of given rows whose rates lie evenly between two that differ by ``gap``."""
     if kind == "ratio":
         ends = 2 * rate * np.array([gap, 1.0]) / (1 + gap)
-    elif kind == "upper":
-        ends = np.array([gap, gap])
     else:
         ends = rate + gap / 2 * np.array([-1.0, 1.0])
     ends = ends - max(0.0, ends[1] - 1.0) - min(0.0, ends[0])
-    mean = np.linspace(ends[0], ends[1], len(rows)) if len(rows) > 1 else ends[:1]
+    return _flips(np.linspace(ends[0], ends[1], len(rows)) if len(rows) > 1 else ends[:1], rows)
+
+
+def level_cells(rows: Floats, required: Requirement, part: float) -> Cells:
+    """Groups of given rows whose rates are all that part of their upper bound."""
+    mean = part * (required.bound + required.shift) * np.ones(len(rows))
+    return _flips(np.clip(mean, 0.0, 1.0), rows)
+
+
+def _flips(mean: Floats, rows: Floats) -> Cells:
     count = np.asarray(rows, dtype=np.float64)
     return Cells(mean, count.astype(np.int64), count, np.maximum(count, 1.0), None)
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize
 
+from fairtrain.data.groups import EVERYBODY
 from fairtrain.metrics.verdicts import ConstraintResult
 
 __all__ = ["Publication"]
@@ -26,6 +27,10 @@ _RATES = {
     "error_rate": ((0.0, 1.0, 1.0, 0.0), _ALL),
     "true_positive_rate": ((1.0, 0.0, 0.0, 0.0), (1.0, 0.0, 1.0, 0.0)),
     "false_positive_rate": ((0.0, 1.0, 0.0, 0.0), (0.0, 1.0, 0.0, 1.0)),
+    "false_negative_rate": ((0.0, 0.0, 1.0, 0.0), (1.0, 0.0, 1.0, 0.0)),
+    "true_negative_rate": ((0.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 1.0)),
+    "zero_one_loss": ((0.0, 1.0, 1.0, 0.0), _ALL),
+    "squared_loss": ((0.0, 1.0, 1.0, 0.0), _ALL),
     "positive_predictive_value": ((1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0)),
 }
 
@@ -75,6 +80,8 @@ class Publication:
         """Finest groups that a group consists of: those whose name has all its parts, in order."""
         if name in self.groups:
             return np.array([self.groups.index(name)])
+        if name == EVERYBODY:
+            return np.arange(len(self.groups))
         inside = [g for g, group in enumerate(self.groups) if _within(name, group)]
         return np.array(inside, dtype=np.intp)
 
@@ -158,8 +165,10 @@ class Publication:
             for k, j in ((0, 2), (1, 3))
         )
         either = np.maximum(first, second)
-        by_label = {"true_positive_rate": first, "positive_predictive_value": first}
-        return dict.fromkeys(_RATES, either) | by_label | {"false_positive_rate": second}
+        favourable = ("true_positive_rate", "false_negative_rate", "positive_predictive_value")
+        by_label = dict.fromkeys(favourable, first)
+        by_label |= dict.fromkeys(("false_positive_rate", "true_negative_rate"), second)
+        return dict.fromkeys(_RATES, either) | by_label
 
     @cached_property
     def _sets(self) -> list[frozenset[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +21,18 @@ from fairtrain._parameters import (
     Where,
     checks,
 )
-from fairtrain.constraints import ConstraintSpec, as_constraints
+from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.data.groups import Missing
 from fairtrain.data.inputs import as_vector, is_number
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, result_dict
-from fairtrain.metrics.measures import rates_frame
+from fairtrain.metrics.measures import measure_cells, rates_frame
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
-__all__ = ["FairnessReport", "fairness_report", "report_on"]
+__all__ = ["FairnessReport", "constant_accuracy", "fairness_report", "report_on"]
 
 NEAR_CONSTANT = 0.01
 """Near constant: one of the two decisions goes to no more than this share of the rows."""
@@ -68,8 +70,9 @@ class FairnessReport:
     confidence : float
         Level of all intervals.
     constant_accuracy : float
-        Accuracy, on these rows, of deciding alike for everybody in the better way; NaN where there
-        are no decisions.
+        Accuracy, on these rows, of deciding alike for everybody in the better way that keeps every
+        cap and floor; NaN where none does, where there are no decisions, and where accuracy is not
+        what the model was to be best at.
     """
 
     results: tuple[ConstraintResult, ...]
@@ -85,7 +88,7 @@ class FairnessReport:
 
     @property
     def no_better_than_constant(self) -> bool:
-        """Whether deciding alike for everybody is as accurate, which keeps every parity besides."""
+        """Whether deciding alike for everybody is as accurate, and keeps every bound besides."""
         return bool(self.accuracy[0] <= self.constant_accuracy + 1e-9)
 
     @property
@@ -285,7 +288,6 @@ def report_on(
     accuracy = cell_means(right, everyone, 1, data.weight).inflated(data.design_effect)
     lower, upper = accuracy.limits(confidence)
     selected = float(cell_means(data.decisions, everyone, 1, data.weight).mean[0])
-    favourable = float(cell_means(data.y, everyone, 1, data.weight).mean[0])
     names = (
         "accuracy",
         "selection_rate",
@@ -303,5 +305,43 @@ def report_on(
         favourable=data.favourable,
         group_rates=rates_frame(data, names, data.groups, confidence),
         confidence=confidence,
-        constant_accuracy=max(favourable, 1 - favourable),
+        constant_accuracy=constant_accuracy(
+            constraints, [{None: data.decided(np.full(len(data), d))} for d in (0.0, 1.0)]
+        ),
     )
+
+
+def constant_accuracy(
+    constraints: Sequence[Constraint], constants: Sequence[Mapping[Any, Rows]]
+) -> float:
+    """Accuracy of the best way to decide alike for everybody that keeps every cap and floor.
+
+    Parameters
+    ----------
+    constraints : sequence of Constraint
+        Parities among them are kept by every constant.
+    constants : sequence of mapping of outcome to Rows
+        The rows as each constant decides them; where there are several classes for each of them,
+        and for the true class under None.
+
+    Returns
+    -------
+    float
+        NaN where no constant keeps them.
+    """
+    limits = [constraint for constraint in constraints if constraint.absolute]
+    outcomes = [outcome for outcome in constants[0] if outcome is not None]
+    accuracies = []
+    for decided in constants:
+        families = families_of(limits, decided[None].groups.scheme, outcomes or None)
+        if all(_keeps(family, decided[family.outcome]) for family in families):
+            one = decided[None]
+            right = 1 - np.abs(one.outcomes - one.decisions)
+            accuracies.append(float(np.average(right, weights=one.weight)))
+    return max(accuracies, default=float("nan"))
+
+
+def _keeps(family: RateFamily, decided: Rows) -> bool:
+    groups = decided.groups.merged(family.scheme, family.parent)
+    rates = measure_cells(decided, family.rate, groups).mean
+    return not family.bounds.excess(rates) > 0  # NaN: there is nothing to break it

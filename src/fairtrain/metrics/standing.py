@@ -44,7 +44,7 @@ class GroupStanding:
         """Say it in a few words, without a count that would tell of single people."""
         if self.verdict is Verdict.TOO_FEW_ROWS:
             needed = np.inf if self.needed is None else self.needed
-            about = ("about " if np.isfinite(needed) else "") + rounded_rows(needed)
+            about = rounded_rows(needed, "about ")
             return f"{self.verdict}: has {count_words(self.rows)}, needs {about}"
         return "enough rows" if self.verdict is None else str(self.verdict)
 

@@ -56,7 +56,7 @@ class Usefulness(StrEnum):
     ``useful``
         Neither of the two below.
     ``no_better_than_constant``
-        Deciding alike for everybody, which keeps every parity, is as accurate.
+        Deciding alike for everybody, in a way that keeps every bound, is as accurate.
     ``beaten_by_baseline``
         The unconstrained model is more accurate and nearer to every bound.
     """
@@ -120,11 +120,12 @@ class ConstraintResult:
     empty : tuple of EmptyCell
         Groups without a row in an event: their rate may be anything, so the bound is never met.
     true_gap : float or None
-        The true gap (ratio, loss) that ``rows_needed`` supposes: the one observed, or what leaves
-        a quarter of the bound; None where no rows are lacking.
+        The true gap (ratio, mean) that ``rows_needed`` supposes: the one observed, or what leaves
+        a quarter of the bound; None where no rows are lacking. Where groups have numbers of their
+        own, that of the group whose number ``bound`` is.
     smallest_bound : float or None
         Where there are too few rows, the strictest bound that as many would show with a chance of
-        80 %, were the true gap half of it; None where none would.
+        80 %, were the true gap half of it; None where none would. One number for all groups.
     """
 
     constraint: str
@@ -198,8 +199,8 @@ class ConstraintResult:
             self.rows_needed.items(), key=lambda item: (item[0] not in empty, -item[1])
         )
         parts = [
-            f"{empty.get(name, f'{name!r} has {self.counts.get(name, 0)} rows')} and needs about "
-            f"{rounded_rows(rows)}"
+            f"{empty.get(name, f'{name!r} has {self.counts.get(name, 0)} rows')} and needs "
+            f"{rounded_rows(rows, 'about ')}"
             for name, rows in ordered[:most]
         ]
         more = len(ordered) - most
@@ -215,20 +216,31 @@ class ConstraintResult:
         """Say what these rows can show, and what to do."""
         if self.smallest_bound is None:
             return "These rows can certify no bound: get more of them, or merge small groups."
-        supposed = {"difference": "half of it", "ratio": "halfway to 1"}
+        supposed = {"difference": "half of it", "ratio": "halfway to 1"}.get(self.kind, "as now")
         return (
-            f"These rows can certify a bound of {self.smallest_bound:.2g} with that chance if the "
-            f"true {what} is {supposed.get(self.kind, 'as now')}: get more rows, widen the bound "
-            "or merge small groups (fairtrain.certification_plan)."
+            f"These rows can certify a bound of {bound_words(self.smallest_bound)} with that "
+            f"chance if the true {what} is {supposed}: get more rows, widen the bound or merge "
+            "small groups (fairtrain.certification_plan)."
         )
 
 
-def rounded_rows(rows: float) -> str:
-    """Write a number of rows with two digits, rounded up."""
+def rounded_rows(rows: float, about: str = "") -> str:
+    """Write a number of rows with two digits, rounded up, after a word that says so."""
     if not np.isfinite(rows):
         return "more than can be had"
     digits = max(0, int(np.floor(np.log10(max(rows, 1)))) - 1)
-    return f"{int(np.ceil(rows / 10**digits) * 10**digits):,}"
+    return f"{about}{int(np.ceil(rows / 10**digits) * 10**digits):,}"
+
+
+def bound_words(bound: float) -> str:
+    """Write a bound with two digits, or with those that tell it from 1.
+
+    Examples
+    --------
+    >>> bound_words(0.0512), bound_words(0.9962)
+    ('0.051', '0.996')
+    """
+    return f"{bound:.3f}" if 0.9 < bound < 1 else f"{bound:.2g}"
 
 
 def judge(
@@ -258,7 +270,8 @@ def judge(
     values = np.array([f.achieved for f in of_rates])
     worst = int(np.nanargmin(values) if least else np.nanargmax(values))
     extreme = of_rates[worst]
-    bound = constraint.bound + float(shift[extreme.lowest if least else extreme.highest])
+    own = float(shift[extreme.lowest if least else extreme.highest])
+    bound = constraint.bound + own
     achieved, lower, upper = _over_rates(of_rates, least)
     within = achieved >= bound - _ROUNDING if least else achieved <= bound + _ROUNDING
     shown = not empty and (lower >= bound if least else upper <= bound)
@@ -291,10 +304,8 @@ def judge(
             name: int(count) for name, count in zip(names, _fewest(cells), strict=True) if count > 0
         },
         empty=empty,
-        true_gap=true_gap if few else None,
-        smallest_bound=bound_in_reach(constraint, cells, confidence)
-        if few and not shift.any()
-        else None,
+        true_gap=None if true_gap is None or not few else true_gap + own,
+        smallest_bound=bound_in_reach(constraint, cells, confidence) if few else None,
     )
 
 

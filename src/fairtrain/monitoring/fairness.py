@@ -103,7 +103,9 @@ class FairnessMonitor:
     Parameters
     ----------
     constraints : Constraint, str, or list of these, default="demographic_parity"
-        What is watched. Notions that condition on labels need them.
+        What is watched. Notions that condition on labels need them. Groups of weight 0 are left
+        out. A bound around the overall rate, as fairlearn's, is watched as the bound between two
+        groups that it implies: twice as wide, or the square of a ratio.
     difference_bound, ratio_bound : float, optional
         Replace the bounds in ``constraints``.
     alpha : float, default=0.05
@@ -357,12 +359,14 @@ class FairnessMonitor:
         measured: dict[Key, pd.DataFrame] = {}
         for number, constraint in enumerate(self._constraints):
             groups = rows.groups.over(constraint.over)
+            given = dict(constraint.weights or ())  # of groups that may come in other windows
+            judged = [given.get(name, 1.0) > 0 for name in groups.names]
             for rate in constraint.rates:
                 if (late or rows.y is None) and _needs_labels(rate) != late:
                     continue
                 cells = measure_cells(rows, rate, groups)
                 columns = {"mean": np.nan_to_num(cells.mean), "rows": cells.total}
-                table = pd.DataFrame(columns, index=list(groups.names))
+                table = pd.DataFrame(columns, index=list(groups.names))[judged]
                 measured[number, rate.name] = table.assign(count=table["rows"])
         return measured
 
@@ -370,7 +374,7 @@ class FairnessMonitor:
         self, key: Key, window: pd.DataFrame, total: pd.DataFrame, share: float
     ) -> dict[str, Any]:
         constraint = self._constraints[key[0]]
-        is_ratio, bound = constraint.kind == "ratio", constraint.bound
+        is_ratio, bound = constraint.kind == "ratio", _pairwise_bound(constraint)
         own, whole = (self._compared(part, is_ratio, 0.05) for part in (window, total))
         worst = [self._worst(part, is_ratio, share) for part in (window, total)]
         broken = [w < bound if is_ratio else w > bound for w in worst]
@@ -444,12 +448,20 @@ def _needs_labels(rate: Rate) -> bool:
     return rate != SELECTION_RATE
 
 
+def _pairwise_bound(constraint: Constraint) -> float:
+    """The bound between two groups; one around the overall rate implies a wider one."""
+    if getattr(constraint, "reference", "pairwise") == "pairwise":
+        return constraint.bound
+    return constraint.bound**2 if constraint.kind == "ratio" else 2 * constraint.bound
+
+
 def _rows_needed(window: pd.DataFrame, constraint: Constraint) -> float:
     seen = window[window["count"] >= 1]
     if len(seen) < 2:
         return np.nan
     is_ratio = constraint.kind == "ratio"
-    room = ((1 - constraint.bound) if is_ratio else constraint.bound) / 2
+    bound = _pairwise_bound(constraint)
+    room = ((1 - bound) if is_ratio else bound) / 2
     mean, rows = seen["mean"].to_numpy(), seen["rows"].to_numpy()
     needed = rows_needed(mean, rows, max(room, 1e-4), 0.95, ratio=is_ratio)
     return float(np.max(needed)) if bool((needed > rows).any()) else np.nan

@@ -142,6 +142,7 @@ def plot_before_after(
     kinds = {r.kind for r in first}
     said = " / ".join(way[kind] for kind in sorted(kinds))
     word = "ratio" if kinds == {"ratio"} else "difference between groups"
+    word = "rate of the group nearest to its limit" if kinds <= {"upper", "lower"} else word
     ax.set_xlabel(f"{word}, 95 % interval ({said})")
     style.fit_height(ax, 2 * len(names))
     style.legend_below(ax)

@@ -26,11 +26,12 @@ from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform, new_key
-from fairtrain.data.rows import Rows, take_sensitive
+from fairtrain.data.rows import Role, Rows, take_sensitive
 from fairtrain.data.splits import RowSplit
 from fairtrain.estimator import FairEstimator, require_favourable
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.measures import measure_cells
+from fairtrain.metrics.report import FairnessReport
 from fairtrain.plugin.cross import DESIGN_EFFECT, Lottery, require_linear, train_members
 from fairtrain.plugin.linear import JointScores, linear_rates
 from fairtrain.plugin.rule import PricedRule, RuleSettings, ScoredRows, explain_broken, find_rule
@@ -272,12 +273,13 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
 
     def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
         self._lottery: Lottery | None = None
+        self._memory: _Memory | None = None  # of an earlier fit
         if self.certification is not None:
             return self._train_lottery(rows, rng)
         learning = rows.part("training")
         scores = self._learn(learning, rng)
         self.draw_key_ = new_key(rng)
-        self._memory: _Memory | None = _Memory(scores, replace(learning, X=None))
+        self._memory = _Memory(scores, replace(learning, X=None))
         share = np.empty(len(rows))
         split = rows.split
         assert split is not None
@@ -360,7 +362,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             return JointScores.of_known(self._maps(outcome.held[:, 1], codes), codes, size)
         by_label = [learnt(self.group_estimator, np.where(y == v, codes, -1), size) for v in (0, 1)]
         self.log_loss_["group"] = float(
-            np.average([f.loss for f in by_label], weights=np.bincount(y))
+            np.average([f.loss for f in by_label], weights=np.bincount(y, minlength=2))
         )
         self._group_of = [replace(fit, held=_NOBODY) for fit in by_label]
         self.group_estimator_name_ = _name(by_label[1].models[0].model)
@@ -406,6 +408,13 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     def _gain(self, outcome: Floats) -> Floats:
         """What the favourable decision gains, in units of the mean cost of the two errors."""
         return 2 * (outcome - self.costs_.threshold)
+
+    def _report(self, rows: Rows, role: Role) -> FairnessReport:
+        """Judge decided rows; where errors cost differently, accuracy says nothing of their use."""
+        report = super()._report(rows, role)
+        if self.costs_.threshold != 0.5:
+            report = replace(report, constant_accuracy=float("nan"))
+        return report
 
     def _families(self) -> list[RateFamily]:
         return families_of(self.constraints_, self.scheme_)
@@ -685,6 +694,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         ----------
         X, y, sensitive_features, sample_weight
             As in ``fit``: rows that trained none of the estimators, or their scores are too sure.
+            The floors of :class:`~fairtrain.constraints.NoLevellingDown` are measured anew on them.
 
         Returns
         -------
@@ -695,6 +705,11 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             self._remembered()
         other = self._twin()
         other._memory = _Memory(self._scores(rows.X, self._known(rows)), replace(rows, X=None))
+        # Floors that were measured on the rows of fit say nothing of a loss on these.
+        other.constraints_ = tuple(
+            replace(c, value=None) if isinstance(c, NoLevellingDown) else c
+            for c in self.constraints_
+        )
         return other._repriced(self._rule.multipliers)
 
     def frontier(self, bounds: Sequence[float]) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def solve_dual(
     Multipliers
         ``values`` (2, m) and their prices.
     """
-    found = multipliers_of(problem.bounds)
+    found = multipliers_of(problem.bounds, problem.rates.scale)
     limits = _limits(found)
 
     def look(values: Floats) -> tuple[float, Floats]:
@@ -106,7 +106,8 @@ def solve_dual(
         gradient = -np.where(np.isfinite(violations), violations, 0.0)
         return value - float(price @ constant) + float((limits * values).sum()), gradient
 
-    values = np.zeros((2, found.n_cells)) if start is None else start
+    # Multipliers of another bound may be none of this one's, and better than any that is.
+    values = np.zeros((2, found.n_cells)) if start is None else found.projected(start)
     value, gradient = look(values)
     recent, step = [value], 1.0
     for _ in range(iterations):
@@ -131,9 +132,14 @@ def solve_dual(
     return found
 
 
-def multipliers_of(bounds: Sequence[RateBounds]) -> Multipliers:
-    """Multipliers of bounds, all 0; the solver moves them by a rule of its own."""
-    return Multipliers(bounds, Ascent(1.0), cap=CAP)
+def multipliers_of(bounds: Sequence[RateBounds], scale: Floats) -> Multipliers:
+    """Multipliers of bounds, all 0; the solver moves them by a rule of its own.
+
+    Bounds around the overall rate are told it by ``scale``, the share of the rows in each cell.
+    """
+    made = Multipliers(bounds, Ascent(1.0), cap=CAP)
+    made.set_shares(scale)
+    return made
 
 
 def smooth_step(scaled: Floats) -> tuple[Floats, Floats]:

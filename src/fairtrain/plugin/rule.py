@@ -186,7 +186,7 @@ def find_rule(
             replace(b, margin=b.margin + float(m)) for b, m in zip(working, margins, strict=True)
         ]
         rule = _best(tightened, rows, settings, rule.multipliers)
-    return replace(rule, excess=_excess(multipliers_of(asked), rule.rates))
+    return replace(rule, excess=_excess(multipliers_of(asked, rule.scale), rule.rates))
 
 
 def explain_broken(

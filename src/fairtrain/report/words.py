@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fairtrain.constraints import NoLevellingDown
 from fairtrain.data.groups import EVERYBODY
 from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
@@ -30,6 +31,7 @@ _SAID = {
     Verdict.TOO_FEW_ROWS: "cannot be judged, for there are too few rows",
 }
 
+_LEVELLING = NoLevellingDown.notion
 _LONGEST = 100
 _MOST_NAMED = 3
 
@@ -67,6 +69,11 @@ def constraint_meaning(result: ConstraintResult, outcome: str) -> str:
         way = "smaller" if result.larger_is_fairer else "larger"
         if result.extreme == EVERYBODY:
             return f"The {what} of all people together may not be {way} than {bound:g}."
+        if "its own number" in result.constraint or result.constraint.startswith(_LEVELLING):
+            known = f", {bound:g} for '{result.extreme}'" if result.extreme else ""
+            return f"The {what} of each group may not be {way} than a number of its own{known}."
+        if named := result.constraint.partition(f" {bound:g} of ")[2].partition(" over ")[0]:
+            return f"The {what} may not be {way} than {bound:g} in any of these groups: {named}."
         return f"The {what} of no group may be {way} than {bound:g}."
     what = _COMPARED.get(result.constraint, f"the {result.rate.replace('_', ' ')}")
     what = what.format(outcome=outcome)

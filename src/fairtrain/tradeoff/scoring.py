@@ -207,10 +207,19 @@ class Scorer:
 
 
 def read_metric(metric: Any) -> Any:
-    """Constraints as they are judged on a frontier, whatever their bounds; callables stay."""
+    """Constraints as they are judged on a frontier, whatever their bounds; callables stay.
+
+    Beside parities the rates that caps and floors limit are no gap: parities alone make it.
+    """
     if callable(metric) and not isinstance(metric, type):
         return metric
     constraints = as_constraints(metric)
+    constraints = tuple(c for c in constraints if not c.absolute) or constraints
+    if any(c.kind == "lower" for c in constraints):
+        raise InvalidParameterError(
+            "a frontier's gap is to be small and the rate above a floor large: pass metric= a "
+            "parity, or the cap on the opposite rate, such as AtMost('false_negative_rate', 0.3)."
+        )
     if any(c.kind == "ratio" for c in constraints):
         constraints = as_constraints(list(constraints), difference_bound=0.05)
     return constraints

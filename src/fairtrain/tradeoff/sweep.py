@@ -12,6 +12,7 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from fairtrain.constraints import as_constraints
 from fairtrain.data import inputs
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
@@ -94,7 +95,8 @@ def pareto_frontier(
     metric : constraint, str, list, or callable, optional
         What the gap is: the largest that any of the constraints compares, or a function
         ``(y_true, y_pred, sensitive_features) -> float`` (without interval). Default: what the
-        penalty or the estimator constrains, else demographic parity.
+        penalty or the estimator constrains, else demographic parity. Of several constraints the
+        parities count if there are any; floors, whose rates are to be large, make no gap.
     performance : {"accuracy", "balanced_accuracy", "roc_auc"} or callable, default="accuracy"
         More is better; a function takes ``(y_true, y_pred)``.
     bound : float, optional
@@ -315,7 +317,8 @@ def _constraints_of(model: Any) -> Any:
     constraints = getattr(model, "constraints_", getattr(model, "constraints", None))
     if constraints is None:
         return "demographic_parity"
-    return list(constraints) if isinstance(constraints, tuple) else constraints
+    spec = list(constraints) if isinstance(constraints, tuple) else constraints
+    return [c for c in as_constraints(spec) if c.kind != "lower"] or "demographic_parity"
 
 
 def _table(param: str, points: list[tuple[Any, int]], scores: list[Score]) -> pd.DataFrame:
