@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, get_tags
-from sklearn.utils.validation import check_is_fitted
 
 from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Choice, Real, Table, Whole
 from fairtrain.constraints import (
@@ -28,12 +27,12 @@ from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform, new_key
 from fairtrain.data.rows import Role, Rows, take_sensitive
 from fairtrain.data.splits import RowSplit
-from fairtrain.estimator import FairEstimator, require_favourable
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.measures import measure_cells
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.plugin.cross import DESIGN_EFFECT, Lottery, require_linear, train_members
 from fairtrain.plugin.linear import JointScores, linear_rates
+from fairtrain.plugin.repricing import Memory, Repriceable
 from fairtrain.plugin.rule import PricedRule, RuleSettings, ScoredRows, explain_broken, find_rule
 from fairtrain.plugin.scores import CrossFit, GroupMaps, cross_fit, default_estimators
 
@@ -50,15 +49,7 @@ _READ = ("classes_", "_coding", "constraints_", "scheme_", "costs_")
 _NOBODY: Floats = np.empty((0, 0))
 
 
-@dataclass(frozen=True, eq=False)
-class _Memory:
-    """What another bound needs: out-of-fold scores, and their rows without features."""
-
-    scores: JointScores
-    rows: Rows
-
-
-class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
+class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
     r"""Price the scores of any estimator so that its decisions keep the bounds.
 
     Among decisions that read x only, the best under linear constraints on group rates is
@@ -273,13 +264,13 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
 
     def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
         self._lottery: Lottery | None = None
-        self._memory: _Memory | None = None  # of an earlier fit
+        self._memory: Memory | None = None  # of an earlier fit
         if self.certification is not None:
             return self._train_lottery(rows, rng)
         learning = rows.part("training")
         scores = self._learn(learning, rng)
         self.draw_key_ = new_key(rng)
-        self._memory = _Memory(scores, replace(learning, X=None))
+        self._memory = Memory(scores, replace(learning, X=None))
         share = np.empty(len(rows))
         split = rows.split
         assert split is not None
@@ -623,151 +614,6 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
             names = self.prices_["constraint"] + ": " + self.prices_["group"]
             table[names.tolist()] = -asked
         return table
-
-    def with_bounds(
-        self, *, difference_bound: float | None = None, ratio_bound: float | None = None
-    ) -> Self:
-        """Make another fitted classifier of the same scores under other bounds.
-
-        Parameters
-        ----------
-        difference_bound, ratio_bound : float, optional
-            As in the constructor.
-
-        Returns
-        -------
-        FairPlugInClassifier
-            Judged on out-of-fold decisions only: fresh rows, and :meth:`evaluate`, certify it.
-        """
-        return self.with_constraints(
-            list(self.constraints_), difference_bound=difference_bound, ratio_bound=ratio_bound
-        )
-
-    def with_constraints(
-        self,
-        constraints: ConstraintSpec,
-        *,
-        difference_bound: float | None = None,
-        ratio_bound: float | None = None,
-        warm_start: bool = True,
-    ) -> Self:
-        """Make another fitted classifier of the same scores under other constraints.
-
-        Parameters
-        ----------
-        constraints : Constraint, str, fairlearn moment, or a list of these
-            What is asked now.
-        difference_bound, ratio_bound : float, optional
-            Replace their bounds.
-        warm_start : bool, default=True
-            Seek the prices from the present ones, where the cells are the same; without it from
-            none, so that the model is the one that ``fit`` would give.
-
-        Returns
-        -------
-        FairPlugInClassifier
-
-        Raises
-        ------
-        InvalidDataError
-            After loading, as scores of training rows are not saved: :meth:`with_rows` comes first.
-        """
-        check_is_fitted(self)
-        self._remembered()
-        other = self._twin()
-        other.constraints = constraints
-        other.difference_bound, other.ratio_bound = difference_bound, ratio_bound
-        other.constraints_ = other._read_constraints()
-        assert other._coding is not None
-        require_favourable(other.constraints_, other._coding)
-        same_cells = [c.rates for c in other.constraints_] == [c.rates for c in self.constraints_]
-        same_groups = [c.over for c in other.constraints_] == [c.over for c in self.constraints_]
-        warm = warm_start and same_cells and same_groups
-        return other._repriced(self._rule.multipliers if warm else None)
-
-    def with_rows(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
-    ) -> Self:
-        """Make another fitted classifier whose prices are chosen on other rows.
-
-        Parameters
-        ----------
-        X, y, sensitive_features, sample_weight
-            As in ``fit``: rows that trained none of the estimators, or their scores are too sure.
-            The floors of :class:`~fairtrain.constraints.NoLevellingDown` are measured anew on them.
-
-        Returns
-        -------
-        FairPlugInClassifier
-        """
-        rows = self._read_later(X, y, sensitive_features, sample_weight)
-        if self._lottery is not None:
-            self._remembered()
-        other = self._twin()
-        other._memory = _Memory(self._scores(rows.X, self._known(rows)), replace(rows, X=None))
-        # Floors that were measured on the rows of fit say nothing of a loss on these.
-        other.constraints_ = tuple(
-            replace(c, value=None) if isinstance(c, NoLevellingDown) else c
-            for c in self.constraints_
-        )
-        return other._repriced(self._rule.multipliers)
-
-    def frontier(self, bounds: Sequence[float]) -> pd.DataFrame:
-        """Accuracy and gap at several bounds, from out-of-fold decisions.
-
-        Parameters
-        ----------
-        bounds : sequence of float
-            Values of ``difference_bound``, or of ``ratio_bound`` where the parities have ratios;
-            caps and floors beside them stay.
-
-        Returns
-        -------
-        DataFrame
-            ``bound``, ``accuracy``, ``selection_rate``, ``achieved``; choosing from it is steering.
-        """
-        check_is_fitted(self)
-        moved = [i for i, c in enumerate(self.constraints_) if not c.absolute]
-        if not moved:
-            raise InvalidParameterError(
-                "frontier moves the bound of a parity, and there is none among the constraints; "
-                "with_constraints changes caps and floors."
-            )
-        by_ratio = self.constraints_[moved[0]].kind == "ratio"
-        name = "ratio_bound" if by_ratio else "difference_bound"
-        rows = []
-        for bound in bounds:
-            report = self.with_bounds(**{name: float(bound)}).fairness_report_
-            achieved = [report.results[i].achieved for i in moved]
-            worst = min(achieved) if by_ratio else max(achieved)
-            rows.append((float(bound), report.accuracy[0], report.selection_rate, worst))
-        return pd.DataFrame(rows, columns=["bound", "accuracy", "selection_rate", "achieved"])
-
-    def _repriced(self, start: Floats | None) -> Self:
-        """Price the rows in memory, and judge the decisions that chose the prices."""
-        decided = self._remembered().rows.decided(self._price(start))
-        self._keep_reports({"steering": self._report(decided, "steering")})
-        return self
-
-    def _twin(self) -> Self:
-        """Another classifier of the same scores, with what pickles leave out."""
-        other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        return other
-
-    def _remembered(self) -> _Memory:
-        memory: _Memory | None = getattr(self, "_memory", None)
-        if self._lottery is not None:
-            raise InvalidParameterError(
-                "a certificate belongs to the bounds it was made at, and the best of several by "
-                "their gaps would not hold: choose bounds with certification=None, then fit anew."
-            )
-        if memory is None:
-            raise InvalidDataError(
-                "this model was loaded, and scores of training rows are not saved: "
-                "with_rows(X, y, sensitive_features=...) first says which rows choose prices."
-            )
-        return memory
 
     def __sklearn_tags__(self) -> Tags:
         """Tags of a binary classifier that accepts what its estimators accept."""
