@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from fairtrain._parameters import GENERATOR, MAPPING, NONE, Choice, Real, Whole, checks
+from fairtrain._parameters import GENERATOR, MAPPING, NONE, Choice, Real, Where, Whole, checks
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["Distortion", "MiscalibratedData", "make_miscalibrated"]
@@ -95,7 +95,9 @@ class MiscalibratedData:
 
 @checks(
     n_samples=Whole(1),
-    distortion=Choice(*get_args(Distortion)),
+    distortion=Where(
+        f"be one of {', '.join(get_args(Distortion))}", Choice(*get_args(Distortion)).accepts
+    ),
     levels=MAPPING | NONE,
     smallest=Whole(0),
     strength=Real(),
@@ -147,10 +149,6 @@ def make_miscalibrated(
     >>> float(fresh.group_errors(fresh.true_probability).max())
     0.0
     """
-    if distortion not in get_args(Distortion):
-        raise InvalidParameterError(
-            f"distortion must be one of {', '.join(get_args(Distortion))}, got {distortion!r}."
-        )
     levels = dict(_LEVELS if levels is None else levels)
     rng = np.random.default_rng(random_state)
     names = [[f"{name}{i}" for i in range(size)] for name, size in levels.items()]
