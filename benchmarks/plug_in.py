@@ -148,9 +148,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES)
     parser.add_argument("--asked", nargs="+", default=[name for name, _ in ASKED])
     options = parser.parse_args()
-    quick, part = options.quick, ""
-    if tuple(options.rows) != SIZES or set(options.asked) != {name for name, _ in ASKED}:
-        part = "_" + "_".join([*map(str, options.rows), *options.asked])
+    quick = options.quick
+    of_rows = [] if tuple(options.rows) == SIZES else map(str, options.rows)
+    of_asked = [] if len(options.asked) == len(ASKED) else options.asked
+    part = "".join(f"_{word}" for word in [*of_rows, *of_asked])
     warnings.filterwarnings("ignore", category=UserWarning)
     rows: list[Row] = []
     try:
