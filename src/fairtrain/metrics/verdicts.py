@@ -215,12 +215,13 @@ class ConstraintResult:
     def _next_step(self, what: str) -> str:
         """Say what these rows can show, and what to do."""
         if self.smallest_bound is None:
-            return "These rows can certify no bound: get more of them, or merge small groups."
+            return "So few rows can certify no bound: get more of them, or merge small groups."
         supposed = {"difference": "half of it", "ratio": "halfway to 1"}.get(self.kind, "as now")
+        bound = bound_words(self.smallest_bound)
         return (
-            f"These rows can certify a bound of {bound_words(self.smallest_bound)} with that "
-            f"chance if the true {what} is {supposed}: get more rows, widen the bound or merge "
-            "small groups (fairtrain.certification_plan)."
+            f"As many untouched rows can certify a bound of {bound} with that chance if the true "
+            f"{what} is {supposed}: get more rows, widen the bound or merge small groups "
+            "(fairtrain.certification_plan)."
         )
 
 
