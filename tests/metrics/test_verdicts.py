@@ -403,3 +403,9 @@ def test_a_number_of_ones_own_is_advised_on_its_own_scale() -> None:
 def test_endless_rows_are_not_about_endless() -> None:
     report = fairness_report([0, 1] * 50, [0] * 100, ["a", "b"] * 50, ratio_bound=0.8)
     assert "needs more than can be had" in str(report.results[0])
+
+
+def test_numbers_that_were_hidden_are_said_to_be_missing() -> None:
+    found = fairness_report(np.arange(400) % 2, np.arange(400) % 3 == 0, ["a", "b"] * 200)
+    hidden = replace(found.results[0], achieved=np.nan, lower=np.nan, highest="", lowest="")
+    assert hidden.words() == "the numbers rest on few rows, and were left out when this was saved."

@@ -172,6 +172,8 @@ class ConstraintResult:
 
     def words(self, confidence: float = 0.95) -> str:
         """Say what was achieved and what can be concluded, in a few sentences."""
+        if np.isnan(self.achieved):
+            return "the numbers rest on few rows, and were left out when this was saved."
         interval = f"{confidence:.0%} interval {self.lower:.3f} to {self.upper:.3f}"
         most = "at least" if self.larger_is_fairer else "at most"
         subject = self.rate.replace("_", " ")
