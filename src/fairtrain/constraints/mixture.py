@@ -128,7 +128,7 @@ def most_accurate_weights(
     ndarray of shape (T,) or None
         Probability of each predictor; None where no mixture keeps every bound.
     """
-    parts = np.split(rates, np.cumsum([b.n_groups for b in bounds])[:-1], axis=1)
+    parts = [rates[:, part] for part in cell_parts(b.n_groups for b in bounds)]
     groups = [
         np.flatnonzero(b.present(own).all(axis=0)) for b, own in zip(bounds, parts, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Randomised decisions that belong to the row, not to the call.
+"""Randomised decisions that belong to the row, not to the call, and seeds.
 
 A generator seeded in every call turns a mixture into one fixed rule when rows come one by one. Here
 the draw is a keyed hash of the row's own values: a person's decision depends neither on their place
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fairtrain.data.inputs import factorize, feature_columns, number_of_rows
 
-__all__ = ["keyed_uniform", "new_key"]
+__all__ = ["keyed_uniform", "new_key", "seeded"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MISSING = np.uint64(0xD1B54A32D192ED03)
@@ -25,6 +25,26 @@ def new_key(rng: np.random.RandomState) -> int:
     """Draw the secret of a model, 64 bits."""
     high, low = (int(rng.randint(0, 2**32, dtype=np.uint64)) for _ in range(2))
     return high << 32 | low
+
+
+def seeded(estimator: Any, rng: np.random.RandomState | None) -> Any:
+    """Set every ``random_state=None`` inside to a number, so that a seed repeats a fit.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A clone of one's own; it is changed, and returned.
+    rng : RandomState or None
+        Source of the numbers; None leaves all as they are.
+    """
+    if rng is None or not hasattr(estimator, "get_params"):
+        return estimator
+    unset = {
+        name: int(rng.randint(2**31 - 1))
+        for name, value in sorted(estimator.get_params(deep=True).items())
+        if name.rpartition("__")[2] == "random_state" and value is None
+    }
+    return estimator.set_params(**unset) if unset else estimator
 
 
 def keyed_uniform(X: Any, key: int) -> NDArray[np.float64]:

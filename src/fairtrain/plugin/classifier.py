@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -323,11 +323,9 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
 
     def _learn(self, rows: Rows, rng: np.random.RandomState) -> JointScores:
         """Scores of the label, and of the group among rows of either label, out of fold."""
-        assert rows.y is not None
-        y, codes, size = rows.y.astype(np.int64), rows.groups.codes, len(rows.groups)
+        y, codes, size = rows.outcomes.astype(np.int64), rows.groups.codes, len(rows.groups)
         folds = rows.folds(self.cv, rng)
         defaults = default_estimators(rows.X)
-        seed = None if self.random_state is None else (lambda: int(rng.randint(0, 2**31 - 1)))
 
         def learnt(estimator: Any, target: NDArray[np.int64], n_classes: int) -> CrossFit:
             candidates = defaults if estimator is None else [estimator]
@@ -338,7 +336,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
                 n_classes,
                 rows.weight,
                 folds,
-                seed=seed,
+                rng=None if self.random_state is None else rng,
                 n_jobs=self.n_jobs,
             )
 
@@ -363,13 +361,9 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         """Find the prices of the present constraints; return the decisions of the rows of fit."""
         memory = self._remembered()
         rows = memory.rows
-        assert rows.y is not None
-        gain = self._gain(memory.scores.outcome)
-        free = rows.decided((gain > 0).astype(np.float64))
+        gain, free = self._gain(memory.scores.outcome), self._unconstrained()
         self.constraints_ = tuple(_resolved(c, free) for c in self.constraints_)
-        if self.costs_.threshold == 0.5:  # else accuracy is not what is sought
-            self.baseline_report_ = self._report(free, "steering")
-        table = RateTable.comparing(self.constraints_, rows.y, rows.groups, rows.weight)
+        table = RateTable.comparing(self.constraints_, rows.outcomes, rows.groups, rows.weight)
         families = [cells.family for cells in table.cells]
         scored = ScoredRows(
             gain=gain,
@@ -395,6 +389,16 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         if self.lottery_:
             self._notes.append("People whose scores tie are decided by lot.")
         return self._rule.share(scored.gain - scored.rates.slopes @ self._rule.prices)
+
+    def _unconstrained(self) -> Rows:
+        """The rows in memory as the scores alone decide them."""
+        memory = self._remembered()
+        return memory.rows.decided((self._gain(memory.scores.outcome) > 0).astype(np.float64))
+
+    def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
+        super()._keep_reports(reports)
+        if self._memory is not None and self.costs_.threshold == 0.5:  # accuracy is what is sought
+            self.baseline_report_ = self._report(self._unconstrained(), "steering")
 
     def _gain(self, outcome: Floats) -> Floats:
         """What the favourable decision gains, in units of the mean cost of the two errors."""
@@ -465,29 +469,34 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         inputs.check_lengths(inputs.number_of_rows(features), sensitive_features=codes)
         return features, codes
 
-    def _scores(self, X: Any, codes: Codes | None) -> JointScores:
-        """Average scores of the folds' models, for features that were checked."""
+    def _outcomes(self, X: Any, codes: Codes | None) -> Floats:
+        """Average P(y = 1 | x) of the folds' models, for features that were checked."""
         if self._lottery is not None:
-            return self._priced(X, codes)[0]
+            return self._lottery.mean(lambda member: member._outcomes(X, codes))
         outcome = self._outcome(X)[:, 1]
+        return outcome if codes is None else self._maps(outcome, codes)
+
+    def _scores(self, X: Any, codes: Codes | None) -> JointScores:
+        """The same, with P(g | x, y)."""
+        outcome = self._outcomes(X, codes)
         if codes is not None:
-            return JointScores.of_known(self._maps(outcome, codes), codes, len(self.scheme_))
+            return JointScores.of_known(outcome, codes, len(self.scheme_))
         return JointScores(outcome, np.stack([fit(X) for fit in self._group_of]))
 
-    def _priced(self, X: Any, codes: Codes | None) -> tuple[JointScores, Floats]:
-        """Scores, and what the price of every cell takes from each person's gain, (n, m)."""
+    def _priced(self, X: Any, codes: Codes | None) -> tuple[Floats, Floats]:
+        """P(y = 1 | x), and what the price of every cell takes from each person's gain, (n, m)."""
         if self._lottery is not None:
             parts = [member._priced(X, codes) for member in self._lottery.members]
-            scores = JointScores.mean([scores for scores, _ in parts])
-            return scores, np.mean([asked for _, asked in parts], axis=0)
+            outcome, asked = (np.mean(part, axis=0) for part in zip(*parts, strict=True))
+            return outcome, asked
         scores = self._scores(X, codes)
         rates = linear_rates(self._families(), scores, scale=self._rule.scale)
-        return scores, rates.slopes * self._rule.prices
+        return scores.outcome, rates.slopes * self._rule.prices
 
     def _margin(self, X: Any, codes: Codes | None) -> Floats:
         """Gain less what the cells' prices ask, for features that were checked."""
-        scores, asked = self._priced(X, codes)
-        return np.asarray(self._gain(scores.outcome) - asked.sum(axis=1))
+        outcome, asked = self._priced(X, codes)
+        return np.asarray(self._gain(outcome) - asked.sum(axis=1))
 
     def _decision(self, X: Any, codes: Codes | None = None) -> Floats:
         if self._lottery is not None:
@@ -568,7 +577,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         """Probability of each label before any price, (n, 2), in the order of ``classes_``."""
         X, codes = self._people(X, sensitive_features)
         assert self._coding is not None
-        return self._coding.columns(self._scores(X, codes).outcome)
+        return self._coding.columns(self._outcomes(X, codes))
 
     def score(
         self, X: Any, y: Any, sample_weight: Any = None, *, sensitive_features: Any = None
@@ -598,12 +607,12 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
             ``margin``, their sum: above 0 is decided favourably. A row a person, with the index of
             ``X`` if it has one.
         """
-        scores, asked = self._priced(*self._people(X, sensitive_features))
-        gain = self._gain(scores.outcome)
+        outcome, asked = self._priced(*self._people(X, sensitive_features))
+        gain = self._gain(outcome)
         moved = -asked.sum(axis=1)
         table = pd.DataFrame(
             {
-                "outcome_proba": scores.outcome,
+                "outcome_proba": outcome,
                 "gain": gain,
                 "moved": moved,
                 "margin": gain + moved,

@@ -9,7 +9,7 @@ them slightly; their variance is taken to be :data:`DESIGN_EFFECT` times that of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,18 +91,14 @@ def train_members(
     decision : ndarray of shape (n,)
         Held-out decisions, or chances of a favourable one where scores tie.
     """
-    assert rows.y is not None
-    members, decision = [], np.empty(len(rows))
-    for training, held in stratified_folds((rows.groups.codes, rows.y), FOLDS, rng):
+    members, decided, own = [], [], np.empty(len(rows))
+    for training, held in stratified_folds((rows.groups.codes, rows.outcomes), FOLDS, rng):
         nobody = training[:0]
         part = rows.take(training)
         everybody = RowSplit(np.arange(len(part)), nobody, nobody)
         member = make(replace(part, split=everybody), int(rng.randint(0, 2**31 - 1)))
-        decision[held] = member._decided(rows.take(held)).decisions
         members.append(member)
-    return Lottery(tuple(members), _disagreement(members, rows)), decision
-
-
-def _disagreement(members: Sequence[Any], rows: Rows) -> float:
-    decided = np.stack([member._decided(rows).decisions for member in members])
-    return float(np.average(np.ptp(decided, axis=0) > 0, weights=rows.weight))
+        decided.append(member._decided(rows).decisions)
+        own[held] = decided[-1][held]
+    disagreement = np.average(np.ptp(decided, axis=0) > 0, weights=rows.weight)
+    return Lottery(tuple(members), float(disagreement)), own

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fairtrain.constraints.bounds import cell_parts
 from fairtrain.constraints.families import RateFamily
 
 __all__ = ["JointScores", "LinearRates", "linear_rates"]
@@ -54,12 +55,6 @@ class JointScores:
         by_label = joint.sum(axis=1)
         known = np.where(by_label > 0, by_label, 1.0)
         return cls(by_label[:, 1], np.moveaxis(joint / known[:, None, :], 2, 0))
-
-    @classmethod
-    def mean(cls, several: Sequence[JointScores]) -> JointScores:
-        """Scores of a model drawn from several with equal chances."""
-        joint = np.mean([np.stack([s.joint(0), s.joint(1)], axis=2) for s in several], axis=0)
-        return cls.of(joint)
 
     def __len__(self) -> int:
         return len(self.outcome)
@@ -122,9 +117,8 @@ def linear_rates(
     slopes: list[Floats] = []
     bases: list[Floats] = []
     scales: list[Floats] = []
-    start = 0
-    for family in families:
-        size = len(family.scheme)
+    sizes = [len(family.scheme) for family in families]
+    for family, size, part in zip(families, sizes, cell_parts(sizes), strict=True):
         slope, inside, base = np.zeros((n, size)), np.zeros((n, size)), np.zeros((n, size))
         for y in (0, 1):
             label = np.array([float(y)])
@@ -137,8 +131,7 @@ def linear_rates(
             slope += (at_yes - at_no) * members
             base += at_no * members
             inside += members
-        own = share @ inside if scale is None else scale[start : start + size]
-        start += size
+        own = share @ inside if scale is None else scale[part]
         known = own > _LEAST_SHARE
         divisor = np.where(known, own, 1.0)
         slopes.append(np.where(known, slope / divisor, 0.0))

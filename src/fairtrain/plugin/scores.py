@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from fairtrain.data import inputs
+from fairtrain.data.draws import seeded
 from fairtrain.data.groups import group_sums
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
@@ -159,7 +160,7 @@ def cross_fit(
     weight: Floats | None,
     folds: Folds,
     *,
-    seed: Callable[[], int] | None = None,
+    rng: np.random.RandomState | None = None,
     n_jobs: int | None = None,
 ) -> CrossFit:
     """Fit candidates fold by fold and keep the one of smaller out-of-fold log loss.
@@ -178,7 +179,7 @@ def cross_fit(
         Weights of the rows.
     folds : sequence of (training, held-out) row numbers
         Together the held-out rows are all rows.
-    seed : callable, optional
+    rng : RandomState, optional
         Gives a seed to every estimator that has a ``random_state`` and none set.
     n_jobs : int, optional
         Folds at a time.
@@ -186,7 +187,7 @@ def cross_fit(
     fits: list[CrossFit] = []
     for estimator in candidates:
         jobs = [
-            delayed(_fit_fold)(_seeded(estimator, seed), X, target, n_classes, weight, fold)
+            delayed(_fit_fold)(seeded(clone(estimator), rng), X, target, n_classes, weight, fold)
             for fold in folds
         ]
         done = Parallel(n_jobs=n_jobs)(jobs)
@@ -231,18 +232,6 @@ def _loss(held: Floats, target: NDArray[np.int64], weight: Floats | None) -> flo
     known = np.flatnonzero(target >= 0)
     losses = -np.log(held[known, target[known]])
     return float(np.average(losses, weights=None if weight is None else weight[known]))
-
-
-def _seeded(estimator: Any, seed: Callable[[], int] | None) -> Any:
-    made = clone(estimator)
-    if seed is not None:
-        unset = {
-            name: seed()
-            for name, value in sorted(made.get_params().items())
-            if value is None and (name == "random_state" or name.endswith("__random_state"))
-        }
-        made.set_params(**unset)
-    return made
 
 
 def _takes_weights(estimator: Any) -> bool:

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
 from fairtrain._warnings import warn
+from fairtrain.data.draws import seeded
 from fairtrain.data.inputs import take_rows
 from fairtrain.exceptions import InvalidParameterError, StoredRowsWarning
 
@@ -87,19 +88,6 @@ def _has_parameter(estimator: Any, method: str, name: str) -> bool:
     return function is not None and name in inspect.signature(function).parameters
 
 
-def seeded(estimator: Any, rng: np.random.RandomState | None) -> Any:
-    """Clone with every ``random_state=None`` replaced by a number, so that a seed repeats a fit."""
-    copy = clone(estimator, safe=False)
-    if rng is None or not hasattr(copy, "get_params"):
-        return copy
-    unset = {
-        name: int(rng.randint(2**31 - 1))
-        for name, value in sorted(copy.get_params(deep=True).items())
-        if name.rpartition("__")[2] == "random_state" and value is None
-    }
-    return copy.set_params(**unset) if unset else copy
-
-
 def is_deterministic(estimator: Any) -> bool:
     """Whether two fits on the same rows and weights are known to give the same model.
 
@@ -157,7 +145,7 @@ class Oracle:
         rng: np.random.RandomState | None = None,
         folds: Folds = (),
     ) -> None:
-        self.estimator = seeded(estimator, rng)
+        self.estimator = seeded(clone(estimator, safe=False), rng)
         self.keyword = weight_keyword(self.estimator)
         if self.keyword is None and not resample:
             raise InvalidParameterError(
