@@ -20,7 +20,6 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
-from fairtrain._text import listed
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
 from fairtrain.constraints.rates import SELECTION_RATE, Rate
 from fairtrain.data import inputs
@@ -29,11 +28,11 @@ from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.intervals import gap_interval, ratio_interval, rows_needed
 from fairtrain.metrics.measures import measure_cells
+from fairtrain.monitoring.waiting import Waiting
 
 __all__ = ["FairnessMonitor"]
 
 Key = tuple[int, str]
-_DECISION = "decision of the model"  # no sensitive column is called so
 
 
 @dataclass
@@ -160,7 +159,7 @@ class FairnessMonitor:
     _total: dict[Key, _Record] = field(default_factory=dict, repr=False)
     _reference: dict[Key, pd.DataFrame] = field(default_factory=dict, repr=False)
     _known: list[str] = field(default_factory=list, repr=False)
-    _waiting: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    _waiting: Waiting = field(default_factory=Waiting, repr=False)
 
     def __post_init__(self) -> None:
         check_parameters(self)
@@ -238,21 +237,7 @@ class FairnessMonitor:
         rows = self._read(y_pred, sensitive_features, y_true)
         measured = self._measured(rows)
         if ids is not None and y_true is None:
-            names = pd.Index(inputs.as_vector(ids, "ids"), dtype=object)
-            inputs.check_lengths(len(rows), ids=names)
-            later = {_DECISION: inputs.as_vector(y_pred, "y_pred"), **rows.sensitive}
-            window = pd.DataFrame(later, index=names)
-            if self.n_waiting and set(window.columns) != set(self._waiting.columns):
-                raise InvalidDataError(
-                    "the rows that wait for labels have the sensitive columns "
-                    f"{listed(self._waiting.columns.drop(_DECISION))}, these "
-                    f"{listed(rows.sensitive)}; pass the same, or forget(ids) those that wait."
-                )
-            waiting = pd.concat([self._waiting, window])
-            if waiting.index.has_duplicates:
-                twice = listed(waiting.index[waiting.index.duplicated()][:1])
-                raise InvalidDataError(f"ids must name each waiting row once, not {twice} twice.")
-            self._waiting = waiting
+            self._waiting.add(ids, y_pred, rows.sensitive)
         return self._judged(measured)
 
     def add_labels(self, ids: Any, y_true: Any) -> pd.DataFrame:
@@ -279,22 +264,15 @@ class FairnessMonitor:
             If an id waits for no label, or is named twice.
         """
         inputs.require_same_index(ids=ids, y_true=y_true)
-        names = pd.Index(inputs.as_vector(ids, "ids"), dtype=object)
-        strange = names[names.duplicated() | ~names.isin(self._waiting.index)]
-        if len(strange):
-            raise InvalidDataError(
-                f"ids must name waiting rows once; {listed(strange[:1])} does not."
-            )
-        rows = self._waiting.loc[names]
-        who = {name: rows[name].to_numpy() for name in rows.columns.drop(_DECISION)}
-        read = self._read(rows[_DECISION].to_numpy(), who, inputs.as_vector(y_true, "y_true"))
+        decisions, who = self._waiting.decided(ids)
+        read = self._read(decisions, who, inputs.as_vector(y_true, "y_true"))
         table = self._judged(self._measured(read, late=True))
-        self.forget(names)
+        self.forget(ids)
         return table
 
     def forget(self, ids: Any) -> None:
         """Drop rows whose labels will not come; ids that do not wait are passed over."""
-        self._waiting = self._waiting[~self._waiting.index.isin(inputs.as_vector(ids, "ids"))]
+        self._waiting.forget(ids)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the windows; see :func:`fairtrain.plotting.plot_monitor`."""
