@@ -44,43 +44,26 @@ def booster() -> XGBClassifier:
     return XGBClassifier(n_estimators=100, max_depth=4, n_jobs=1, random_state=0)
 
 
+def fair(method: Callable[..., Any], **settings: Any) -> Callable[[str, int], Any]:
+    """Make unfitted models of a notion, at its bound, from a seed."""
+    return lambda notion, seed: method(
+        constraints=notion, difference_bound=BOUNDS[notion], random_state=seed, **settings
+    )
+
+
+SPLIT = {"validation_fraction": 0.2}
 METHODS: dict[str, tuple[Callable[[str, int], Any], Callable[[], Any]]] = {
     "plug-in, logistic": (
-        lambda notion, seed: fairtrain.FairPlugInClassifier(
-            LogisticRegression(), notion, difference_bound=BOUNDS[notion], random_state=seed
-        ),
+        fair(fairtrain.FairPlugInClassifier, estimator=LogisticRegression()),
         LogisticRegression,
     ),
-    "plug-in, XGBoost": (
-        lambda notion, seed: fairtrain.FairPlugInClassifier(
-            booster(), notion, difference_bound=BOUNDS[notion], random_state=seed
-        ),
-        booster,
-    ),
+    "plug-in, XGBoost": (fair(fairtrain.FairPlugInClassifier, estimator=booster()), booster),
     "reduction, logistic": (
-        lambda notion, seed: fairtrain.ReductionsWrapper(
-            LogisticRegression(), notion, difference_bound=BOUNDS[notion], random_state=seed
-        ),
+        fair(fairtrain.ReductionsWrapper, estimator=LogisticRegression()),
         LogisticRegression,
     ),
-    "boosting": (
-        lambda notion, seed: fairtrain.LagrangianBoostingClassifier(
-            constraints=notion,
-            difference_bound=BOUNDS[notion],
-            validation_fraction=0.2,
-            random_state=seed,
-        ),
-        booster,
-    ),
-    "network": (
-        lambda notion, seed: fairtrain.LagrangianFairnessTrainer(
-            constraints=notion,
-            difference_bound=BOUNDS[notion],
-            validation_fraction=0.2,
-            random_state=seed,
-        ),
-        LogisticRegression,
-    ),
+    "boosting": (fair(fairtrain.LagrangianBoostingClassifier, **SPLIT), booster),
+    "network": (fair(fairtrain.LagrangianFairnessTrainer, **SPLIT), LogisticRegression),
 }
 
 
