@@ -169,9 +169,8 @@ class FairEstimator(BaseEstimator):
 
     def _strata(self, rows: Rows) -> NDArray[Any]:
         """Small whole numbers that the split keeps in proportion beside groups."""
-        assert rows.y is not None
-        inputs.require_two_classes(rows.y)
-        return rows.y
+        inputs.require_two_classes(rows.outcomes)
+        return rows.outcomes
 
     def _decided(self, rows: Rows) -> Rows:
         """Add what is decided about rows of prepared features."""

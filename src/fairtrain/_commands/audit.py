@@ -57,7 +57,6 @@ def audit(path: Path, options: AuditOptions) -> int:
 
 def _judged(options: AuditOptions, data: Data) -> Judged:
     rows = data.rows
-    assert rows.y is not None
     assert rows.labels is not None
     if options.score is not None:
         score = read_score(rows.X, options.score)
@@ -68,7 +67,7 @@ def _judged(options: AuditOptions, data: Data) -> Judged:
     return judged(
         "audit",
         _constraints(options),
-        rows.y,
+        rows.outcomes,
         decision,
         rows.groups,
         outcome=data.outcome,

@@ -91,10 +91,9 @@ class Data:
             certification_fraction=certification,
             random_state=np.random.RandomState(split_seed(seed)),
         )
-        assert divided.y is not None
         for role in divided.roles:
             at = getattr(divided.split, role)
-            if len(np.unique(divided.y[at])) < 2:
+            if len(np.unique(divided.outcomes[at])) < 2:
                 does = {**_DOING, "training": training_does}[role]
                 raise InvalidDataError(
                     f"the {len(at)} rows that {does} have one label only; more rows are needed."

@@ -130,9 +130,8 @@ class Method:
         if self.plain_splits:
             return _fit(model, rows)
         training = rows.part("training")
-        assert training.y is not None
         assert training.labels is not None
-        return InWords(model.fit(training.X, training.y.astype(np.int64)), training.labels)
+        return InWords(model.fit(training.X, training.outcomes.astype(np.int64)), training.labels)
 
 
 class InWords:

@@ -80,15 +80,16 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
         raise InvalidDataError(f"'{one_line(run)}' holds no model that reads a table.")
     fair = steps["model"]
     rows = data.rows
-    assert rows.y is not None
     decision, score = decisions(fair, steps["features"].transform(rows.X), data.favourable)
     groups = Groups(fair.scheme_, fair.scheme_.encode(rows.sensitive))
     same = data.digest == summary.made_with.get("data_sha256")
     role: RowsRole = "training" if same else "certification"
     judging: dict[str, Any] = {"outcome": data.outcome, "rows": role, "over": constraint.over}
     title = f"{summary.models[-1].title}, {path.name}"
-    fresh = judged(title, (constraint,), rows.y, decision, groups, score=score, **judging)
-    constant = judged("constant", (constraint,), rows.y, best_constant(rows.y), groups, **judging)
+    fresh = judged(title, (constraint,), rows.outcomes, decision, groups, score=score, **judging)
+    constant = judged(
+        "constant", (constraint,), rows.outcomes, best_constant(rows.outcomes), groups, **judging
+    )
     shown = groups.over(constraint.over)
     now = dict(zip(shown.names, shown.counts.tolist(), strict=True))
     before = replace(summary.models[-1], title="as certified", cost=None)

@@ -87,11 +87,10 @@ class Prepared:
     def judged(self, title: str, decision: Floats, **more: Any) -> Judged:
         """Judge what was decided about the certification rows."""
         rows = self.rows.part("certification")
-        assert rows.y is not None
         return judged(
             title,
             (self.constraint,),
-            rows.y,
+            rows.outcomes,
             decision,
             rows.groups,
             outcome=self.data.outcome,

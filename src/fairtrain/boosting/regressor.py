@@ -161,6 +161,5 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         return constraints
 
     def _strata(self, rows: Rows) -> NDArray[Any]:
-        assert rows.y is not None
-        inner = np.quantile(rows.y, np.linspace(0, 1, _STRATA + 1)[1:-1])
-        return np.searchsorted(inner, rows.y)
+        inner = np.quantile(rows.outcomes, np.linspace(0, 1, _STRATA + 1)[1:-1])
+        return np.searchsorted(inner, rows.outcomes)

@@ -297,5 +297,4 @@ def _columns(dual: DualController, rates: Floats, prices: Floats) -> dict[str, f
 
 
 def _target(rows: Rows) -> Floats:
-    assert rows.y is not None
-    return rows.y
+    return rows.outcomes

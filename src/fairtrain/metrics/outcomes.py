@@ -46,10 +46,9 @@ def report_on_classes(
         One result a constraint and class, with limits that hold for all classes together
         (Bonferroni); ``favourable`` is None and ``selection_rate`` that of the commonest decision.
     """
-    assert data.y is not None
     assert data.labels is not None
     decision, groups, weight = data.decisions, data.groups, data.weight
-    y, classes = data.y.astype(np.int64), data.labels.labels.tolist()
+    y, classes = data.outcomes.astype(np.int64), data.labels.labels.tolist()
     true_class = decision[np.arange(len(y)), y]
     effect = data.design_effect
 

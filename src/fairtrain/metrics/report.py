@@ -282,9 +282,8 @@ def report_on(
     data: Rows, constraints: Any, *, rows: RowsRole, confidence: float = 0.95
 ) -> FairnessReport:
     """Judge rows that are numbers already; the body of :func:`fairness_report`."""
-    assert data.y is not None
     everyone = np.zeros(len(data.decisions), dtype=np.int64)
-    right = 1 - np.abs(data.y - data.decisions)
+    right = 1 - np.abs(data.outcomes - data.decisions)
     accuracy = cell_means(right, everyone, 1, data.weight).inflated(data.design_effect)
     lower, upper = accuracy.limits(confidence)
     selected = float(cell_means(data.decisions, everyone, 1, data.weight).mean[0])

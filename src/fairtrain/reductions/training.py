@@ -90,8 +90,7 @@ def run_reduction(
     held_out : ndarray of bool, shape (T, n), or None
         Out-of-fold decisions of every predictor, where the oracle has folds.
     """
-    assert rows.y is not None
-    X, y = rows.X, rows.y.astype(np.int8)
+    X, y = rows.X, rows.outcomes.astype(np.int8)
     given: dict[str, Any] = {"groups": rows.groups, "sample_weight": rows.weight}
     weight = np.ones(len(y)) if rows.weight is None else rows.weight
     plain = clone(oracle).fit(X, y, weight)

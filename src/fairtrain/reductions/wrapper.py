@@ -371,8 +371,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
 
 def _weighed(constraints: Sequence[Constraint], rows: Rows, decided: NDArray[np.bool_]) -> Floats:
     """Weights under which members and the two constant decisions keep the bounds on these rows."""
-    assert rows.y is not None
-    table = RateTable.comparing(constraints, rows.y, rows.groups, rows.weight)
+    table = RateTable.comparing(constraints, rows.outcomes, rows.groups, rows.weight)
     constant = np.repeat([[False], [True]], len(rows), axis=1)
     decided = np.vstack([decided, constant])
     errors = np.array([table.error(d.astype(np.float64)) for d in decided])

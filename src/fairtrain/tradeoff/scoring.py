@@ -226,8 +226,7 @@ def read_metric(metric: Any) -> Any:
 
 
 def _numbers(rows: Rows) -> NDArray[np.int64]:
-    assert rows.y is not None
-    return rows.y.astype(np.int64)
+    return rows.outcomes.astype(np.int64)
 
 
 def _gap_by(metric: Callable[..., float], rows: Rows, decided: NDArray[Any]) -> float:

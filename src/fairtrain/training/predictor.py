@@ -111,12 +111,11 @@ class Predictor(ClassifierMixin, FairEstimator):
         return self.task == "regression"
 
     def _strata(self, rows: Rows) -> NDArray[Any]:
-        assert rows.y is not None
         if rows.labels is None:
             return np.zeros(len(rows), dtype=np.int64)
-        if len(np.unique(rows.y)) < len(rows.labels.labels):  # rows of weight 0 are gone
-            inputs.require_two_classes(rows.y)
-        return rows.y
+        if len(np.unique(rows.outcomes)) < len(rows.labels.labels):  # rows of weight 0 are gone
+            inputs.require_two_classes(rows.outcomes)
+        return rows.outcomes
 
     def _fit_features(self, X: Any) -> Tensor:
         return self._tensor(X, reset=True)

@@ -79,8 +79,7 @@ class RowSource:
 
 def as_batch(rows: Rows) -> Batch:
     """Rows as tensors; weights have mean 1, so that a loss keeps its size."""
-    assert rows.y is not None
-    y = torch.from_numpy(rows.y)
+    y = torch.from_numpy(rows.outcomes)
     weight = None if rows.weight is None else torch.from_numpy(rows.weight)
     return Batch(
         rows.X,
@@ -111,7 +110,6 @@ def from_rows(
         See :class:`~fairtrain.training.batches.batch.FitData`.
     """
     whole = as_batch(rows)
-    assert rows.y is not None
     parts = {role: whole.take(torch.from_numpy(getattr(rows.split, role))) for role in rows.roles}
     training, continuous, bins = parts["training"], None, 1
     if isinstance(rows.groups, BinnedGroups):
@@ -124,7 +122,7 @@ def from_rows(
         cells = torch.unique(torch.stack([strata, training.y]), dim=1).shape[1]
         labels = training.y if cells <= size else None
     sampler = GroupStratifiedBatchSampler(strata, size, labels=labels, seed=seed)
-    base_rates = CellRows(rows.groups.codes, len(rows.groups)).mean(rows.y == 1)
+    base_rates = CellRows(rows.groups.codes, len(rows.groups)).mean(rows.outcomes == 1)
     return FitData(
         sources={
             role: RowSource(part, engine, sampler if role == "training" else None)
