@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from sklearn.model_selection import GroupKFold, KFold
 
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
@@ -163,3 +164,61 @@ def test_nothing_is_decided_by_a_number_that_is_none(wrong: float) -> None:
     for decision in (np.array([1.0, wrong, 0.0]), np.array([[0.5, 0.5], [wrong, 1], [0, 1]])):
         with pytest.raises(FairtrainError, match="1 of 3 predictions are NaN or infinite"):
             rows.decided(decision)
+
+
+def test_clusters_are_read_from_values_or_a_column_and_travel_with_their_rows() -> None:
+    parts = people()
+    named = {**parts, "X": parts["X"].assign(branch=list("zzyyxxzzyyxx"))}
+    by_name = Rows.read(**named, clusters="branch")
+    by_value = Rows.read(**parts, clusters=named["X"]["branch"])
+    assert list(by_name.X.columns) == ["a", "b"]
+    for rows in (by_name, by_value):
+        assert rows.clusters is not None
+        assert rows.clusters.tolist() == [2, 2, 1, 1, 0, 0] * 2
+        assert rows.take([0, 4]).clusters.tolist() == [2, 0]  # type: ignore[union-attr]
+
+
+def test_rows_that_all_stand_alone_have_no_clusters() -> None:
+    assert Rows.read(**people(), clusters=np.arange(N)).clusters is None
+
+
+def test_clusters_are_checked_like_other_columns() -> None:
+    parts, branch = people(), pd.Series(list("ab") * (N // 2))
+    with pytest.raises(InvalidDataError, match="clusters carries another index than X"):
+        Rows.read(**parts, clusters=branch.iloc[::-1])
+    with pytest.raises(InvalidDataError, match="clusters is missing in row 1"):
+        Rows.read(**parts, clusters=branch.replace("b", np.nan))
+    with pytest.raises(InvalidDataError, match="clusters"):
+        Rows.read(**parts, clusters=["a"] * (N - 1))
+    with pytest.raises(InvalidDataError, match="no column 'shop'"):
+        Rows.read(**parts, clusters="shop")
+    with pytest.raises(InvalidDataError, match=r"fit\(\.\.\., clusters="):
+        Rows.read(**{**parts, "X": parts["X"].to_numpy()}, clusters="shop")
+
+
+def test_no_cluster_is_split_within_one_fit() -> None:
+    rng = np.random.default_rng(0)
+    n, cluster = 600, rng.integers(0, 90, 600)
+    rows = Rows.read(
+        rng.normal(size=(n, 2)), rng.integers(0, 2, n), rng.integers(0, 2, n), clusters=cluster
+    ).divided(
+        validation_fraction=0.25,
+        certification_fraction=0.25,
+        random_state=np.random.RandomState(0),
+    )
+    roles = [set(rows.part(role).clusters.tolist()) for role in rows.roles]  # type: ignore[union-attr]
+    assert all(roles)
+    assert not (roles[0] & roles[1] | roles[0] & roles[2] | roles[1] & roles[2])
+    for training, held in rows.part("training").folds(4, np.random.RandomState(1)):
+        own = rows.part("training").clusters
+        assert own is not None
+        assert not set(own[training].tolist()) & set(own[held].tolist())
+
+
+def test_splitters_are_given_clusters_and_may_not_tear_them_apart() -> None:
+    parts = {**people(), "sample_weight": None}
+    rows = Rows.read(**parts, clusters=np.arange(N) // 3)
+    state = np.random.RandomState(0)
+    assert len(rows.folds(GroupKFold(4), state)) == 4
+    with pytest.raises(InvalidParameterError, match="all rows of a cluster or none"):
+        rows.folds(list(KFold(4, shuffle=True, random_state=0).split(np.zeros(N))), state)

@@ -121,3 +121,70 @@ def test_folds_spread_every_cell_and_every_rare_label() -> None:
     assert sum(2 in y[test] for test in tests) == 2
     for train, test in folds:
         assert not np.intersect1d(train, test).size
+
+
+def clustered(
+    seed: int, n: int = 3000, mean_size: float = 5.0, nested: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Group, label and cluster of rows in clusters of unequal size, some of them large."""
+    rng = np.random.default_rng(seed)
+    sizes = 1 + rng.negative_binomial(0.5, 0.5 / (0.5 + mean_size), n)
+    cluster = rng.permutation(np.repeat(np.arange(n), sizes)[:n])
+    of_cluster = rng.choice(3, n, p=[0.7, 0.2, 0.1])
+    codes = of_cluster[cluster] if nested else rng.choice(3, n, p=[0.7, 0.2, 0.1])
+    return codes, rng.integers(0, 2, n), cluster
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_clusters_stay_whole_and_parts_keep_their_shares(seed: int, nested: bool) -> None:
+    codes, y, cluster = clustered(seed, nested=nested)
+    found = split_rows(
+        codes,
+        y,
+        validation_fraction=0.2,
+        certification_fraction=0.2,
+        random_state=np.random.RandomState(seed),
+        clusters=cluster,
+    )
+    assert np.array_equal(np.sort(np.concatenate(parts(found))), np.arange(len(y)))
+    for a, b in combinations(parts(found), 2):
+        assert not set(cluster[a]) & set(cluster[b])
+    for rows, share in zip(parts(found), (0.6, 0.2, 0.2), strict=True):
+        assert len(rows) == pytest.approx(share * len(y), rel=0.06)
+        for g in range(3):
+            assert (codes[rows] == g).sum() == pytest.approx(
+                share * (codes == g).sum(), rel=0.15, abs=12
+            )
+
+
+def test_clusters_go_where_the_seed_says_whatever_the_order_of_rows() -> None:
+    codes, y, cluster = clustered(5)
+    order = np.random.default_rng(6).permutation(len(y))
+
+    def folds(at: np.ndarray, seed: int) -> list[set[int]]:
+        made = stratified_folds([codes[at], y[at]], 5, np.random.RandomState(seed), cluster[at])
+        return [set(cluster[at][held].tolist()) for _, held in made]
+
+    everybody = np.arange(len(y))
+    assert folds(everybody, 0) == folds(order, 0)
+    assert folds(everybody, 0) != folds(everybody, 1)
+    assert set().union(*folds(everybody, 0)) == set(cluster.tolist())
+
+
+def test_few_clusters_are_dealt_out_to_within_the_size_of_one() -> None:
+    rng = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(8), rng.integers(20, 60, 8))
+    y = rng.integers(0, 2, len(cluster))
+    for seed in range(5):
+        made = stratified_folds([np.zeros_like(y), y], 2, np.random.RandomState(seed), cluster)
+        assert abs(2 * len(made[0][1]) - len(y)) < 60
+
+
+def test_a_handful_of_clusters_fills_every_part_or_says_that_it_cannot() -> None:
+    cluster = np.repeat([0, 1, 2], [50, 3, 2])
+    y = np.arange(55) % 2
+    made = stratified_folds([y], 3, np.random.RandomState(0), cluster)
+    assert sorted(len(held) for _, held in made) == [2, 3, 50]
+    with pytest.raises(InvalidDataError, match="3 clusters cannot be divided into 4 parts"):
+        stratified_folds([y], 4, np.random.RandomState(0), cluster)

@@ -169,7 +169,9 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
     def _folds(self, rows: Rows, weight: Floats | None) -> Any:
         """Positions of training and test rows."""
         if not isinstance(self.cv, int | np.integer):
-            folds = check_cv(self.cv, rows.y, classifier=True).split(rows.X, rows.targets)
+            folds = check_cv(self.cv, rows.y, classifier=True).split(
+                rows.X, rows.targets, rows.clusters
+            )
             if weight is None or hasattr(self.cv, "split"):
                 return folds
             # Folds that are listed count all rows: translate, and leave those of weight 0 out.
@@ -184,6 +186,7 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
             (rows.outcomes, rows.groups.codes),
             min(int(self.cv), smallest),
             check_random_state(self.random_state),
+            rows.clusters,
         )
 
     def _fitted(self, rows: Rows) -> Any:

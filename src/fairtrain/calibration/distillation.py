@@ -18,7 +18,6 @@ from fairtrain.calibration.intake import as_logits
 from fairtrain.calibration.maps.logistic import fit_platt
 from fairtrain.data import inputs
 from fairtrain.data.rows import Rows
-from fairtrain.data.splits import stratified_folds
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["DistilledCalibrator", "distill"]
@@ -161,7 +160,7 @@ def distill(
     aware = calibrator.transform(values, columns)
     calibrated = {name: np.empty(len(rows)) for name in ("group-aware", "distilled", "global")}
     rng = check_random_state(random_state)
-    folds = stratified_folds((rows.groups.codes, rows.outcomes), cv, rng)
+    folds = rows.folds(cv, rng)
     everyone = np.zeros(len(rows), dtype=np.int64)
     for train, test in folds:
         mine, others = rows.take(train), rows.take(test)

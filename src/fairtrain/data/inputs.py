@@ -113,6 +113,20 @@ def as_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | N
     return weights
 
 
+def as_clusters(clusters: Any, n_rows: int) -> NDArray[np.int64] | None:
+    """Number the clusters of rows, by their sorted names; None where each row is one of its own."""
+    if clusters is None:
+        return None
+    levels, codes = factorize(as_vector(local(clusters), "clusters"))
+    check_lengths(n_rows, clusters=codes)
+    if (codes < 0).any():
+        raise InvalidDataError(
+            f"clusters is missing in row {int(np.argmax(codes < 0))}; give every row the name of "
+            "its cluster, and one that stands alone a name of its own."
+        )
+    return None if len(levels) == n_rows else codes
+
+
 def check_lengths(n_rows: int, **columns: Any) -> None:
     """Raise unless every named column has ``n_rows`` rows."""
     for name, column in columns.items():
@@ -293,8 +307,10 @@ def _as_object_safe_array(values: Any) -> NDArray[Any]:
     return inferred if inferred.dtype.kind in "biuf" else array
 
 
-def drop_columns(X: Any, names: str | Sequence[str]) -> tuple[Any, Columns]:
-    """Take named columns out of a frame.
+def drop_columns(
+    X: Any, names: str | Sequence[str], what: str = "sensitive_features"
+) -> tuple[Any, Columns]:
+    """Take the columns that ``what`` names out of a frame.
 
     Returns
     -------
@@ -316,8 +332,8 @@ def drop_columns(X: Any, names: str | Sequence[str]) -> tuple[Any, Columns]:
     frame = nw.from_native(X, eager_only=True, pass_through=True)
     if not isinstance(frame, nw.DataFrame):
         raise InvalidDataError(
-            f"sensitive_features={wanted} names columns, so X must be a data frame; "
-            "with an array pass the values to fit(..., sensitive_features=...)."
+            f"{what}={wanted} names columns, so X must be a data frame; "
+            f"with an array pass the values to fit(..., {what}=...)."
         )
     if missing := [name for name in wanted if name not in frame.columns]:
         raise InvalidDataError(f"X has no column {missing[0]!r}; columns: {frame.columns}.")

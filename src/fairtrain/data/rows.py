@@ -15,7 +15,7 @@ from fairtrain.data.labels import LabelCoding, read_decisions
 from fairtrain.data.splits import Random, RowSplit, split_rows, stratified_folds
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
-__all__ = ["Role", "Rows", "finite_predictions", "take_sensitive"]
+__all__ = ["Role", "Rows", "finite_predictions", "take_clusters", "take_sensitive"]
 
 Floats = NDArray[np.float64]
 Role = Literal["training", "steering", "certification"]
@@ -51,6 +51,9 @@ class Rows:
         Place of each row among those that were passed, where some are gone.
     design_effect : float, default=1
         Variance of a mean over the rows as they were decided, over that of independent ones.
+    clusters : ndarray of int64, shape (n,), optional
+        Which rows are not independent of each other: those of one person, branch or judge. Splits
+        and folds keep them together, and intervals allow for them.
 
     Examples
     --------
@@ -72,6 +75,7 @@ class Rows:
     score: Floats | None = None
     position: NDArray[np.int64] | None = None
     design_effect: float = 1.0
+    clusters: NDArray[np.int64] | None = None
 
     @classmethod
     def read(
@@ -81,6 +85,7 @@ class Rows:
         sensitive_features: Any,
         sample_weight: Any = None,
         *,
+        clusters: Any = None,
         columns: str | Sequence[str] | None = None,
         features: Callable[[Any], Any] | None = None,
         scheme: GroupScheme | None = None,
@@ -104,6 +109,9 @@ class Rows:
             Who; None where ``columns`` names columns of ``X``.
         sample_weight : array-like of shape (n,), optional
             Weights, finite and not negative; rows of weight 0 are dropped.
+        clusters : array-like of shape (n,) or str, optional
+            Cluster of each row, or the name of the column of ``X`` that holds it, which is then no
+            feature.
         columns : str or sequence of str, optional
             Columns of ``X`` that hold the sensitive features.
         features : callable, optional
@@ -137,10 +145,15 @@ class Rows:
         """
         if not inputs.is_lazy(X):
             X = inputs.as_features(X)
+        X, clusters = take_clusters(X, clusters)
         X, sensitive = take_sensitive(X, columns, sensitive_features)
         y, sensitive, sample_weight = map(inputs.local, (y, sensitive, sample_weight))
         inputs.require_same_index(
-            X=X, y=y, sensitive_features=sensitive, sample_weight=sample_weight
+            X=X,
+            y=y,
+            sensitive_features=sensitive,
+            sample_weight=sample_weight,
+            clusters=clusters,
         )
         target: NDArray[Any]
         if regression:
@@ -163,7 +176,14 @@ class Rows:
         n = len(target) if lazy else inputs.number_of_rows(X)
         inputs.check_lengths(n, y=target, sensitive_features=groups.codes)
         weight = inputs.as_sample_weight(sample_weight, n)
-        rows = cls(X, np.asarray(target, dtype=np.float64), groups, weight, labels)
+        rows = cls(
+            X,
+            np.asarray(target, dtype=np.float64),
+            groups,
+            weight,
+            labels,
+            clusters=inputs.as_clusters(clusters, n),
+        )
         if weight is None or lazy or (weight > 0).all():
             return rows
         return rows.take(np.flatnonzero(weight > 0))
@@ -178,6 +198,7 @@ class Rows:
         *,
         score: Floats | None = None,
         favourable: Any = None,
+        clusters: NDArray[np.int64] | None = None,
     ) -> Self:
         """Rows that are numbers already, with what was decided about them and no features.
 
@@ -190,7 +211,7 @@ class Rows:
             if numbers is not None:
                 finite_predictions(numbers)
         labels = None if favourable is None else LabelCoding.of(favourable)
-        return cls(None, y, groups, weight, labels, None, decision, score)
+        return cls(None, y, groups, weight, labels, None, decision, score, clusters=clusters)
 
     @classmethod
     def read_decided(
@@ -202,6 +223,7 @@ class Rows:
         y_score: Any = None,
         positive_label: Any = None,
         sample_weight: Any = None,
+        clusters: Any = None,
         missing: Missing = "error",
         min_count: int = 30,
         name_required: bool = True,
@@ -220,7 +242,7 @@ class Rows:
             Probability of the favourable label.
         positive_label : label, optional
             The favourable one; may be left out for {0, 1}, {-1, 1} and booleans.
-        sample_weight, missing, min_count
+        sample_weight, clusters, missing, min_count
             As in :meth:`read`; rows of weight 0 stay, and count for nothing.
         name_required : bool, default=True
             Whether it matters which label is the favourable one.
@@ -242,6 +264,7 @@ class Rows:
             y_score=y_score,
             sensitive_features=sensitive_features,
             sample_weight=sample_weight,
+            clusters=clusters,
         )
         predicted = inputs.as_vector(y_pred, "y_pred")
         n = len(predicted)
@@ -267,6 +290,7 @@ class Rows:
             inputs.as_sample_weight(sample_weight, n),
             score=score,
             favourable=favourable,
+            clusters=inputs.as_clusters(clusters, n),
         )
 
     def __len__(self) -> int:
@@ -309,7 +333,7 @@ class Rows:
         """Keep only some rows, given by position; the split goes."""
         at = np.asarray(rows)
 
-        def picked(column: Floats | None) -> Floats | None:
+        def picked(column: Any) -> Any:
             return None if column is None else column[at]
 
         position = np.arange(len(self)) if self.position is None else self.position
@@ -323,6 +347,7 @@ class Rows:
             decision=picked(self.decision),
             score=picked(self.score),
             position=position[at],
+            clusters=picked(self.clusters),
         )
 
     def divided(
@@ -352,6 +377,7 @@ class Rows:
             validation_fraction=validation_fraction,
             certification_fraction=certification_fraction,
             random_state=random_state,
+            clusters=self.clusters,
         )
         return replace(self, split=split)
 
@@ -368,15 +394,16 @@ class Rows:
         Raises
         ------
         InvalidParameterError
-            If a row is held out never or twice, or a fold trains on its own rows or on none.
+            If a row is held out never or twice, or a fold trains on its own rows or on none, or on
+            others of a cluster that it holds out.
         """
         assert self.y is not None
         if isinstance(cv, int | np.integer):
-            return stratified_folds((self.groups.codes, self.y), int(cv), random_state)
+            strata = (self.groups.codes, self.y)
+            return stratified_folds(strata, int(cv), random_state, self.clusters)
         if hasattr(cv, "split"):
-            made = [
-                tuple(map(np.asarray, pair)) for pair in cv.split(np.zeros((len(self), 1)), self.y)
-            ]
+            everybody = (np.zeros((len(self), 1)), self.y, self.clusters)
+            made = [tuple(map(np.asarray, pair)) for pair in cv.split(*everybody)]
         else:
             at = np.arange(len(self)) if self.position is None else self.position
             made = [tuple(np.flatnonzero(np.isin(at, part)) for part in pair) for pair in cv]
@@ -389,6 +416,11 @@ class Rows:
             if not len(training) or np.isin(held, training).any():
                 raise InvalidParameterError(
                     "cv must train on rows outside of each fold, and on no row that it holds out."
+                )
+            if self.clusters is not None and _share(self.clusters, training, held):
+                raise InvalidParameterError(
+                    "cv must hold out all rows of a cluster or none; pass a number of folds, or a "
+                    "splitter that heeds groups, such as GroupKFold."
                 )
         return [(training, held) for training, held in made]
 
@@ -424,6 +456,10 @@ class Rows:
         )
 
 
+def _share(clusters: NDArray[np.int64], some: Any, others: Any) -> bool:
+    return bool(np.isin(clusters[some], clusters[others]).any())
+
+
 def finite_predictions(predictions: Floats) -> Floats:
     """Predictions as they came.
 
@@ -441,6 +477,14 @@ def finite_predictions(predictions: Floats) -> Floats:
             "or reported; look for NaN in the model, or lower its learning rate."
         )
     return predictions
+
+
+def take_clusters(X: Any, clusters: Any) -> tuple[Any, Any]:
+    """Features, and clusters: those given, or from the column of ``X`` that is named."""
+    if not isinstance(clusters, str):
+        return X, clusters
+    X, columns = inputs.drop_columns(X, clusters, "clusters")
+    return X, columns[clusters]
 
 
 def take_sensitive(

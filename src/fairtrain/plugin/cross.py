@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.data.rows import Rows
-from fairtrain.data.splits import RowSplit, stratified_folds
+from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["DESIGN_EFFECT", "FOLDS", "Lottery", "require_linear", "train_members"]
@@ -92,7 +92,7 @@ def train_members(
         Held-out decisions, or chances of a favourable one where scores tie.
     """
     members, decided, own = [], [], np.empty(len(rows))
-    for training, held in stratified_folds((rows.groups.codes, rows.outcomes), FOLDS, rng):
+    for training, held in rows.folds(FOLDS, rng):
         nobody = training[:0]
         part = rows.take(training)
         everybody = RowSplit(np.arange(len(part)), nobody, nobody)

@@ -15,7 +15,6 @@ from fairtrain.calibration.maps.steps import fit_histogram, fit_isotonic, fit_ve
 from fairtrain.calibration.significance import EVERYONE, Parents
 from fairtrain.data.groups import GroupScheme
 from fairtrain.data.rows import Rows
-from fairtrain.data.splits import stratified_folds
 
 __all__ = [
     "METHODS",
@@ -168,7 +167,7 @@ def choose_methods(
     """
     scheme = rows.groups.scheme
     gain = np.zeros((len(CANDIDATES), len(scheme)))
-    for train, test in stratified_folds((rows.groups.codes, rows.outcomes), folds, rng):
+    for train, test in rows.folds(folds, rng):
         cells = Cells.of(rows.take(train))
         missing = cells.sums(cells.weight) == 0
         judged = Cells.of(rows.take(test[~missing[rows.groups.codes[test]]]))
