@@ -19,14 +19,9 @@ from fairtrain.constraints.notions import (
     PredictiveEquality,
     RateParity,
 )
+from fairtrain.constraints.objectives import ErrorCosts, Objective, as_costs, as_objective
 from fairtrain.constraints.rates import Rate
-from fairtrain.constraints.reading import (
-    ConstraintSpec,
-    ErrorCosts,
-    as_constraints,
-    as_costs,
-    from_fairlearn,
-)
+from fairtrain.constraints.reading import ConstraintSpec, as_constraints, from_fairlearn
 
 __all__ = [
     "DEFAULT_DIFFERENCE_BOUND",
@@ -41,11 +36,13 @@ __all__ = [
     "ErrorCosts",
     "ErrorRateParity",
     "NoLevellingDown",
+    "Objective",
     "ParityConstraint",
     "PredictiveEquality",
     "Rate",
     "RateParity",
     "as_constraints",
     "as_costs",
+    "as_objective",
     "from_fairlearn",
 ]

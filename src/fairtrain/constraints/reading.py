@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from fairtrain._parameters import Real, Table, check_parameters
 from fairtrain.constraints.base import FAIRLEARN_NAMES, Constraint, ParityConstraint, check_bounds
 from fairtrain.constraints.notions import (
     BoundedGroupLoss,
@@ -21,7 +19,7 @@ from fairtrain.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from fairlearn.reductions import Moment
 
-__all__ = ["ConstraintSpec", "ErrorCosts", "as_constraints", "as_costs", "from_fairlearn"]
+__all__ = ["ConstraintSpec", "as_constraints", "from_fairlearn"]
 
 _NOTIONS: dict[str, type[ParityConstraint]] = {
     cls.notion: cls
@@ -76,71 +74,6 @@ def from_fairlearn(moment: Moment) -> Constraint:
     raise InvalidParameterError(
         f"{type(moment).__name__} is not one of fairlearn's own constraints; write it as "
         "fairtrain.RateParity(quantity=..., event=...)."
-    )
-
-
-@dataclass(frozen=True)
-class ErrorCosts:
-    """What the two errors cost; only their ratio matters.
-
-    Parameters
-    ----------
-    false_positive : float >= 0, default=1
-        Cost of a favourable decision about somebody whose label is not.
-    false_negative : float >= 0, default=1
-        Cost of an unfavourable decision about somebody whose label is favourable.
-
-    Examples
-    --------
-    >>> ErrorCosts(false_negative=4).threshold  # decide for whoever is favourable with this chance
-    0.2
-    """
-
-    _allowed: ClassVar[Table] = {"false_positive": Real(0), "false_negative": Real(0)}
-
-    false_positive: float = 1.0
-    false_negative: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_parameters(self)
-        if self.false_positive + self.false_negative == 0:
-            raise InvalidParameterError("one of the two errors must cost something.")
-
-    @property
-    def threshold(self) -> float:
-        """Probability of the favourable label above which deciding for it costs less."""
-        return float(self.false_positive / (self.false_positive + self.false_negative))
-
-
-def as_costs(objective: Any) -> ErrorCosts:
-    """Read what is optimised: a word, costs by name, or fairlearn's ``ErrorRate(costs=...)``.
-
-    Parameters
-    ----------
-    objective : "accuracy", ErrorCosts, mapping or fairlearn.reductions.ErrorRate
-        A mapping has the names ``false_positive`` and ``false_negative``; one left out costs 1.
-
-    Returns
-    -------
-    ErrorCosts
-
-    Raises
-    ------
-    InvalidParameterError
-        If it is none of these.
-    """
-    if isinstance(objective, ErrorCosts):
-        return objective
-    if isinstance(objective, str) and objective == "accuracy":
-        return ErrorCosts()
-    names = {"false_positive", "false_negative"}
-    if isinstance(objective, Mapping) and objective and set(objective) <= names:
-        return ErrorCosts(**objective)
-    if hasattr(objective, "fp_cost") and hasattr(objective, "fn_cost"):
-        return ErrorCosts(float(objective.fp_cost), float(objective.fn_cost))
-    raise InvalidParameterError(
-        "objective must be 'accuracy', ErrorCosts or {'false_positive': cost, 'false_negative': "
-        f"cost}}, got {objective!r}."
     )
 
 

@@ -18,8 +18,10 @@ from fairtrain.constraints import (
     BoundedGroupLoss,
     Constraint,
     ConstraintSpec,
+    ErrorCosts,
     NoLevellingDown,
-    as_costs,
+    Objective,
+    as_objective,
 )
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import RateTable
@@ -30,6 +32,7 @@ from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.measures import measure_cells
 from fairtrain.metrics.report import FairnessReport
+from fairtrain.plugin.costs import ALLOWED, costs_to_try
 from fairtrain.plugin.cross import DESIGN_EFFECT, Lottery, require_linear, train_members
 from fairtrain.plugin.linear import JointScores, linear_rates
 from fairtrain.plugin.repricing import Memory, Repriceable
@@ -85,9 +88,12 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
     cv : int, splitter or iterable of (training, held-out) positions, default=5
         Folds, by number stratified by group and label; every row is held out once. Two cost less
         than half of five and lose little.
-    objective : "accuracy", dict, ErrorCosts or fairlearn's ``ErrorRate``, default="accuracy"
-        What decisions are best at: accuracy, or the least cost of errors, as in
-        ``{"false_positive": 1, "false_negative": 5}``.
+    objective : str, dict, ErrorCosts, matrix, fairlearn's ``ErrorRate`` or callable, \
+default="accuracy"
+        What decisions are best at, see :func:`~fairtrain.constraints.as_objective`: "accuracy",
+        "balanced_accuracy", "f1", the least cost of errors, as in ``{"false_positive": 1,
+        "false_negative": 5}``, or a function ``(y, decision, weight)``, for which costs are
+        searched. Measures of scores are refused: prices leave scores as they are.
     sensitive_at_predict : bool, default=False
         The group is known when deciding, and lawful to use: it replaces what would be estimated,
         so that every group gets thresholds of its own, and P(y | x) is recalibrated by group.
@@ -132,7 +138,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
     log_loss_ : dict of str to float
         Out-of-fold log loss of "outcome" and "group", in nats; no "group" where it is known.
     costs_ : ErrorCosts
-        What the objective says of the two errors.
+        What the objective says of the two errors: given, or under which it is at its best.
     lottery_ : bool
         Whether people whose scores tie are decided by lot.
     baseline_report_ : FairnessReport or None
@@ -359,6 +365,23 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
 
     def _price(self, start: Floats | None) -> Floats:
         """Find the prices of the present constraints; return the decisions of the rows of fit."""
+        rows = self._remembered().rows
+        objective = as_objective(self.objective, rows.labels)
+        share = float(np.average(rows.outcomes, weights=rows.weight))
+        self.costs_ = objective.costs(share)
+        if objective.costs_at is not None and objective.settled:
+            return self._price_at_costs(start)
+        asked, tried = self.constraints_, dict[ErrorCosts, tuple[float, float]]()
+        for costs in costs_to_try(objective, share, tried):
+            self.costs_, self.constraints_ = costs, asked  # floors are of the rows at these costs
+            decided = self._price_at_costs(start)
+            value = objective(rows.outcomes, decided, weight=rows.weight)
+            tried[costs] = -max(float(self._rule.excess.max()), ALLOWED), value
+        self.costs_, self.constraints_ = max(tried, key=lambda costs: tried[costs]), asked
+        return self._price_at_costs(start)
+
+    def _price_at_costs(self, start: Floats | None) -> Floats:
+        """The same, where it is known what errors cost."""
         memory = self._remembered()
         rows = memory.rows
         gain, free = self._gain(memory.scores.outcome), self._unconstrained()
@@ -415,7 +438,6 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         return families_of(self.constraints_, self.scheme_)
 
     def _check_settings(self) -> None:
-        self.costs_ = as_costs(self.objective)
         if self.certification is not None and self.certification_fraction:
             raise InvalidParameterError(
                 "certification='cross' certifies on all rows: leave certification_fraction out."
@@ -429,10 +451,22 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
 
     def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
         rows = super()._read(X, y, sensitive_features, sample_weight)
-        if self.costs_.threshold != 0.5:
+        assert rows.labels is not None
+        self._check_objective(as_objective(self.objective, rows.labels), rows)
+        return rows
+
+    def _check_objective(self, objective: Objective, rows: Rows) -> None:
+        """Raise where prices cannot seek it, or nobody said which label is favourable."""
+        if objective.scored:
+            raise InvalidParameterError(
+                f"prices leave scores as they are, so that objective={objective.name!r} cannot be "
+                "sought here: choose the estimator by it, or use LagrangianBoostingClassifier or "
+                "LagrangianFairnessTrainer, which choose a round or an epoch by it."
+            )
+        if not objective.symmetric:
             assert rows.labels is not None
             rows.labels.require_named("objective")
-        return rows
+        self.costs_ = objective.costs(float(np.average(rows.outcomes, weights=rows.weight)))
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = super()._read_constraints()
