@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -41,6 +42,7 @@ from fairtrain.exceptions import (
     UselessModelWarning,
 )
 from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
+from fairtrain.metrics.ledger import Ledger, spent_confidence
 from fairtrain.metrics.outcomes import report_on_classes, report_on_values
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.verdicts import Usefulness, Verdict
@@ -69,6 +71,8 @@ class FairEstimator(BaseEstimator):
         The last of them: on certification rows if there are any, else steering, else training.
     status_ : Verdict
         Verdict of ``fairness_report_``.
+    ledger_ : Ledger
+        How often which rows have certified it; without any row.
     usefulness_ : Usefulness
         Whether the model is worth having beside the best constant and, where the method knows it,
         the unconstrained model; on the rows that steered, else trained.
@@ -110,6 +114,7 @@ class FairEstimator(BaseEstimator):
     reports_: dict[str, FairnessReport]
     fairness_report_: FairnessReport
     status_: Verdict
+    ledger_: Ledger
     baseline_report_: FairnessReport | None = None  # the unconstrained model's, if it is known
     _coding: LabelCoding | None
     _notes: list[str]
@@ -176,14 +181,16 @@ class FairEstimator(BaseEstimator):
         """Add what is decided about rows of prepared features."""
         return rows.decided(self._decision(rows.X))
 
-    def _report(self, rows: Rows, role: Role) -> FairnessReport:
-        """Judge decided rows."""
+    def _report(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
+        """Judge decided rows, read for the how manieth time."""
         judge = report_on
         if rows.labels is None:
             judge = report_on_values
         elif len(rows.labels.labels) > 2:
             judge = report_on_classes
-        return judge(rows, self.constraints_, rows=role, confidence=self._report_confidence)
+        level = spent_confidence(self._report_confidence, reading)
+        report = judge(rows, self.constraints_, rows=role, confidence=level)
+        return replace(report, reading=reading)
 
     def _warn_of_outcome(self) -> None:
         """Warn where the outcome calls for it; called by ``_fit``, which ``fit`` calls."""
@@ -209,9 +216,11 @@ class FairEstimator(BaseEstimator):
         rng = check_random_state(self.random_state)
         rows = self._begin(X, y, sensitive_features, sample_weight, rng)
         judged = self._train(rows, rng, **more)
-        reports = {}
+        reports, self.ledger_ = {}, Ledger()
         for role in judged.roles:
             part = judged.part(role)
+            if role == "certification":
+                self.ledger_.read(part)
             reports[role] = self._report(
                 part if part.decision is not None else self._decided(part), role
             )
@@ -375,9 +384,15 @@ class FairEstimator(BaseEstimator):
         Returns
         -------
         FairnessReport
+            ``reading`` says how often these rows have certified this model, or one of the same
+            scores, so far: rows of ``fit`` or of an earlier call are known again, and judged at a
+            stricter level (:mod:`fairtrain.metrics.ledger`). A saved model keeps count of what was
+            read before it was saved.
         """
         rows = self._read_later(X, y, sensitive_features, sample_weight)
-        return self._report(self._decided(rows), "certification")
+        self.ledger_ = getattr(self, "ledger_", None) or Ledger()  # older folders have none
+        reading = self.ledger_.read(rows)
+        return self._report(self._decided(rows), "certification", reading)
 
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""

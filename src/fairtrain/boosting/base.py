@@ -23,8 +23,7 @@ from fairtrain.data.rows import Role, Rows
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
 from fairtrain.lagrangian import explain_training, multiplier_frame
-from fairtrain.metrics.outcomes import report_on_values
-from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import judge
 
 __all__ = ["LagrangianBoosting"]
@@ -144,14 +143,12 @@ class LagrangianBoosting(FairEstimator):
         rows = scored(replace(rows, X=None), values)
         return rows if rows.weight is None else rows.take(np.flatnonzero(rows.weight > 0))
 
-    def _report(self, rows: Rows, role: Role) -> FairnessReport:
+    def _report(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
         """Judge decisions, but where a bound is on a loss of probabilities, these."""
-        confidence = self._report_confidence
-        if self._is_regression:
-            return report_on_values(rows, self.constraints_, rows=role, confidence=confidence)
-        report = report_on(rows, self.constraints_, rows=role, confidence=confidence)
-        if not any(map(is_probability_loss, self.constraints_)):
+        report = super()._report(rows, role, reading)
+        if self._is_regression or not any(map(is_probability_loss, self.constraints_)):
             return report
+        confidence = report.confidence
         soft = replace(rows, decision=rows.score)
         results = tuple(
             judge(c, soft, role, confidence) if is_probability_loss(c) else found

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fairtrain.data.inputs import factorize, feature_columns, number_of_rows
 
-__all__ = ["keyed_uniform", "new_key", "seeded"]
+__all__ = ["keyed_hash", "keyed_uniform", "mixed", "new_key", "seeded"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MISSING = np.uint64(0xD1B54A32D192ED03)
@@ -62,6 +62,11 @@ def keyed_uniform(X: Any, key: int) -> NDArray[np.float64]:
     -------
     ndarray of shape (n,)
     """
+    return np.asarray((keyed_hash(X, key) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def keyed_hash(X: Any, key: int) -> NDArray[np.uint64]:
+    """Hash each row under a key, as :func:`keyed_uniform` does, to 64 bits."""
     state = np.zeros(number_of_rows(X), dtype=np.uint64)
     key_bytes = int(key).to_bytes(8, "little")
     with np.errstate(over="ignore"):
@@ -71,7 +76,13 @@ def keyed_uniform(X: Any, key: int) -> NDArray[np.float64]:
             # A zero adds nothing, so a sparse row and its dense twin draw the same number.
             state += np.where(bits == 0, np.uint64(0), _mix(bits ^ salt))
         state = _mix(state + _mix(np.uint64(key)))
-    return np.asarray((state >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+    return np.asarray(state)
+
+
+def mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hash 64 bits to 64 others."""
+    with np.errstate(over="ignore"):
+        return np.asarray(_mix(bits))
 
 
 def _mix(x: Any) -> Any:

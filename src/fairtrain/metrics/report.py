@@ -73,6 +73,9 @@ class FairnessReport:
         Accuracy, on these rows, of deciding alike for everybody in the better way that keeps every
         cap and floor; NaN where none does, where there are no decisions, and where accuracy is not
         what the model was to be best at.
+    reading : int
+        How often these rows have certified this model so far; from 2 on ``confidence`` is
+        stricter than was asked for, see :mod:`fairtrain.metrics.ledger`.
     """
 
     results: tuple[ConstraintResult, ...]
@@ -85,6 +88,7 @@ class FairnessReport:
     group_rates: pd.DataFrame
     confidence: float
     constant_accuracy: float = np.nan
+    reading: int = 1
 
     @property
     def no_better_than_constant(self) -> bool:
@@ -143,10 +147,21 @@ class FairnessReport:
                 "no_better_than_constant: deciding alike for everybody has accuracy "
                 f"{self.constant_accuracy:.3f} here, this model {self.accuracy[0]:.3f}.",
             )
+        lines += self.reading_words()
         lines += [f"{r.verdict}: {r.constraint}: {r.words(self.confidence)}" for r in self.results]
         if self.near_constant:
             lines.append("near_constant: (almost) everybody gets the same decision.")
         return "\n".join(lines)
+
+    def reading_words(self) -> list[str]:
+        """Say that these rows were read before, if they were, and what follows."""
+        if self.reading < 2:
+            return []
+        return [
+            f"These rows have certified this model before; this is reading {self.reading}. All "
+            "readings after the first share the error of one, so the limits are "
+            f"{100 * self.confidence:.4g}% ones: only fresh rows have their full level."
+        ]
 
     def __str__(self) -> str:
         return self.explain()
@@ -171,6 +186,7 @@ class FairnessReport:
             "rows": self.rows,
             "n_rows": self.n_rows,
             "confidence": self.confidence,
+            "reading": self.reading,
             "favourable": plain_value(self.favourable),
             "verdict": str(self.verdict),
             "near_constant": self.near_constant,

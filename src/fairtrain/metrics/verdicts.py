@@ -174,7 +174,7 @@ class ConstraintResult:
         """Say what was achieved and what can be concluded, in a few sentences."""
         if np.isnan(self.achieved):
             return "the numbers rest on few rows, and were left out when this was saved."
-        interval = f"{confidence:.0%} interval {self.lower:.3f} to {self.upper:.3f}"
+        interval = f"{100 * confidence:.4g}% interval {self.lower:.3f} to {self.upper:.3f}"
         most = "at least" if self.larger_is_fairer else "at most"
         subject = self.rate.replace("_", " ")
         if self.absolute:

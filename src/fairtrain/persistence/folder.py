@@ -39,11 +39,11 @@ def save(
     """Write a fitted model into a folder that :func:`load` reads without running code from it.
 
     The folder holds ``manifest.json`` (schema, versions, classes, feature names, constraints, the
-    fairness report, and size and SHA-256 of every file), ``structure.json``, numbers as
-    safetensors, scikit-learn's parts as skops files and boosters in their own format. It holds no
-    training row, and no rate over fewer than ten rows. It is written beside its place, flushed to
-    the disk and exchanged with an old folder in one step (on Linux; elsewhere the old one is first
-    moved aside): whatever happens, one of them is there whole.
+    fairness report, how often which rows certified it, and size and SHA-256 of every file),
+    ``structure.json``, numbers as safetensors, scikit-learn's parts as skops files and boosters in
+    their own format. It holds no training row, and no rate over fewer than ten rows. It is written
+    beside its place, flushed to the disk and exchanged with an old folder in one step (on Linux;
+    elsewhere the old one is first moved aside): whatever happens, one of them is there whole.
 
     Parameters
     ----------
@@ -229,6 +229,7 @@ def _description(model: Any) -> dict[str, Any]:
     last = model.steps[-1][1] if hasattr(model, "steps") else model
     first = model.steps[0][1] if hasattr(model, "steps") else model
     report = getattr(last, "fairness_report_", None)
+    ledger = getattr(last, "ledger_", None)
     names = getattr(first, "feature_names_in_", None)
     constraints = getattr(last, "constraints_", None)
     classes = getattr(last, "classes_", None)
@@ -238,6 +239,7 @@ def _description(model: Any) -> dict[str, Any]:
         "feature_names_in": None if names is None else [str(name) for name in names],
         "constraints": None if constraints is None else [_words(c) for c in constraints],
         "report": None if report is None else report.to_dict(),
+        "ledger": None if ledger is None else ledger.summary(),
     }
 
 

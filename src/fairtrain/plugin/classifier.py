@@ -427,9 +427,9 @@ default="accuracy"
         """What the favourable decision gains, in units of the mean cost of the two errors."""
         return 2 * (outcome - self.costs_.threshold)
 
-    def _report(self, rows: Rows, role: Role) -> FairnessReport:
+    def _report(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
         """Judge decided rows; where errors cost differently, accuracy says nothing of their use."""
-        report = super()._report(rows, role)
+        report = super()._report(rows, role, reading)
         if self.costs_.threshold != 0.5:
             report = replace(report, constant_accuracy=float("nan"))
         return report

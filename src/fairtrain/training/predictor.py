@@ -25,7 +25,7 @@ from fairtrain.training.batches.batch import CHUNK, Batch, FitData
 from fairtrain.training.heads import Head
 from fairtrain.training.loop.engine import dtype_of
 
-__all__ = ["Members", "Predictor", "decide", "decisions", "require_finite"]
+__all__ = ["Members", "Predictor", "decide", "decisions", "read_rows", "require_finite"]
 
 Floats = NDArray[np.float64]
 
@@ -214,6 +214,13 @@ def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
     groups = Groups(data.scheme, codes)
     rows = Rows(None, y.astype(np.float64), groups, weights if weighted else None, data.labels)
     return rows.decided(shares)  # raises on all processes, or on none
+
+
+def read_rows(batch: Batch, data: FitData) -> Rows:
+    """A batch as rows, without features where a row is no one tensor."""
+    x = batch.x if isinstance(batch.x, Tensor) else None
+    groups = Groups(data.scheme, batch.codes.cpu().numpy())
+    return Rows(x, batch.y.cpu().double().numpy(), groups, labels=data.labels)
 
 
 def decisions(head: Head, raw: object, n: int) -> Tensor:

@@ -29,6 +29,7 @@ from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
 from fairtrain.lagrangian import families_of
+from fairtrain.metrics.ledger import Ledger
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.training.batches.batch import FitData
 from fairtrain.training.batches.loaders import from_loaders
@@ -41,7 +42,7 @@ from fairtrain.training.loop.epochs import TrainingLoop
 from fairtrain.training.loop.run import Plan, Run, RunParts
 from fairtrain.training.loop.steps import GradientStep, PrimalStep, decay_of, make_optimizer
 from fairtrain.training.modules import build_module
-from fairtrain.training.predictor import Predictor, decide, require_finite
+from fairtrain.training.predictor import Predictor, decide, read_rows, require_finite
 
 __all__ = ["FairnessTrainer"]
 
@@ -321,6 +322,9 @@ class FairnessTrainer(Predictor):
             for role, source in data.sources.items()
         }
         self._keep_reports(reports)
+        self.ledger_ = Ledger()
+        if data.certification is not None:
+            self.ledger_.read(*(read_rows(batch, data) for batch in data.certification.all()))
         self.start_report_ = None
         if isinstance(self.module, nn.Module):
             last, source = list(data.sources.items())[-1]
