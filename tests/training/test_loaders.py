@@ -23,6 +23,7 @@ from fairtrain.exceptions import FairtrainWarning, InvalidDataError, InvalidPara
 SETTINGS = {
     "module": linear, "lr": 0.05, "max_epochs": 40, "random_state": 0, "difference_bound": 0.06,
 }  # fmt: skip
+SHORT = {**SETTINGS, "max_epochs": 3}
 
 
 def tensors(n=2400, groups=2, seed=0):
@@ -94,7 +95,7 @@ def test_names_and_intersections_come_from_groups():
     train = DataLoader(TensorDataset(x, y, codes), 128)
     constraint = DemographicParity(difference_bound=0.08, over="race")
     trainer = fit(
-        LagrangianFairnessTrainer(**{**SETTINGS, "difference_bound": None},
+        LagrangianFairnessTrainer(**{**SHORT, "difference_bound": None},
                                   constraints=constraint),
         train, groups=groups,
     )  # fmt: skip
@@ -102,7 +103,7 @@ def test_names_and_intersections_come_from_groups():
     assert trainer.fairness_report_.results[0].constraint == "demographic_parity over race"
     columns = torch.stack([a, sex], dim=1)
     both = fit(
-        LagrangianFairnessTrainer(**SETTINGS),
+        LagrangianFairnessTrainer(**SHORT),
         DataLoader(TensorDataset(x, y, columns), 128), num_groups=(2, 2),
     )  # fmt: skip
     assert both.scheme_.names == ("0/0", "0/1", "1/0", "1/1")
@@ -134,7 +135,7 @@ def test_inputs_may_be_any_structure_of_tensors():
 def test_pictures_in_memory():
     x, y, a = tensors(1200)
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
-    trainer = LagrangianFairnessTrainer(**{**SETTINGS, "module": module, "max_epochs": 3})
+    trainer = LagrangianFairnessTrainer(**{**SHORT, "module": module})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FairtrainWarning)
         trainer.fit(x.reshape(-1, 2, 2), y, sensitive_features=a)
@@ -155,7 +156,7 @@ def test_regression_and_several_classes():
     assert trainer.fairness_report_.results[0].achieved < 2.0
     assert "accuracy" not in trainer.explain()
     classes = DataLoader(TensorDataset(x, (x[:, 0] * 2).long().clamp(-1, 1) + 1, a), 200)
-    three = fit(LagrangianFairnessTrainer(**SETTINGS), classes, num_classes=3)
+    three = fit(LagrangianFairnessTrainer(**SHORT), classes, num_classes=3)
     assert three.predict_proba(x).shape == (1200, 3)
 
 
@@ -176,7 +177,7 @@ BAD = {
 def test_bad_loaders_get_one_clear_line(case):
     loader, message = BAD[case]
     with pytest.raises(InvalidDataError, match=message) as caught:
-        LagrangianFairnessTrainer(**SETTINGS).fit_loader(loader)
+        LagrangianFairnessTrainer(**SHORT).fit_loader(loader)
     assert "\n" not in str(caught.value)
 
 
@@ -185,7 +186,7 @@ def test_the_search_for_codes_passes_over_empty_batches():
     batches = [(x[:200], y[:200], a[:200]), (x[:0], y[:0], a[:0]), (x[200:], y[200:], a[200:])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FairtrainWarning)
-        trainer = LagrangianFairnessTrainer(**SETTINGS).fit_loader(batches)
+        trainer = LagrangianFairnessTrainer(**SHORT).fit_loader(batches)
     assert len(trainer.scheme_) == 2
 
 
@@ -193,7 +194,7 @@ def test_the_search_for_codes_passes_over_empty_batches():
 def test_a_number_of_groups_that_is_none(number):
     x, y, a = tensors(100)
     with pytest.raises(InvalidParameterError, match="num_groups must be 1 or more"):
-        LagrangianFairnessTrainer(**SETTINGS).fit_loader([(x, y, a)], num_groups=number)
+        LagrangianFairnessTrainer(**SHORT).fit_loader([(x, y, a)], num_groups=number)
 
 
 def test_a_group_only_in_validation_is_said():
@@ -201,4 +202,4 @@ def test_a_group_only_in_validation_is_said():
     train = DataLoader(TensorDataset(x, y, a), 100)
     held = DataLoader(TensorDataset(x, y, a + 1), 100)
     with pytest.raises(InvalidDataError, match="holds the code 2, expected -1"):
-        LagrangianFairnessTrainer(**SETTINGS).fit_loader(train, held, num_groups=2)
+        LagrangianFairnessTrainer(**SHORT).fit_loader(train, held, num_groups=2)
