@@ -31,7 +31,7 @@ from fairtrain._parameters import (
     check_parameters,
 )
 from fairtrain._warnings import warn
-from fairtrain.constraints import Constraint, as_constraints
+from fairtrain.constraints import Constraint, as_constraints, strata_of
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.labels import LabelCoding
@@ -265,6 +265,7 @@ class FairEstimator(BaseEstimator):
             missing=self.missing,
             min_count=self.min_count,
             group=self._grouping(reset=True),
+            given=strata_of(self._read_constraints()),
         )
 
     def _read_later(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,12 +14,14 @@ from fairtrain.constraints import (
     EqualizedOdds,
     ErrorRateParity,
 )
+from fairtrain.constraints.table import RateTable
 from fairtrain.data.groups import Groups
+from fairtrain.exceptions import InvalidParameterError
 from fairtrain.lagrangian import families_of
 from fairtrain.losses.base_loss import mean_base_loss
 from fairtrain.training.batches.batch import Batch
 from fairtrain.training.heads import Head
-from fairtrain.training.loop.cells import CellSums, measure
+from fairtrain.training.loop.cells import CellSums, fixed, measure
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -59,6 +63,54 @@ def test_hard_rates_are_those_of_the_report():
     assert found.rates[15:].max() == pytest.approx(report.results[2].achieved)
     assert found.counts[:3].sum() == N
     assert found.minority == pytest.approx(min(decided.mean(), 1 - decided.mean()))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_cells_within_strata_and_averages_over_them_are_the_tables(weighted):
+    asked = [
+        EqualizedOdds(over="sex", given="race"),
+        DemographicParity(over="sex"),
+        EqualizedOdds(over="sex", given="race", pooled=True),
+        AtMost("selection_rate", 0.5, overall=True, given="sex"),
+    ]
+    families = families_of(asked, GROUPS.scheme)
+    assert len(families) == 2 * 3 + 1 + 2 + 2
+    x, y = torch.from_numpy(RNG.normal(size=(N, 1))), torch.from_numpy(RNG.integers(0, 2, N))
+    weight = torch.from_numpy(RNG.uniform(0.5, 2, N)) if weighted else None
+    known = fixed(families, batches(x, y, weight), Head("binary"))
+    found = measure(
+        nn.Identity(), batches(x, y, weight), CellSums(known, Head("binary")),
+        lambda z, t, w: mean_base_loss(nn.BCEWithLogitsLoss(), z, t, w),
+    )  # fmt: skip
+    own = None if weight is None else weight.numpy()
+    table = RateTable(families, y.numpy().astype(float), GROUPS.codes, own)
+    decided = (x[:, 0] > 0).numpy().astype(float)
+    np.testing.assert_allclose(found.rates, table(decided), rtol=1e-6)
+    np.testing.assert_allclose(found.counts, table.totals, rtol=1e-6)
+    np.testing.assert_allclose(found.effective, table.effective, rtol=1e-6)
+
+
+def test_cells_of_several_classes_within_strata():
+    outcomes = [0, 1, 2]
+    asked = [EqualizedOdds(over="sex", given="race")]
+    families = families_of(asked, GROUPS.scheme, outcomes)
+    x, y = torch.from_numpy(RNG.normal(size=(N, 3))), torch.from_numpy(RNG.integers(0, 3, N))
+    found = measure(
+        nn.Identity(), batches(x, y), CellSums(families, Head("multiclass", 3)),
+        lambda z, t, w: mean_base_loss(nn.CrossEntropyLoss(), z, t, w),
+    )  # fmt: skip
+    decided = x.argmax(1).numpy()
+    at = 0
+    for label in (0, 1):
+        for outcome in outcomes:
+            for race in "abc":
+                for sex in "fm":
+                    rows = (race == RACE) & (sex == SEX) & ((y.numpy() == outcome) == label)
+                    assert found.rates[at] == pytest.approx((decided[rows] == outcome).mean())
+                    at += 1
+    pooled = families_of([replace(asked[0], pooled=True)], GROUPS.scheme, outcomes)
+    with pytest.raises(InvalidParameterError, match="two classes only"):
+        fixed(pooled, [], Head("multiclass", 3))
 
 
 def test_accuracy_of_several_classes_is_of_the_true_class_as_errors_are():

@@ -21,7 +21,13 @@ from fairtrain.constraints.notions import (
 )
 from fairtrain.constraints.objectives import ErrorCosts, Objective, as_costs, as_objective
 from fairtrain.constraints.rates import Rate
-from fairtrain.constraints.reading import ConstraintSpec, as_constraints, from_fairlearn
+from fairtrain.constraints.reading import (
+    ConstraintSpec,
+    as_constraints,
+    from_fairlearn,
+    refuse_given,
+    strata_of,
+)
 
 __all__ = [
     "DEFAULT_DIFFERENCE_BOUND",
@@ -45,4 +51,6 @@ __all__ = [
     "as_costs",
     "as_objective",
     "from_fairlearn",
+    "refuse_given",
+    "strata_of",
 ]

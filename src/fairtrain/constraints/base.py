@@ -14,6 +14,7 @@ from fairtrain._parameters import (
     ANYTHING,
     COLUMNS,
     DIFFERENCE,
+    FLAG,
     NONE,
     RATIO,
     Choice,
@@ -24,7 +25,8 @@ from fairtrain._parameters import (
 )
 from fairtrain.constraints.rates import Rate
 from fairtrain.data.groups import GroupScheme
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.data.strata import GivenSpec, read_given
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 if TYPE_CHECKING:
     from fairlearn.reductions import Moment
@@ -53,12 +55,29 @@ FAIRLEARN_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """Base of all constraints: which rates, over which groups, how important.
+    r"""Base of all constraints: which rates, over which groups, how important.
 
     Parameters
     ----------
     over : str or sequence of str, optional
-        Sensitive columns whose groups are compared. Default: the intersection of all of them.
+        Sensitive columns whose groups are compared. Default: the intersection of all of them, but
+        for those that a constraint is ``given``.
+    given : str, sequence of str, or mapping of str to sequence of float, optional
+        Columns within which groups are compared: the same rate for people of the same income band.
+        Each combination of their levels is a *stratum* with a bound of its own; the widest gap of
+        any stratum counts. A column is looked for among the sensitive features, then in ``X``,
+        where it stays a feature. Numbers are cut at edges, ``given={"age": [30, 45]}``; an edge
+        belongs to the stratum above it. Kept as a tuple of (column, edges).
+    pooled : bool, default=False
+        Bound one number instead: rates averaged over the strata, the same weights for every group,
+
+        .. math:: \bar r_g = \frac{\sum_s w_s r_{gs}}{\sum_s w_s}, \qquad
+           w_s = \Big(\sum_g \frac{1}{n_{gs}}\Big)^{-1}.
+
+        For two groups :math:`w_s = n_{1s} n_{2s} / (n_{1s} + n_{2s})`, the weights of Cochran
+        (1954) and Mantel & Haenszel (1959): the difference is Mantel and Haenszel's (Greenland &
+        Robins, 1985), and so is the ratio. A stratum that lacks a group weighs nothing. Opposite
+        gaps in two strata may cancel.
     weights : mapping of str to float, optional
         Group name -> importance (default 1). A weight scales how strongly training reacts to that
         group's violation and, when not every bound can be kept, which violation costs more. It
@@ -72,11 +91,15 @@ class Constraint:
 
     _allowed: ClassVar[Table] = {
         "over": COLUMNS,
+        "given": ANYTHING,
+        "pooled": FLAG,
         "weights": ANYTHING,
         "priority": Whole(-1000, 1000),
     }
 
     over: str | tuple[str, ...] | Sequence[str] | None = None
+    given: GivenSpec = None
+    pooled: bool = False
     weights: Mapping[str, float] | Sequence[tuple[str, float]] | None = None
     priority: int = 0
 
@@ -90,6 +113,19 @@ class Constraint:
                 raise InvalidParameterError("over=() names no column; leave it out to use all.")
         if self.weights is not None:
             object.__setattr__(self, "weights", _frozen_weights(self.weights))
+        if self.given is not None:
+            object.__setattr__(self, "given", read_given(self.given))
+        elif self.pooled:
+            raise InvalidParameterError("pooled=True averages over strata: say which with given=.")
+        if twice := set(self.over or ()) & set(self.given_columns):
+            raise InvalidParameterError(
+                f"{min(twice)!r} is in over and in given: groups are compared within it or by it."
+            )
+
+    @property
+    def given_columns(self) -> tuple[str, ...]:
+        """Columns that make the strata."""
+        return tuple(name for name, _ in read_given(self.given))
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -124,7 +160,15 @@ class Constraint:
     @property
     def name(self) -> str:
         """The notion, with the columns it speaks about if it names any."""
-        return self.notion if self.over is None else f"{self.notion} over {' x '.join(self.over)}"
+        return f"{self.notion}{self._scope}"
+
+    @property
+    def _scope(self) -> str:
+        """The columns that are named: of groups and of strata."""
+        said = "" if self.over is None else f" over {' x '.join(self.over)}"
+        if self.given is not None:
+            said += f" given {' x '.join(self.given_columns)}"
+        return f"{said}, pooled" if self.pooled else said
 
     def group_weights(self, names: Sequence[str]) -> np.ndarray:
         """Weight of each group, shape (G,), 1 where none was given.
@@ -148,9 +192,18 @@ class Constraint:
 
     def partition(self, scheme: GroupScheme) -> tuple[GroupScheme, NDArray[np.int64]]:
         """Groups that the constraint speaks about, and the one of every group of ``scheme``."""
-        if self.over is None:
+        if self.over is not None:
+            return scheme.coarsen(tuple(self.over))
+        strata = self.given_columns
+        people = tuple(name for name in scheme.people if name not in strata)
+        if people == scheme.columns:
             return scheme, np.arange(len(scheme))
-        return scheme.coarsen(tuple(self.over))
+        if not people:
+            raise InvalidDataError(
+                f"{self.name}: every sensitive column is one of strata, so there are no groups to "
+                "compare; name a column with over=."
+            )
+        return scheme.coarsen(people)
 
     def with_bounds(
         self, difference_bound: float | None = None, ratio_bound: float | None = None
@@ -187,7 +240,7 @@ class ParityConstraint(Constraint):
         Compare groups with each other, or (fairlearn's meaning) with the overall rate.
     ratio_slack : float, default=0
         fairlearn's ``ratio_bound_slack``; only with ``reference="overall"``.
-    over, weights, priority
+    over, given, pooled, weights, priority
         See :class:`Constraint`.
 
     Raises
@@ -248,12 +301,13 @@ class ParityConstraint(Constraint):
 
         A pairwise bound *b* becomes *b*/2 around the overall rate and a pairwise ratio
         :math:`\tau` becomes :math:`\sqrt\tau`: sufficient, not equivalent. With
-        ``reference="overall"`` the translation is exact.
+        ``reference="overall"`` the translation is exact. The columns of ``given`` are fairlearn's
+        ``control_features``, which it takes with the data, not here.
         """
         import fairlearn.reductions as fl
 
         name = FAIRLEARN_NAMES.get(self.notion)
-        if name is None:
+        if name is None or self.pooled:
             return super().to_fairlearn()
         halved = self.reference == "pairwise"
         if self.kind == "ratio":

@@ -120,10 +120,13 @@ def _fairlearn_order(parts: Sequence[CellRates], blocks: Sequence[RowBlock]) -> 
 def _row_block(cells: CellRates) -> RowBlock:
     """Write one family's bound as rows."""
     bounds, present = cells.family.bounds, cells.present
-    names = [cells.family.scheme.names[g] for g in present]
+    names = [cells.family.cell_names[g] for g in present]
     rate = cells.family.rate.name
     if bounds.reference == "free" and len(present) > MOST_PAIRED_GROUPS:
         bounds = bounds.around_overall()
+    if len(present) < (1 if bounds.reference == "none" else 2):  # in this stratum
+        nothing = np.zeros(0)
+        return RowBlock(np.zeros((0, cells.size)), nothing, [], "none", nothing)
     rows = bounds.inequalities(present, cells.shares)
     weights = bounds.importance[present]
     # Only rows that weigh both rates alike can lower multipliers without changing what they say.

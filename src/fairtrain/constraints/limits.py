@@ -105,10 +105,10 @@ class _RateLimit(Limit):
         """What is asked, and of whom."""
         said = self._said
         if self.overall:
-            return f"{said} overall"
+            said = f"{said} overall"
         if self.groups is not None:
             said = f"{said} of {', '.join(self.groups)}"
-        return said if self.over is None else f"{said} over {' x '.join(self.over)}"
+        return f"{said}{self._scope}"
 
     @property
     def _said(self) -> str:
@@ -157,7 +157,7 @@ class AtMost(_Stated):
         Speak of everybody together.
     groups : str or sequence of str, optional
         The groups that are spoken of; all by default.
-    over, weights, priority
+    over, given, pooled, weights, priority
         See :class:`Constraint`.
 
     Raises
@@ -189,7 +189,7 @@ class AtLeast(_Stated):
     ----------
     rate, value, overall, groups
         See :class:`AtMost`.
-    over, weights, priority
+    over, given, pooled, weights, priority
         See :class:`Constraint`.
 
     Examples
@@ -226,7 +226,7 @@ class NoLevellingDown(_RateLimit):
         Its floors, once they are known: set by ``fit``.
     overall, groups
         See :class:`AtMost`.
-    over, weights, priority
+    over, given, pooled, weights, priority
         See :class:`Constraint`.
     """
 

@@ -137,7 +137,7 @@ class RateParity(ParityConstraint):
         ``event(y)`` -> mask of the rows that count; all rows by default.
     label : str, default="rate_parity"
         Name used in reports.
-    difference_bound, ratio_bound, over, weights, priority
+    difference_bound, ratio_bound, over, given, pooled, weights, priority
         See :class:`ParityConstraint`.
 
     Notes
@@ -169,7 +169,7 @@ class RateParity(ParityConstraint):
     @property
     def name(self) -> str:
         """The label, with the columns it speaks about if it names any."""
-        return self.label if self.over is None else f"{self.label} over {' x '.join(self.over)}"
+        return f"{self.label}{self._scope}"
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -208,7 +208,7 @@ class BoundedGroupLoss(Limit):
         The limit :math:`\zeta`.
     loss : {"zero_one", "squared", "log_loss"} or callable, default="zero_one"
         A callable takes ``(y, prediction)`` and gives one number a row.
-    over, weights, priority
+    over, given, pooled, weights, priority
         See :class:`Constraint`.
     """
 

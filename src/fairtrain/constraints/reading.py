@@ -14,12 +14,13 @@ from fairtrain.constraints.notions import (
     ErrorRateParity,
     PredictiveEquality,
 )
+from fairtrain.data.strata import Given, read_given
 from fairtrain.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     from fairlearn.reductions import Moment
 
-__all__ = ["ConstraintSpec", "as_constraints", "from_fairlearn"]
+__all__ = ["ConstraintSpec", "as_constraints", "from_fairlearn", "refuse_given", "strata_of"]
 
 _NOTIONS: dict[str, type[ParityConstraint]] = {
     cls.notion: cls
@@ -117,6 +118,47 @@ def as_constraints(
     if not constraints:
         raise InvalidParameterError("constraints is empty; name at least one.")
     return constraints
+
+
+def strata_of(constraints: Iterable[Constraint]) -> Given:
+    """Columns that any of the constraints is given, with their edges.
+
+    Raises
+    ------
+    InvalidParameterError
+        If two constraints cut one column differently.
+    """
+    found: dict[str, tuple[float, ...]] = {}
+    for constraint in constraints:
+        for name, edges in read_given(constraint.given):
+            if found.setdefault(name, edges) != edges:
+                raise InvalidParameterError(
+                    f"given: {name!r} is cut at {list(found[name])} by one constraint and at "
+                    f"{list(edges)} by another; cut it alike, or add a column."
+                )
+    return tuple(found.items())
+
+
+def refuse_given(constraints: Iterable[Constraint], who: str, instead: str) -> None:
+    """Raise where a constraint is given strata and whoever reads it knows none.
+
+    Parameters
+    ----------
+    constraints : iterable of Constraint
+        What was asked.
+    who : str
+        Who cannot, and what they do.
+    instead : str
+        What can.
+
+    Raises
+    ------
+    InvalidParameterError
+        In one line.
+    """
+    for constraint in constraints:
+        if constraint.given is not None:
+            raise InvalidParameterError(f"{constraint.name}: {who}; use {instead}.")
 
 
 def _one_constraint(item: Any) -> Constraint:

@@ -1,12 +1,14 @@
 """The one place where group rates are computed in NumPy: the mean of a quantity over an event.
 
-A *cell* is one rate in one group. Hard groups are summed by ``bincount``, memberships by a matrix
-product; the torch side of the same sentence is :mod:`fairtrain.losses.functional`.
+A *cell* is one rate in one group, within one stratum if a constraint is given some. Hard groups are
+summed by ``bincount``, memberships by a matrix product; the torch side of the same sentence is
+:mod:`fairtrain.losses.functional`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -18,7 +20,7 @@ from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.data.groups import Groups, group_sums
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["CellRates", "CellRows", "GroupSums", "RateTable"]
+__all__ = ["CellRates", "CellRows", "GroupSums", "RateTable", "standardised"]
 
 Floats = NDArray[np.float64]
 
@@ -172,6 +174,11 @@ class CellRates(CellRows):
     ) -> None:
         event = family.rate.event
         inside = None if event is None else np.asarray(event(y), dtype=bool)
+        if family.strata is not None:
+            if family.factor is None:
+                rows = CellRows(members, len(family.parent), weight, inside, sums=sums)
+                family = replace(family, factor=family.standard_weights(rows.totals))
+            members, weight, inside = standardised(family, members, weight, inside)
         super().__init__(family.merged(members), len(family.scheme), weight, inside, sums=sums)
         self.family = family
         self.part = slice(start, start + self.size)
@@ -214,6 +221,40 @@ class CellRates(CellRows):
     def shares(self) -> Floats:
         """Share of every group among the event's rows."""
         return np.asarray(self.totals / self.totals.sum())
+
+
+def standardised(
+    family: RateFamily,
+    members: NDArray[Any],
+    weight: NDArray[Any] | None,
+    inside: NDArray[np.bool_] | None,
+) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[np.bool_] | None]:
+    """Weigh rows so that every group has the same strata: a mean is then one over the strata.
+
+    Parameters
+    ----------
+    family : RateFamily
+        With ``strata``.
+    members, weight, inside
+        See :class:`CellRows`; groups are the finest ones.
+
+    Returns
+    -------
+    members, weight, inside
+        The same, weighed; of memberships these are, and not the rows.
+    """
+    factor = family.factor
+    if factor is None:
+        factor = family.standard_weights(
+            CellRows(members, len(family.parent), weight, inside).totals
+        )
+    if members.ndim == 2:
+        return members * factor, weight, inside
+    own = np.where(members >= 0, factor[members], 0.0)
+    if weight is not None:
+        own = (own * weight).astype(weight.dtype)
+    met = own > 0
+    return members, own, met if inside is None else inside & met
 
 
 class RateTable:
@@ -274,9 +315,15 @@ class RateTable:
         """
         families = families_of(constraints, groups.scheme)
         table = cls(families, np.asarray(y, dtype=np.float64), groups.members, weight)
+        # In some strata there may be nothing to compare.
+        compared = {
+            (id(c.family.constraint), c.family.rate)
+            for c in table.cells
+            if len(c.present) > 1 or c.family.constraint.absolute
+        }
         for cells in table.cells:
             constraint = cells.family.constraint
-            if len(cells.present) < 2 and not constraint.absolute:
+            if (id(constraint), cells.family.rate) not in compared:
                 raise InvalidDataError(
                     f"{constraint.name} compares the {cells.family.rate.name} of at least two "
                     f"groups, but only {len(cells.present)} of {cells.size} groups has rows it is "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from fairtrain.data.partition import (
     mixed_radix,
     split_radix,
 )
+from fairtrain.data.strata import Given, cut, edge_names, require_few_levels
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UnseenGroupError
 
 __all__ = ["EVERYBODY", "GroupScheme", "Groups", "group_sums", "match_columns", "merge_members"]
@@ -57,6 +58,10 @@ class GroupScheme:
         Groups with fewer rows count as small.
     missing : {"error", "group"}
         What to do with missing values.
+    given : tuple of (str, tuple of float)
+        Columns that only divide people into strata, each with the edges at which its numbers are
+        cut. Groups of other columns are compared within them; the scheme then has every group in
+        every stratum, with rows or without.
     """
 
     columns: tuple[str, ...]
@@ -66,14 +71,35 @@ class GroupScheme:
     counts: NDArray[np.int64]
     min_count: int = 30
     missing: Missing = "error"
+    given: Given = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
+    def people(self) -> tuple[str, ...]:
+        """The columns that make groups of people, not strata."""
+        strata = dict(self.given)
+        return tuple(name for name in self.columns if name not in strata)
+
+    @property
     def small(self) -> NDArray[np.bool_]:
         """Groups with fewer than ``min_count`` rows, shape (G,)."""
         return np.asarray(self.counts < self.min_count)
+
+    def require_given(self, given: Given) -> None:
+        """Raise where a column of strata is no column here, or was not cut at its edges."""
+        cuts = dict(self.given)
+        for name, edges in given:
+            if name not in self.columns:
+                raise InvalidDataError(
+                    f"given={name!r} is no column of these groups; there are {list(self.columns)}."
+                )
+            if edges and cuts.get(name) != edges:
+                raise InvalidDataError(
+                    f"given: {name!r} was not cut at {list(edges)} when these groups were made; "
+                    "pass the columns themselves as sensitive_features."
+                )
 
     def encode(
         self, sensitive_features: Any, *, unseen: Unseen = "error", like: Any = None
@@ -103,9 +129,21 @@ class GroupScheme:
         if unseen not in ("error", "ignore"):
             raise InvalidParameterError(f"unseen must be 'error' or 'ignore', got {unseen!r}.")
         found = sensitive_columns(sensitive_features, like=like)
-        columns = match_columns(found, self.columns)
+        columns = self._matched(found)
         level_codes = [self._encode_column(i, column, unseen) for i, column in enumerate(columns)]
         return self._combine(level_codes, unseen)
+
+    def _matched(self, found: Columns) -> list[NDArray[Any]]:
+        """Columns in the scheme's order, numbers cut; strata go by name."""
+        strata = {name: found[name] for name, _ in self.given if name in found}
+        others = {name: column for name, column in found.items() if name not in strata}
+        wanted = [name for name in self.columns if name not in strata]
+        known = dict(zip(wanted, match_columns(others, wanted), strict=True)) | strata
+        edges = dict(self.given)
+        return [
+            cut(name, known[name], edges[name]) if edges.get(name) else known[name]
+            for name in self.columns
+        ]
 
     def _encode_column(self, i: int, column: NDArray[Any], unseen: Unseen) -> NDArray[np.int64]:
         values, codes = factorize(column)
@@ -143,6 +181,20 @@ class GroupScheme:
             )
         codes[strange] = -1
         return codes
+
+    def possible(self, known: Columns) -> NDArray[np.bool_]:
+        """Groups that rows can belong to by some of the columns, shape (n, G).
+
+        A value that was never seen rules out nothing.
+        """
+        edges = dict(self.given)
+        possible = np.ones((1, len(self)), dtype=bool)
+        for name, column in known.items():
+            i = self.columns.index(name)
+            values = cut(name, column, edges[name]) if edges.get(name) else column
+            codes = self._encode_column(i, values, "ignore")[:, None]
+            possible = possible & ((codes == self.level_codes[:, i]) | (codes < 0))
+        return possible
 
     def decode(self, codes: NDArray[np.int64]) -> Columns:
         """Values of every column for rows of these groups: what :meth:`encode` reads back."""
@@ -192,6 +244,7 @@ class GroupScheme:
             ),
             min_count=self.min_count,
             missing=self.missing,
+            given=tuple(pair for pair in self.given if pair[0] in wanted),
         )
         return coarse, parent
 
@@ -264,6 +317,7 @@ class Groups:
         missing: Missing = "error",
         min_count: int = 30,
         like: Any = None,
+        given: Given = (),
     ) -> Groups:
         """Make the groups of sensitive columns: all combinations that occur.
 
@@ -279,6 +333,8 @@ class Groups:
             Groups with fewer rows count as small.
         like : optional
             Rows (usually X): where both carry a pandas index it must be the same.
+        given : tuple of (str, tuple of float), default=()
+            Columns that divide people into strata, as :attr:`GroupScheme.given` has them.
 
         Returns
         -------
@@ -296,22 +352,47 @@ class Groups:
             found = _select(found, (columns,) if isinstance(columns, str) else tuple(columns))
         if not found:
             raise InvalidDataError("sensitive_features has no column.")
+        edges = dict(given)
+        _select(found, tuple(edges))
         levels, level_codes = zip(
-            *(_read_column(name, column, missing) for name, column in found.items()), strict=True
+            *(
+                _read_stratum(name, column, edges[name], missing)
+                if name in edges
+                else _read_column(name, column, missing)
+                for name, column in found.items()
+            ),
+            strict=True,
         )
-        keys, _ = mixed_radix(list(level_codes), [len(values) for values in levels])
-        distinct, codes = compress(keys)
-        occurring = split_radix(distinct, [len(values) for values in levels])
+        occurring, codes = _combinations(level_codes, [len(values) for values in levels])
+        if given:
+            strata = np.array([name in edges for name in found])
+            occurring, codes = _crossed(occurring, codes, strata)
         scheme = GroupScheme(
             columns=tuple(found),
             levels=levels,
             level_codes=occurring,
             names=group_names(levels, occurring),
-            counts=np.bincount(codes, minlength=len(distinct)),
+            counts=np.bincount(codes, minlength=len(occurring)),
             min_count=min_count,
             missing=missing,
+            given=given,
         )
         return cls(scheme, codes)
+
+    def with_given(self, given: Given) -> Groups:
+        """Let some columns divide people into strata only.
+
+        Raises
+        ------
+        InvalidDataError
+            If one is no column here, or was not cut at these edges.
+        """
+        self.scheme.require_given(given)
+        cuts = dict(self.scheme.given)
+        more = tuple(pair for pair in given if pair[0] not in cuts)
+        if not more:
+            return self
+        return replace(self, scheme=replace(self.scheme, given=self.scheme.given + more))
 
     def __len__(self) -> int:
         return len(self.scheme)
@@ -382,6 +463,10 @@ class Groups:
         """What rates are taken over: codes (n,), or memberships (n, G) where they are known."""
         return self.codes if self.membership is None else self.membership
 
+    def with_members(self, members: NDArray[Any]) -> Groups:
+        """The same groups with other memberships, where these are memberships."""
+        return self if members.ndim == 1 else replace(self, membership=members)
+
     def take(self, rows: NDArray[Any]) -> Groups:
         """Keep only some rows; groups and codes stay as they are."""
         membership = None if self.membership is None else self.membership[rows]
@@ -409,12 +494,13 @@ def group_sums(values: NDArray[Any], members: NDArray[Any], num_groups: int) -> 
 def merge_members(
     members: NDArray[Any], parent: NDArray[np.int64], num_groups: int
 ) -> NDArray[Any]:
-    """Codes or memberships in coarser groups, given the coarse group of every group."""
+    """Codes or memberships in coarser groups, given that of every group, -1 for none."""
     if members.ndim == 2:
-        return np.asarray(members @ np.eye(num_groups)[parent])
+        return np.asarray(members @ (parent[:, None] == np.arange(num_groups)))
     return np.where(members >= 0, parent[members], -1)
 
 
+_MOST_CELLS = 100_000  # tables of cells are dense
 _UNNAMED = re.compile(r"group(_\d+)?")  # as sensitive_columns calls columns without a name
 
 
@@ -442,6 +528,49 @@ def match_columns(columns: Columns, names: Sequence[str]) -> list[NDArray[Any]]:
 
 def _unnamed(columns: Iterable[str]) -> bool:
     return all(_UNNAMED.fullmatch(name) for name in columns)
+
+
+def _combinations(
+    level_codes: Sequence[NDArray[np.int64]], sizes: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Combinations of levels that occur, (G, k), and each row's."""
+    keys, _ = mixed_radix(level_codes, sizes)
+    distinct, codes = compress(keys)
+    return split_radix(distinct, sizes), codes
+
+
+def _crossed(
+    occurring: NDArray[np.int64], codes: NDArray[np.int64], strata: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every group in every stratum: a cell that has no row must be seen to have none."""
+    people, group = np.unique(occurring[:, ~strata], axis=0, return_inverse=True)
+    within, stratum = np.unique(occurring[:, strata], axis=0, return_inverse=True)
+    if len(people) * len(within) > _MOST_CELLS:
+        raise InvalidDataError(
+            f"{len(people)} groups in {len(within)} strata are too many cells; give fewer columns "
+            "or cut them at fewer edges."
+        )
+    cells = np.empty((len(people) * len(within), len(strata)), dtype=np.int64)
+    cells[:, ~strata] = np.repeat(people, len(within), axis=0)
+    cells[:, strata] = np.tile(within, (len(people), 1))
+    order = np.lexsort(cells.T[::-1])
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    own = place[group.reshape(-1) * len(within) + stratum.reshape(-1)]
+    return cells[order], own[codes]
+
+
+def _read_stratum(
+    name: str, column: NDArray[Any], edges: tuple[float, ...], missing: Missing
+) -> tuple[tuple[Hashable, ...], NDArray[np.int64]]:
+    """Levels of a column of strata, those between edges in their order, and codes."""
+    if not edges:
+        require_few_levels(name, factorize(column)[0])
+        return _read_column(name, column, missing)
+    levels, codes = _read_column(name, cut(name, column, edges), missing)
+    known: list[Hashable] = [v for v in (*edge_names(edges), MISSING) if v in levels]
+    place = np.array([known.index(level) for level in levels])
+    return tuple(known), place[codes]
 
 
 def _read_column(

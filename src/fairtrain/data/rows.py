@@ -13,6 +13,7 @@ from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme, Missing
 from fairtrain.data.labels import LabelCoding, read_decisions
 from fairtrain.data.splits import Random, RowSplit, split_rows, stratified_folds
+from fairtrain.data.strata import Given
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
 __all__ = ["Role", "Rows", "finite_predictions", "take_clusters", "take_sensitive"]
@@ -96,6 +97,7 @@ class Rows:
         regression: bool = False,
         missing: Missing = "error",
         min_count: int = 30,
+        given: Given = (),
     ) -> Self:
         """Read what a person passed.
 
@@ -131,6 +133,9 @@ class Rows:
             What to do with missing sensitive values.
         min_count : int, default=30
             Groups with fewer rows count as small.
+        given : tuple of (str, tuple of float), default=()
+            Columns that divide people into strata: sensitive ones, or else columns of ``X``, where
+            they stay features. A ``scheme`` knows its own.
 
         Returns
         -------
@@ -155,6 +160,7 @@ class Rows:
             sample_weight=sample_weight,
             clusters=clusters,
         )
+        sensitive = _with_strata(X, sensitive, given if scheme is None else scheme.given)
         target: NDArray[Any]
         if regression:
             target = inputs.column_of_values(y)
@@ -165,11 +171,13 @@ class Rows:
         if group is not None:
             groups = group(sensitive)
         elif isinstance(sensitive, Groups):
-            groups = sensitive
+            groups = sensitive.with_given(given)
         elif scheme is not None:
             groups = Groups(scheme, scheme.encode(sensitive))
         else:
-            groups = Groups.from_sensitive(sensitive, missing=missing, min_count=min_count)
+            groups = Groups.from_sensitive(
+                sensitive, missing=missing, min_count=min_count, given=given
+            )
         if features is not None:
             X = features(X)
         lazy = inputs.is_lazy(X)
@@ -227,6 +235,7 @@ class Rows:
         missing: Missing = "error",
         min_count: int = 30,
         name_required: bool = True,
+        given: Given = (),
     ) -> Self:
         """Read people and what was decided about them, whoever decided: no features.
 
@@ -246,6 +255,8 @@ class Rows:
             As in :meth:`read`; rows of weight 0 stay, and count for nothing.
         name_required : bool, default=True
             Whether it matters which label is the favourable one.
+        given : tuple of (str, tuple of float), default=()
+            Sensitive columns that divide people into strata.
 
         Returns
         -------
@@ -270,9 +281,14 @@ class Rows:
         n = len(predicted)
         truth = None if y_true is None else inputs.as_vector(y_true, "y_true")
         groups = (
-            sensitive_features
+            sensitive_features.with_given(given)
             if isinstance(sensitive_features, Groups)
-            else Groups.from_sensitive(sensitive_features, missing=missing, min_count=min_count)
+            else Groups.from_sensitive(
+                _with_strata(None, sensitive_features, given),
+                missing=missing,
+                min_count=min_count,
+                given=given,
+            )
         )
         score = None if y_score is None else inputs.as_float_column(y_score, "y_score")
         known = {"y_true": truth, "sensitive_features": groups.codes, "y_score": score}
@@ -519,3 +535,22 @@ def take_sensitive(
             "the call. Leave one out."
         )
     return inputs.drop_columns(X, columns)
+
+
+def _with_strata(X: Any, sensitive: Any, given: Given) -> Any:
+    """Sensitive features with the columns of strata that are still in ``X`` beside them."""
+    if not given or isinstance(sensitive, Groups):
+        return sensitive
+    known = inputs.sensitive_columns(sensitive)
+    absent = [name for name, _ in given if name not in known]
+    if not absent:
+        return sensitive
+    try:
+        taken = inputs.drop_columns(X, absent)[1]
+    except InvalidDataError:
+        where = "" if X is None else " nor one of X"
+        raise InvalidDataError(
+            f"given={absent[0]!r} is no sensitive column ({list(known)}){where}; pass it beside "
+            "them in sensitive_features."
+        ) from None
+    return {**known, **taken}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairtrain._parameters import ANYTHING, Real, Table, checked
-from fairtrain.constraints import Constraint, ParityConstraint, as_constraints
+from fairtrain.constraints import Constraint, ParityConstraint, as_constraints, refuse_given
 from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, error
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base import refuse
@@ -281,4 +281,9 @@ def _one_parity(constraint: Constraint | str) -> ParityConstraint:
             f"a rate loss compares the rates of one parity constraint, got {constraint!r}; for "
             "BoundedGroupLoss use BoundedGroupLossPenalty."
         )
+    refuse_given(
+        constraints,
+        "a rate loss knows groups and no strata",
+        "LagrangianFairnessTrainer, which bounds every stratum",
+    )
     return constraints[0]

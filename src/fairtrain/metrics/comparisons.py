@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fairtrain._parameters import COLUMNS, CONFIDENCE, LABEL, MISSING, Of, Table, checks
-from fairtrain.data.groups import Groups, Missing
+from fairtrain._parameters import ANYTHING, COLUMNS, CONFIDENCE, LABEL, MISSING, Of, Table, checks
+from fairtrain.constraints import RateParity, strata_of
+from fairtrain.constraints.families import RateFamily, families_of
+from fairtrain.data.groups import Missing
 from fairtrain.data.rows import Rows
+from fairtrain.data.strata import GivenSpec
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.intervals import GapInterval
@@ -37,7 +40,8 @@ class Comparison:
     confidence : float
         Their level.
     highest, lowest : str
-        The extreme groups (for a ratio to a reference: reference and lowest other group).
+        The extreme groups (for a ratio to a reference: reference and lowest other group); within
+        strata, names of cells such as ``"female/low income"``.
     rates, counts : dict of str to float or int
         Rate and rows of every group that has rows.
     """
@@ -73,6 +77,7 @@ class Comparison:
 _TABLE: Table = {
     "metric": Of("be the name of a metric", str),
     "over": COLUMNS,
+    "given": ANYTHING,
     "positive_label": LABEL,
     "missing": MISSING,
     "confidence": CONFIDENCE,
@@ -88,6 +93,7 @@ def gap(
     *,
     y_score: Any = None,
     over: str | Sequence[str] | None = None,
+    given: GivenSpec = None,
     positive_label: Any = None,
     sample_weight: Any = None,
     missing: Missing = "error",
@@ -105,8 +111,9 @@ def gap(
         Labels, decisions, groups.
     metric : str, default="selection_rate"
         Any metric of :func:`fairtrain.metrics.group_rates`.
-    y_score, over, positive_label, sample_weight, missing, confidence
-        As there.
+    y_score, over, given, positive_label, sample_weight, missing, confidence
+        As there. Within strata, the widest gap of any of them; its near limit allows for looking at
+        all.
 
     Returns
     -------
@@ -124,8 +131,10 @@ def gap(
     (0.8, 0.65, 0.89)
     """
     people = (y_true, y_pred, sensitive_features)
-    cells, groups = _cells(people, metric, y_score, over, positive_label, sample_weight, missing)
-    return _comparison("difference", metric, cells.gap(confidence), cells, groups, confidence)
+    how = (y_score, over, given, positive_label, sample_weight, missing)
+    parts = _cells(people, metric, *how)
+    limits = [(cells.gap(confidence), cells.gap(_of(parts, confidence))) for cells, _ in parts]
+    return _comparison("difference", metric, limits, parts, confidence)
 
 
 @checks(**_TABLE, reference=LABEL)
@@ -138,6 +147,7 @@ def ratio(
     reference: str | None = None,
     y_score: Any = None,
     over: str | Sequence[str] | None = None,
+    given: GivenSpec = None,
     positive_label: Any = None,
     sample_weight: Any = None,
     missing: Missing = "error",
@@ -153,24 +163,34 @@ def ratio(
         Any metric of :func:`fairtrain.metrics.group_rates` that is a rate.
     reference : str, optional
         Name of the group that the others are compared with. The ratio may then exceed 1.
-    y_score, over, positive_label, sample_weight, missing, confidence
-        As in :func:`fairtrain.metrics.group_rates`.
+    y_score, over, given, positive_label, sample_weight, missing, confidence
+        As in :func:`fairtrain.metrics.group_rates`. Within strata, the smallest ratio of any.
 
     Returns
     -------
     Comparison
     """
     people = (y_true, y_pred, sensitive_features)
-    cells, groups = _cells(people, metric, y_score, over, positive_label, sample_weight, missing)
-    if cells.support != "unit":
+    how = (y_score, over, given, positive_label, sample_weight, missing)
+    parts = _cells(people, metric, *how, reference=reference)
+    if any(cells.support != "unit" for cells, _ in parts):
         raise InvalidParameterError(f"a ratio of {metric} is not supported: it is no rate.")
-    if reference is not None and reference not in groups.names:
-        raise InvalidParameterError(
-            f"reference={reference!r} is not a group; groups: {list(groups.names)[:12]}."
-        )
-    place = None if reference is None else groups.names.index(reference)
-    limits = cells.ratio(confidence, reference=place)
-    return _comparison("ratio", metric, limits, cells, groups, confidence)
+    limits = []
+    for cells, family in parts:
+        names = family.scheme.names
+        place = None if reference is None else names.index(reference)
+        levels = (confidence, _of(parts, confidence))
+        far, near = (cells.ratio(level, reference=place) for level in levels)
+        limits.append((far, near))
+    return _comparison("ratio", metric, limits, parts, confidence)
+
+
+_Parts = list[tuple[Cells, RateFamily]]
+
+
+def _of(parts: _Parts, confidence: float) -> float:
+    """Level of each stratum's near limit: Bonferroni over the strata."""
+    return 1 - (1 - confidence) / len(parts)
 
 
 def _cells(
@@ -178,10 +198,15 @@ def _cells(
     metric: str,
     y_score: Any,
     over: str | Sequence[str] | None,
+    given: GivenSpec,
     positive_label: Any,
     sample_weight: Any,
     missing: Missing,
-) -> tuple[Cells, Groups]:
+    *,
+    reference: str | None = None,
+) -> _Parts:
+    """The metric in every group, a stratum at a time."""
+    compared = RateParity(over=over, given=given)
     rows = Rows.read_decided(
         *people,
         y_score=y_score,
@@ -189,28 +214,51 @@ def _cells(
         sample_weight=sample_weight,
         missing=missing,
         name_required=metric not in ("accuracy", "error_rate"),
+        given=strata_of([compared]),
     )
-    groups = rows.groups.over(over)
-    return measure_cells(rows, metric, groups), groups
+    families = families_of([compared], rows.groups.scheme)
+    names = families[0].scheme.names
+    if reference is not None and reference not in names:
+        raise InvalidParameterError(
+            f"reference={reference!r} is not a group; groups: {list(names)[:12]}."
+        )
+    merged = (rows.groups.merged(family.scheme, family.parent) for family in families)
+    return [
+        (measure_cells(rows, metric, groups), family)
+        for groups, family in zip(merged, families, strict=True)
+    ]
 
 
 def _comparison(
-    kind: str, metric: str, interval: GapInterval, cells: Cells, groups: Groups, confidence: float
+    kind: str,
+    metric: str,
+    limits: Sequence[tuple[GapInterval, GapInterval]],
+    parts: _Parts,
+    confidence: float,
 ) -> Comparison:
-    if interval.highest < 0:
+    known = [i for i, (far, _) in enumerate(limits) if far.highest >= 0]
+    if not known:
         raise InvalidDataError(
             f"{metric} cannot be compared: fewer than two groups have rows it is defined on."
         )
-    present = np.flatnonzero(cells.count > 0)
+    end, lower, upper = (max, 1, 0) if kind == "difference" else (min, 0, 1)
+    worst = end(known, key=lambda i: float(limits[i][0].estimate))
+    rates: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for cells, family in parts:
+        for g in np.flatnonzero(cells.count > 0):
+            rates[family.cell_names[g]] = float(cells.mean[g])
+            counts[family.cell_names[g]] = int(cells.count[g])
+    interval, names = limits[worst][0], parts[worst][1].cell_names
     return Comparison(
         kind=kind,
         metric=metric,
         value=float(interval.estimate),
-        lower=float(interval.lower),
-        upper=float(interval.upper),
+        lower=float(end(limits[i][lower].lower for i in known)),
+        upper=float(end(limits[i][upper].upper for i in known)),
         confidence=confidence,
-        highest=groups.names[int(interval.highest)],
-        lowest=groups.names[int(interval.lowest)],
-        rates={groups.names[g]: float(cells.mean[g]) for g in present},
-        counts={groups.names[g]: int(cells.count[g]) for g in present},
+        highest=names[int(interval.highest)],
+        lowest=names[int(interval.lowest)],
+        rates=rates,
+        counts=counts,
     )

@@ -12,7 +12,7 @@ from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.intervals import GapInterval, differences_from_overall
 
-__all__ = ["Limited", "limited"]
+__all__ = ["NOTHING_KNOWN", "Limited", "limited"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -28,6 +28,10 @@ class Limited:
     pairwise: float
     highest: int
     lowest: int
+
+
+NOTHING_KNOWN = Limited(np.nan, 0.0, 1.0, np.nan, 0, -1)
+"""A stratum without rows: whatever is compared there may be anything."""
 
 
 def limited(

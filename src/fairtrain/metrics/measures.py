@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain._parameters import COLUMNS, CONFIDENCE, LABEL, MISSING, NAMES, NONE, checks
+from fairtrain._parameters import ANYTHING, COLUMNS, CONFIDENCE, LABEL, MISSING, NAMES, NONE, checks
+from fairtrain.constraints.families import RateFamily
 from fairtrain.constraints.rates import (
     ERROR_RATE,
     FALSE_POSITIVE_RATE,
@@ -18,12 +20,14 @@ from fairtrain.constraints.rates import (
     Rate,
     log_loss,
 )
+from fairtrain.constraints.table import standardised
 from fairtrain.data.groups import Groups, Missing
 from fairtrain.data.rows import Rows
+from fairtrain.data.strata import GivenSpec, read_given
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import Cells, cell_means
 
-__all__ = ["MEASURES", "group_rates", "measure_cells", "rates_frame"]
+__all__ = ["MEASURES", "family_cells", "group_rates", "measure_cells", "rates_frame"]
 
 Floats = NDArray[np.float64]
 
@@ -81,9 +85,20 @@ def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None)
     return cells.inflated(rows.design_effect)
 
 
+def family_cells(rows: Rows, family: RateFamily) -> Cells:
+    """One rate of a constraint in every group, within its stratum if it is given some."""
+    if family.strata is not None:
+        inside = None if rows.y is None else np.asarray(family.rate.mask(rows.y), dtype=bool)
+        members, weight, _ = standardised(family, rows.groups.members, rows.weight, inside)
+        rows = replace(rows, groups=rows.groups.with_members(members), weight=weight)
+    groups = rows.groups.merged(family.scheme, family.parent)
+    return measure_cells(rows, family.rate, groups)
+
+
 @checks(
     metrics=NAMES | NONE,
     over=COLUMNS,
+    given=ANYTHING,
     positive_label=LABEL,
     missing=MISSING,
     confidence=CONFIDENCE,
@@ -96,6 +111,7 @@ def group_rates(
     metrics: str | Sequence[str] | None = None,
     y_score: Any = None,
     over: str | Sequence[str] | None = None,
+    given: GivenSpec = None,
     positive_label: Any = None,
     sample_weight: Any = None,
     missing: Missing = "error",
@@ -118,6 +134,9 @@ def group_rates(
         Probability of the favourable label.
     over : str or sequence of str, optional
         Sensitive columns that make the groups; all of them, together, by default.
+    given : str, sequence of str, or mapping of str to sequence of float, optional
+        Sensitive columns that divide each group into strata, with a rate in each: as in
+        :class:`~fairtrain.constraints.Constraint`.
     positive_label : label, optional
         The favourable outcome; may be left out only for {0, 1}, {-1, 1} and booleans.
     sample_weight : array-like of shape (n,), optional
@@ -158,7 +177,11 @@ def group_rates(
         sample_weight=sample_weight,
         missing=missing,
         name_required=bool(set(requested) - {"accuracy", "error_rate"}),
+        given=read_given(given),
     )
+    if over is not None and given is not None:
+        own = (over,) if isinstance(over, str) else tuple(over)
+        over = (*own, *(name for name, _ in read_given(given)))
     return rates_frame(rows, requested, rows.groups.over(over), confidence)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain._parameters import CONFIDENCE, DIFFERENCE, LABEL, NONE, RATIO, Real, checks
-from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints, refuse_given
 from fairtrain.data.groups import EVERYBODY, Groups
 from fairtrain.data.inputs import is_number
 from fairtrain.data.labels import LabelCoding
@@ -214,6 +214,11 @@ def certification_plan(
     if len(one) != 1:
         raise InvalidParameterError(f"a plan is for one constraint, got {len(one)}; plan each.")
     wanted = one[0]
+    refuse_given(
+        one,
+        "a plan is for groups, not for cells of groups and strata",
+        "a plan of the groups of the smallest stratum",
+    )
     counts, middle = _counts(groups, wanted, y, positive_label)
     middle = middle if rate is None else rate
     check_shares(rate=middle)

@@ -288,12 +288,14 @@ def rows_short(
     *,
     within: bool,
     spares: Sequence[float] = (_SPARE, 0.0),
+    labels: Sequence[Sequence[str]] | None = None,
 ) -> tuple[dict[str, float], float | None]:
     """Groups whose rows cannot show that the bound is kept, with the rows that could.
 
     The interval has to fit between what was achieved and the bound. Where less than a quarter of
     the bound is left, or it is broken, a model that leaves a quarter is the yardstick, unless the
-    rows suffice for that. A group without a row is taken to have the rate of all rows.
+    rows suffice for that. A group without a row is taken to have the rate of all rows. ``labels``
+    names the groups in every cell where strata give them other names.
 
     Returns
     -------
@@ -307,8 +309,9 @@ def rows_short(
     gaps: list[float] = []
     required = Requirement.of(constraint, confidence, shift=constraint.shifts(names))
     share = POWER ** (1 / len(cells))  # rates over disjoint events: their chances multiply
+    faced = [_facing(constraint, _filled(cell)) for cell in cells]
     for spare in spares:
-        for cell in [_facing(constraint, _filled(cell)) for cell in cells]:
+        for cell, label in zip(faced, labels or [names] * len(cells), strict=True):
             assumed = required.within(cell, spare)
             if required.fits(assumed):
                 continue
@@ -318,7 +321,7 @@ def rows_short(
             )
             for g in np.flatnonzero(cell.effective < least):
                 rows = float(np.ceil(least * per_row[g]))
-                short[names[int(g)]] = max(short.get(names[int(g)], 0.0), rows)
+                short[label[int(g)]] = max(short.get(label[int(g)], 0.0), rows)
             gaps.append(required.gap(assumed))
         if short or not within:
             break
@@ -357,7 +360,9 @@ def _facing(constraint: Constraint, cells: Cells) -> Cells:
 def _filled(cells: Cells) -> Cells:
     """Give groups without a row the mean of all, and those without a variance the usual one."""
     present = cells.count > 0
-    overall = np.average(cells.mean[present], weights=cells.total[present])
+    overall = 0.5  # of a stratum without rows: the rate that needs most of them
+    if present.any():
+        overall = np.average(cells.mean[present], weights=cells.total[present])
     variance = cells.variance
     if variance is not None and np.isfinite(variance).any():
         variance = np.where(np.isfinite(variance), variance, np.nanmean(variance))

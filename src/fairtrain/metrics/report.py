@@ -21,7 +21,7 @@ from fairtrain._parameters import (
     Where,
     checks,
 )
-from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints, strata_of
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.data.groups import Missing
 from fairtrain.data.inputs import as_vector, is_number
@@ -29,7 +29,7 @@ from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, result_dict
-from fairtrain.metrics.measures import measure_cells, rates_frame
+from fairtrain.metrics.measures import family_cells, rates_frame
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
 __all__ = ["FairnessReport", "constant_accuracy", "fairness_report", "report_on"]
@@ -290,6 +290,7 @@ def fairness_report(
         missing=missing,
         min_count=min_count,
         name_required=any(c.depends_on_positive for c in requested),
+        given=strata_of(requested),
     )
     return report_on(data, requested, rows=rows, confidence=confidence)
 
@@ -357,6 +358,5 @@ def constant_accuracy(
 
 
 def _keeps(family: RateFamily, decided: Rows) -> bool:
-    groups = decided.groups.merged(family.scheme, family.parent)
-    rates = measure_cells(decided, family.rate, groups).mean
+    rates = family_cells(decided, family).mean
     return not family.bounds.excess(rates) > 0  # NaN: there is nothing to break it

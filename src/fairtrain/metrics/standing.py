@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint, ParityConstraint
+from fairtrain.constraints.families import families_of
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.disclosure import count_words
 from fairtrain.metrics.intervals import pairwise_differences, pairwise_ratios
-from fairtrain.metrics.measures import measure_cells
+from fairtrain.metrics.measures import family_cells
 from fairtrain.metrics.power import rows_short
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict, rounded_rows
 
@@ -57,7 +58,7 @@ def group_standings(
     A group is ``not_met`` where the limits of its difference from some other group, which hold for
     all pairs (Tukey) and rates (Bonferroni) together, lie beyond the bound; ``too_few_rows`` where
     its own rows cannot show that the bound is kept; and has the constraint's verdict otherwise.
-    Groups of weight 0 are not judged.
+    Groups of weight 0 are not judged. Within strata, cells of group and stratum stand for groups.
 
     Parameters
     ----------
@@ -70,27 +71,35 @@ def group_standings(
     confidence : float, default=0.95
         Level of the intervals.
     """
-    groups = rows.groups.merged(*constraint.partition(rows.groups.scheme))
-    judged = constraint.group_weights(groups.names) > 0
-    cells = [measure_cells(rows, rate, groups) for rate in constraint.rates]
-    counts = np.min([c.count for c in cells], axis=0)
-    broken = np.zeros(len(groups), dtype=bool)
+    families = families_of([constraint], rows.groups.scheme)
+    groups = families[0].scheme.names
+    judged = constraint.group_weights(groups) > 0
+    cells = [family_cells(rows, family) for family in families]
+    some = np.flatnonzero(judged)
+    labels = [[family.cell_names[g] for g in some] for family in families]
+    counts: dict[str, int] = {}
+    for label, cell in zip(labels, cells, strict=True):
+        for name, count in zip(label, cell.count[some].tolist(), strict=True):
+            counts[name] = min(count, counts.get(name, count))
+    broken: set[str] = set()
     if _is_pairwise(constraint):
-        broken = _broken(constraint, cells, judged, confidence)
-    if result.verdict is Verdict.NOT_MET and not broken.any():
-        ends = {result.extreme} if result.absolute else {result.highest, result.lowest}
-        broken = np.isin(groups.names, list(ends))
+        for label, beyond in zip(
+            labels, _broken(constraint, cells, judged, confidence), strict=True
+        ):
+            broken |= {label[i] for i in np.flatnonzero(beyond[some])}
+    if result.verdict is Verdict.NOT_MET and not broken:
+        broken = {result.extreme} if result.absolute else {result.highest, result.lowest}
     short = result.rows_needed
     if result.verdict is Verdict.NOT_MET and _is_pairwise(constraint):
         # Half of the bound is the yardstick where it is broken.
-        some = np.flatnonzero(judged)
-        kept, names = [c.of(some) for c in cells], [groups.names[g] for g in some]
-        short = rows_short(constraint, kept, names, confidence, within=False, spares=(0.5,))[0]
+        kept, names = [c.of(some) for c in cells], [groups[g] for g in some]
+        short = rows_short(
+            constraint, kept, names, confidence, within=False, spares=(0.5,), labels=labels
+        )[0]
     open_ = result.verdict in (Verdict.TOO_FEW_ROWS, Verdict.NOT_MET)
     standings = {}
-    for g in np.flatnonzero(judged):
-        name, count = groups.names[g], int(counts[g])
-        if broken[g] and count:
+    for name, count in counts.items():
+        if name in broken and count:
             standings[name] = GroupStanding(Verdict.NOT_MET, count)
         elif name in short or not count:
             standings[name] = GroupStanding(Verdict.TOO_FEW_ROWS, count, short.get(name))
@@ -103,9 +112,11 @@ def _is_pairwise(constraint: Constraint) -> bool:
     return isinstance(constraint, ParityConstraint) and constraint.reference == "pairwise"
 
 
-def _broken(constraint: Constraint, cells: list[Cells], judged: Bools, confidence: float) -> Bools:
-    """Groups of a pair that is certainly too far apart."""
-    broken = np.zeros(len(judged), dtype=bool)
+def _broken(
+    constraint: Constraint, cells: list[Cells], judged: Bools, confidence: float
+) -> list[Bools]:
+    """For every rate, groups of a pair that is certainly too far apart."""
+    broken = []
     level = 1 - (1 - confidence) / len(cells)
     for cell in cells:
         mean, rows = cell.mean, np.where(judged, cell.effective, 0.0)
@@ -115,5 +126,5 @@ def _broken(constraint: Constraint, cells: list[Cells], judged: Bools, confidenc
         else:
             limits = pairwise_differences(mean, rows, level, **cell.spread)
             beyond = limits.lower > constraint.bound
-        broken |= beyond.any(axis=0) | beyond.any(axis=1)
+        broken.append(np.asarray(beyond.any(axis=0) | beyond.any(axis=1)))
     return broken

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint
+from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, Rate
 from fairtrain.data.rows import Rows
-from fairtrain.metrics.cells import Cells
-from fairtrain.metrics.limits import Limited, limited
-from fairtrain.metrics.measures import measure_cells
+from fairtrain.metrics.limits import NOTHING_KNOWN, Limited, limited
+from fairtrain.metrics.measures import family_cells
 from fairtrain.metrics.power import POWER, bound_in_reach, rows_short
 
 __all__ = ["ConstraintResult", "EmptyCell", "RowsRole", "Usefulness", "Verdict", "judge"]
@@ -109,7 +109,7 @@ class ConstraintResult:
     pairwise : float
         The same between any two groups (equal to ``achieved`` unless the bound is fairlearn's).
     highest, lowest : str
-        The extreme groups.
+        The extreme groups; within strata, names of cells such as ``"female/low income"``.
     verdict : Verdict
         What can be said.
     rows_needed : dict of str to float
@@ -251,24 +251,35 @@ def judge(
 ) -> ConstraintResult:
     """Compare one constraint's rates across its groups and reach a verdict.
 
-    Judged are all groups of the scheme but those of weight 0, whether they have rows or not.
+    Strata count as rates do: the widest gap of any is what was achieved, its near limit holds for
+    all of them together (Bonferroni), and the far one needs no correction (Berger, 1982). Judged
+    are all groups of the scheme but those of weight 0, whether they have rows or not.
 
     Raises
     ------
     InvalidDataError
         If a parity constraint speaks of fewer than two groups, or no row belongs to its event.
     """
-    groups = rows.groups.merged(*constraint.partition(rows.groups.scheme))
-    kept = np.flatnonzero(constraint.group_weights(groups.names) > 0)
-    names = [groups.names[g] for g in kept]
-    cells = [measure_cells(rows, rate, groups).of(kept) for rate in constraint.rates]
+    families = families_of([constraint], rows.groups.scheme)
+    scheme = families[0].scheme
+    kept = np.flatnonzero(constraint.group_weights(scheme.names) > 0)
+    names = [scheme.names[g] for g in kept]
+    labels = [[family.cell_names[g] for g in kept] for family in families]
+    cells = [family_cells(rows, family).of(kept) for family in families]
     empty = tuple(
-        EmptyCell(names[g], _event(rate), int(groups.counts[kept[g]]))
-        for rate, cell in zip(constraint.rates, cells, strict=True)
+        EmptyCell(label[g], _event(family.rate), _rows_of(rows, family, kept[g]))
+        for family, label, cell in zip(families, labels, cells, strict=True)
         for g in np.flatnonzero(cell.count == 0)
     )
     shift = constraint.shifts(names)
-    of_rates = [limited(constraint, c, confidence, len(cells), shift) for c in cells]
+    # In some strata nobody may be judged; where that is so in all of them, `limited` says so.
+    blank = [not cell.known.any() for cell in cells]
+    if constraint.given is None or all(blank):
+        blank = [False] * len(cells)
+    of_rates = [
+        NOTHING_KNOWN if unknown else limited(constraint, cell, confidence, len(cells), shift)
+        for cell, unknown in zip(cells, blank, strict=True)
+    ]
     least = constraint.larger_is_fairer
     values = np.array([f.achieved for f in of_rates])
     worst = int(np.nanargmin(values) if least else np.nanargmax(values))
@@ -279,12 +290,19 @@ def judge(
     within = achieved >= bound - _ROUNDING if least else achieved <= bound + _ROUNDING
     shown = not empty and (lower >= bound if least else upper <= bound)
     broken = upper < bound if least else lower > bound
-    small = _small(cells, names, groups.scheme.min_count)
+    rows_of: dict[str, list[int]] = {}
+    for label, cell in zip(labels, cells, strict=True):
+        for name, count in zip(label, cell.count.tolist(), strict=True):
+            rows_of.setdefault(name, []).append(count)
+    fewest = max(scheme.min_count, 1)  # what a verdict on steering rows asks for
+    small = {name: float(fewest) for name, counts in rows_of.items() if min(counts) < fewest}
     true_gap: float | None = None
     if shown or broken or (within and role != "certification"):
         short = small  # nothing to tell, or nothing but whether all groups are large enough
     else:
-        short, true_gap = rows_short(constraint, cells, names, confidence, within=within)
+        short, true_gap = rows_short(
+            constraint, cells, names, confidence, within=within, labels=labels
+        )
     verdict = _verdict(
         role, within=within, shown=shown, broken=broken, short=bool(short), small=bool(small)
     )
@@ -294,17 +312,17 @@ def judge(
         kind=constraint.kind,
         reference=getattr(constraint, "reference", "absolute"),
         bound=bound,
-        rate=constraint.rates[worst].name,
+        rate=families[worst].rate.name,
         achieved=achieved,
         lower=lower,
         upper=upper,
         pairwise=extreme.pairwise,
-        highest=names[extreme.highest],
-        lowest=names[extreme.lowest],
+        highest=labels[worst][extreme.highest],
+        lowest=labels[worst][extreme.lowest],
         verdict=verdict,
         rows_needed=short if few else {},
         counts={
-            name: int(count) for name, count in zip(names, _fewest(cells), strict=True) if count > 0
+            name: min(n for n in counts if n) for name, counts in rows_of.items() if any(counts)
         },
         empty=empty,
         true_gap=None if true_gap is None or not few else true_gap + own,
@@ -332,11 +350,9 @@ def _event(rate: Rate) -> str:
     return known.get(rate.event, f"the event of {rate.name}")
 
 
-def _fewest(cells: Sequence[Cells]) -> NDArray[np.int64]:
-    """Rows of each group in the event where it has fewest, of those where it has any."""
-    counts = np.array([c.count for c in cells])
-    fewest = np.where(counts > 0, counts, np.iinfo(np.int64).max).min(axis=0)
-    return np.where((counts > 0).any(axis=0), fewest, 0)
+def _rows_of(rows: Rows, family: RateFamily, group: int) -> int:
+    """Rows of a group in the family's stratum, in the event or not."""
+    return int(rows.groups.merged(family.scheme, family.parent).counts[group])
 
 
 def _over_rates(of_rates: Sequence[Limited], least: bool) -> tuple[float, float, float]:
@@ -347,10 +363,3 @@ def _over_rates(of_rates: Sequence[Limited], least: bool) -> tuple[float, float,
         float(extreme([f.lower for f in of_rates])),
         float(extreme([f.upper for f in of_rates])),
     )
-
-
-def _small(cells: Sequence[Cells], names: Sequence[str], min_count: int) -> dict[str, float]:
-    """Groups with fewer rows than a verdict on steering rows asks for."""
-    fewest = np.min([c.count for c in cells], axis=0)
-    least = max(min_count, 1)
-    return {names[int(g)]: float(least) for g in np.flatnonzero(fewest < least)}

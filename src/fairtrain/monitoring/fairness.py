@@ -20,7 +20,7 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
-from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints
+from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints, refuse_given
 from fairtrain.constraints.rates import SELECTION_RATE, Rate
 from fairtrain.data import inputs
 from fairtrain.data.groups import Missing
@@ -165,6 +165,11 @@ class FairnessMonitor:
         check_parameters(self)
         self._constraints = as_constraints(
             self.constraints, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
+        )
+        refuse_given(
+            self._constraints,
+            "a monitor compares groups over all people of a window",
+            "one monitor for each stratum, or fairness_report on a window",
         )
         if bad := [c.name for c in self._constraints if c.absolute]:
             raise InvalidParameterError(f"{bad[0]} compares no groups; watch a parity instead.")

@@ -361,7 +361,8 @@ default="accuracy"
         )
         self._group_of = [replace(fit, held=_NOBODY) for fit in by_label]
         self.group_estimator_name_ = _name(by_label[1].models[0].model)
-        return JointScores(outcome.held[:, 1], np.stack([fit.held for fit in by_label]))
+        scores = JointScores(outcome.held[:, 1], np.stack([fit.held for fit in by_label]))
+        return scores.among(self._possible(rows.X))
 
     def _price(self, start: Floats | None) -> Floats:
         """Find the prices of the present constraints; return the decisions of the rows of fit."""
@@ -395,9 +396,10 @@ default="accuracy"
             counts=table.effective,
         )
         settings = RuleSettings(self.mixing, self.aim, self.confidence)
+        self._factors = [family.factor for family in families]
         self._rule: PricedRule = find_rule(families, scored, settings, start)
         self.lottery_ = bool(self._rule.temperature)
-        names = [(f.name, group) for f in families for group in f.scheme.names]
+        names = [(f.name, group) for f in families for group in f.cell_names]
         self.prices_ = pd.DataFrame(names, columns=["constraint", "group"]).assign(
             price=self._rule.prices
         )
@@ -435,7 +437,9 @@ default="accuracy"
         return report
 
     def _families(self) -> list[RateFamily]:
-        return families_of(self.constraints_, self.scheme_)
+        families = families_of(self.constraints_, self.scheme_)
+        pairs = zip(families, self._factors, strict=True)
+        return [replace(family, factor=factor) for family, factor in pairs]
 
     def _check_settings(self) -> None:
         if self.certification is not None and self.certification_fraction:
@@ -515,7 +519,13 @@ default="accuracy"
         outcome = self._outcomes(X, codes)
         if codes is not None:
             return JointScores.of_known(outcome, codes, len(self.scheme_))
-        return JointScores(outcome, np.stack([fit(X) for fit in self._group_of]))
+        scores = JointScores(outcome, np.stack([fit(X) for fit in self._group_of]))
+        return scores.among(self._possible(X))
+
+    def _possible(self, X: Any) -> NDArray[np.bool_] | None:
+        """Groups that people can belong to, by strata that are features; None where none are."""
+        known = [name for name, _ in self.scheme_.given if name in getattr(X, "columns", ())]
+        return self.scheme_.possible(inputs.drop_columns(X, known)[1]) if known else None
 
     def _priced(self, X: Any, codes: Codes | None) -> tuple[Floats, Floats]:
         """P(y = 1 | x), and what the price of every cell takes from each person's gain, (n, m)."""

@@ -56,6 +56,16 @@ class JointScores:
         known = np.where(by_label > 0, by_label, 1.0)
         return cls(by_label[:, 1], np.moveaxis(joint / known[:, None, :], 2, 0))
 
+    def among(self, possible: NDArray[np.bool_] | None) -> JointScores:
+        """The same, where some groups are known not to be a person's; all are possible if None."""
+        if possible is None:
+            return self
+        groups = self.groups * possible
+        total = groups.sum(axis=2, keepdims=True)
+        return JointScores(
+            self.outcome, np.divide(groups, total, out=self.groups.copy(), where=total > 0)
+        )
+
     def __len__(self) -> int:
         return len(self.outcome)
 
@@ -120,11 +130,13 @@ def linear_rates(
     sizes = [len(family.scheme) for family in families]
     for family, size, part in zip(families, sizes, cell_parts(sizes), strict=True):
         slope, inside, base = np.zeros((n, size)), np.zeros((n, size)), np.zeros((n, size))
-        for y in (0, 1):
+        labels = [y for y in (0, 1) if np.asarray(family.rate.mask(np.array([float(y)])))[0]]
+        factor = family.factor
+        if family.strata is not None and factor is None:
+            factor = family.standard_weights(share @ np.sum([joint[y] for y in labels], axis=0))
+        for y in labels:
             label = np.array([float(y)])
-            if not bool(np.asarray(family.rate.mask(label))[0]):
-                continue
-            members = family.merged(joint[y])
+            members = family.merged(joint[y] if factor is None else joint[y] * factor)
             at_no, at_yes = (
                 float(np.asarray(family.rate.quantity(label, np.array([d])))[0]) for d in (0.0, 1.0)
             )

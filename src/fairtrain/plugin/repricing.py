@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain.constraints import ConstraintSpec, NoLevellingDown
+from fairtrain.constraints import ConstraintSpec, NoLevellingDown, strata_of
 from fairtrain.data.rows import Rows
 from fairtrain.estimator import FairEstimator, require_favourable
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
@@ -109,8 +109,13 @@ class Repriceable(FairEstimator):
         other.constraints_ = other._read_constraints()
         assert other._coding is not None
         require_favourable(other.constraints_, other._coding)
+        self.scheme_.require_given(strata_of(other.constraints_))
         same_cells = [c.rates for c in other.constraints_] == [c.rates for c in self.constraints_]
-        same_groups = [c.over for c in other.constraints_] == [c.over for c in self.constraints_]
+        ours, theirs = (
+            [(c.over, c.given, c.pooled) for c in asked]
+            for asked in (self.constraints_, other.constraints_)
+        )
+        same_groups = ours == theirs
         warm = warm_start and same_cells and same_groups
         return other._repriced(self._rule.multipliers if warm else None)
 

@@ -36,7 +36,7 @@ from fairtrain.training.batches.loaders import from_loaders
 from fairtrain.training.batches.rows import from_rows
 from fairtrain.training.heads import Head, check_task
 from fairtrain.training.loop.callbacks import read_checkpoint
-from fairtrain.training.loop.cells import CellSums
+from fairtrain.training.loop.cells import CellSums, fixed
 from fairtrain.training.loop.engine import Engine, local_randomness, process_group, trainable
 from fairtrain.training.loop.epochs import TrainingLoop
 from fairtrain.training.loop.run import Plan, Run, RunParts
@@ -283,6 +283,7 @@ class FairnessTrainer(Predictor):
         several = data.labels if data.head.task == "multiclass" else None
         outcomes = None if several is None else several.labels.tolist()
         families = families_of(self.constraints_, data.scheme, outcomes)
+        families = fixed(families, data.training.all(), data.head)
         parts = RunParts(
             engine=engine,
             module=module,

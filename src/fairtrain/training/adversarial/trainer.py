@@ -23,7 +23,13 @@ from fairtrain._parameters import (
     Table,
     Whole,
 )
-from fairtrain.constraints import Constraint, ConstraintSpec, RateParity, as_constraints
+from fairtrain.constraints import (
+    Constraint,
+    ConstraintSpec,
+    RateParity,
+    as_constraints,
+    refuse_given,
+)
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.schedule import EtaSchedule
@@ -288,9 +294,15 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
         if judged is None:
             regression = self.task == "regression"
             judged = RateParity(label="mean_prediction") if regression else self.constraint
-        return as_constraints(
+        asked = as_constraints(
             judged, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
         )
+        refuse_given(
+            asked,
+            "an adversary hides groups from everybody, not within strata",
+            "LagrangianFairnessTrainer",
+        )
+        return asked
 
     def _make_run(self, parts: RunParts, data: FitData) -> AdversarialRun:
         if self.constraint == "equal_opportunity" and parts.head.task != "binary":

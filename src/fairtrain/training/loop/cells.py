@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -15,15 +15,85 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairtrain.constraints.rates import Rate, of_true_class
+from fairtrain.exceptions import InvalidParameterError
 from fairtrain.lagrangian import RateFamily
 from fairtrain.losses.distributed import all_reduce_sum, communication_device
 from fairtrain.losses.functional import rate_sums
 from fairtrain.training.batches.batch import Batch
 from fairtrain.training.heads import Head
 
-__all__ = ["CellSums", "Measured", "batch_sums", "measure", "measured", "rates_of"]
+__all__ = ["CellSums", "Measured", "batch_sums", "fixed", "measure", "measured", "rates_of"]
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rates that go through one sum; entry 0 of a table serves code -1, rows of unknown group."""
+
+    rates: tuple[Rate, ...]
+    parent: Tensor
+    size: int
+    true_class: bool
+    factor: Tensor | None = None
+
+    @classmethod
+    def of(cls, families: Sequence[RateFamily], head: Head, device: torch.device | None) -> _Block:
+        first = families[0]
+        rates = tuple(dict.fromkeys(f.rate for f in families))
+        strata = [f for f in families if (f.rate, f.outcome) == (first.rate, first.outcome)]
+        parent = np.full(len(first.parent), -1)
+        for s, family in enumerate(strata):
+            inside = family.parent >= 0
+            parent[inside] = family.parent[inside] + s * len(first.scheme)
+        factor = None
+        if first.strata is not None:
+            assert first.factor is not None  # fixed by the rows that train
+            factor = torch.from_numpy(np.append(0.0, first.factor)).float().to(device)
+        return cls(
+            rates,
+            torch.from_numpy(np.append(-1, parent)).to(device),
+            len(strata) * len(first.scheme),
+            head.task == "multiclass" and of_true_class(first.rate),
+            factor,
+        )
+
+
+def _own_sum(family: RateFamily) -> Rate | None:
+    return None if family.strata is None else family.rate
+
+
+def fixed(families: Sequence[RateFamily], batches: Iterable[Batch], head: Head) -> list[RateFamily]:
+    """Families with the factors of averages over strata, which all rows that train say.
+
+    Raises
+    ------
+    InvalidParameterError
+        If one is to average over strata where there are several classes.
+    """
+    pooled = [family for family in families if family.strata is not None]
+    if not pooled:
+        return list(families)
+    if head.task == "multiclass":
+        raise InvalidParameterError(
+            f"{pooled[0].constraint.name}: averages over strata are kept for two classes only; "
+            "leave pooled out, so that every stratum has the bound."
+        )
+    totals = torch.zeros(len(pooled), len(pooled[0].parent), dtype=torch.float64)
+    for batch in batches:
+        y, codes = batch.y.cpu(), batch.codes.cpu()
+        weight = batch.weights(torch.float64).cpu()
+        for i, family in enumerate(pooled):
+            inside = (codes >= 0) & family.rate.mask(y)
+            totals[i].index_add_(0, codes[inside], weight[inside])
+    known = all_reduce_sum(totals.to(communication_device())).cpu().numpy()
+    of_pooled = iter(known)
+    return [
+        family
+        if family.strata is None
+        else replace(family, factor=family.standard_weights(next(of_pooled)))
+        for family in families
+    ]
 
 
 class CellSums:
@@ -46,15 +116,11 @@ class CellSums:
         self.head = head
         self.n_cells = sum(len(f.scheme) for f in families)
         self.n_sums = 4 * self.n_cells + 3 + max(head.n_classes, 2)
-        # Rates of one constraint share groups, and go through one sum.
-        self._blocks: list[tuple[tuple[Rate, ...], Tensor, int, bool]] = []
-        for _, some in groupby(self.families, key=lambda f: id(f.constraint)):
-            first, *others = some
-            rates = tuple(dict.fromkeys(f.rate for f in (first, *others)))
-            # Entry 0 serves code -1, rows of unknown group.
-            parent = torch.from_numpy(np.concatenate([[-1], first.parent])).to(device)
-            true_class = head.task == "multiclass" and of_true_class(first.rate)
-            self._blocks.append((rates, parent, len(first.scheme), true_class))
+        # Rates of one constraint share groups, and go through one sum; so do its strata, as groups
+        # of their own. Averages over strata weigh the rows of every event differently.
+        self._blocks: list[_Block] = []
+        for _, some in groupby(self.families, key=lambda f: (id(f.constraint), _own_sum(f))):
+            self._blocks.append(_Block.of(list(some), head, device))
 
     def __call__(
         self,
@@ -82,14 +148,20 @@ class CellSums:
             Sums and counts (and the two others) of this process's rows.
         """
         parts = []
-        for rates, parent, size, true_class in self._blocks:
+        for block in self._blocks:
             p, labels = decisions, y
-            if true_class:
+            if block.true_class:
                 p = decisions.gather(1, y.long().unsqueeze(1)).squeeze(1)
                 labels = torch.ones_like(p)
             elif decisions.ndim == 2:
                 labels = F.one_hot(y.long(), decisions.shape[1])
-            sums = rate_sums(p, labels, parent[codes + 1], size, rates, weight, squares=squares)
+            at, own = codes + 1, weight
+            if block.factor is not None:
+                factor = block.factor[at]
+                own = factor if weight is None else weight * factor
+            sums = rate_sums(
+                p, labels, block.parent[at], block.size, block.rates, own, squares=squares
+            )
             parts.append(sums.reshape(len(sums), -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 

@@ -147,10 +147,11 @@ class EpochFairnessMeter:
         self.constraints = as_constraints(constraints)
         self.scheme = groups.scheme if isinstance(groups, Groups) else groups
         overall = any(getattr(c, "overall", False) for c in self.constraints)
-        if self.scheme is None and (overall or any(c.over is not None for c in self.constraints)):
+        of_columns = any(c.over is not None or c.given is not None for c in self.constraints)
+        if self.scheme is None and (overall or of_columns):
             raise InvalidParameterError(
-                "a constraint with over= or overall=True needs groups=Groups.from_sensitive(...), "
-                "which knows the sensitive columns."
+                "a constraint with over=, given= or overall=True needs "
+                "groups=Groups.from_sensitive(...), which knows the sensitive columns."
             )
         if num_groups is None and self.scheme is not None:
             num_groups = len(self.scheme)
