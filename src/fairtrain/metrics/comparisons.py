@@ -96,6 +96,7 @@ def gap(
     given: GivenSpec = None,
     positive_label: Any = None,
     sample_weight: Any = None,
+    clusters: Any = None,
     missing: Missing = "error",
     confidence: float = 0.95,
 ) -> Comparison:
@@ -111,7 +112,7 @@ def gap(
         Labels, decisions, groups.
     metric : str, default="selection_rate"
         Any metric of :func:`fairtrain.metrics.group_rates`.
-    y_score, over, given, positive_label, sample_weight, missing, confidence
+    y_score, over, given, positive_label, sample_weight, clusters, missing, confidence
         As there. Within strata, the widest gap of any of them; its near limit allows for looking at
         all.
 
@@ -131,7 +132,7 @@ def gap(
     (0.8, 0.65, 0.89)
     """
     people = (y_true, y_pred, sensitive_features)
-    how = (y_score, over, given, positive_label, sample_weight, missing)
+    how = (y_score, over, given, positive_label, sample_weight, clusters, missing)
     parts = _cells(people, metric, *how)
     limits = [(cells.gap(confidence), cells.gap(_of(parts, confidence))) for cells, _ in parts]
     return _comparison("difference", metric, limits, parts, confidence)
@@ -150,6 +151,7 @@ def ratio(
     given: GivenSpec = None,
     positive_label: Any = None,
     sample_weight: Any = None,
+    clusters: Any = None,
     missing: Missing = "error",
     confidence: float = 0.95,
 ) -> Comparison:
@@ -163,7 +165,7 @@ def ratio(
         Any metric of :func:`fairtrain.metrics.group_rates` that is a rate.
     reference : str, optional
         Name of the group that the others are compared with. The ratio may then exceed 1.
-    y_score, over, given, positive_label, sample_weight, missing, confidence
+    y_score, over, given, positive_label, sample_weight, clusters, missing, confidence
         As in :func:`fairtrain.metrics.group_rates`. Within strata, the smallest ratio of any.
 
     Returns
@@ -171,7 +173,7 @@ def ratio(
     Comparison
     """
     people = (y_true, y_pred, sensitive_features)
-    how = (y_score, over, given, positive_label, sample_weight, missing)
+    how = (y_score, over, given, positive_label, sample_weight, clusters, missing)
     parts = _cells(people, metric, *how, reference=reference)
     if any(cells.support != "unit" for cells, _ in parts):
         raise InvalidParameterError(f"a ratio of {metric} is not supported: it is no rate.")
@@ -201,6 +203,7 @@ def _cells(
     given: GivenSpec,
     positive_label: Any,
     sample_weight: Any,
+    clusters: Any,
     missing: Missing,
     *,
     reference: str | None = None,
@@ -212,6 +215,7 @@ def _cells(
         y_score=y_score,
         positive_label=positive_label,
         sample_weight=sample_weight,
+        clusters=clusters,
         missing=missing,
         name_required=metric not in ("accuracy", "error_rate"),
         given=strata_of([compared]),

@@ -162,6 +162,7 @@ def result_dict(result: ConstraintResult, min_cell: int = MIN_CELL) -> dict[str,
         },
         "empty": [] if hidden else [asdict(cell) for cell in result.empty],
         **{k: None if hidden else getattr(result, k) for k in ("true_gap", "smallest_bound")},
+        **({"clusters": {} if hidden else result.clusters} if result.clusters else {}),
         "words": "suppressed: too few rows in a group" if hidden else result.words(),
     }
 

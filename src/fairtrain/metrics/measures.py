@@ -81,7 +81,9 @@ def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None)
         rate = _RATES[measure] if isinstance(measure, str) else measure
         values = rate.quantity(y, rows.decisions)
         inside = None if rate.event is None else np.asarray(rate.event(y), dtype=bool)
-    cells = cell_means(np.asarray(values), groups.members, len(groups), weight, inside)
+    cells = cell_means(
+        np.asarray(values), groups.members, len(groups), weight, inside, rows.clusters
+    )
     return cells.inflated(rows.design_effect)
 
 
@@ -114,6 +116,7 @@ def group_rates(
     given: GivenSpec = None,
     positive_label: Any = None,
     sample_weight: Any = None,
+    clusters: Any = None,
     missing: Missing = "error",
     confidence: float = 0.95,
 ) -> pd.DataFrame:
@@ -141,6 +144,9 @@ def group_rates(
         The favourable outcome; may be left out only for {0, 1}, {-1, 1} and booleans.
     sample_weight : array-like of shape (n,), optional
         Row weights. Intervals then use Kish's effective sample size.
+    clusters : array-like of shape (n,), optional
+        Which rows belong together and are not independent: those of one customer, branch or judge.
+        Intervals then rest on how much clusters differ.
     missing : {"error", "group"}, default="error"
         What to do with missing sensitive values.
     confidence : float, default=0.95
@@ -175,6 +181,7 @@ def group_rates(
         y_score=y_score,
         positive_label=positive_label,
         sample_weight=sample_weight,
+        clusters=clusters,
         missing=missing,
         name_required=bool(set(requested) - {"accuracy", "error_rate"}),
         given=read_given(given),

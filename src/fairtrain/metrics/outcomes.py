@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fairtrain.constraints import Constraint
 from fairtrain.constraints.rates import of_true_class
 from fairtrain.data.rows import Rows
-from fairtrain.metrics.cells import cell_means
+from fairtrain.metrics.cells import Cells, cell_means
 from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, constant_accuracy
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, judge
@@ -53,7 +53,9 @@ def report_on_classes(
     effect = data.design_effect
 
     def judged(truth: NDArray[Any], decided: Floats) -> Rows:
-        rows = Rows.judged(truth.astype(np.float64), decided, groups, weight)
+        rows = Rows.judged(
+            truth.astype(np.float64), decided, groups, weight, clusters=data.clusters
+        )
         return replace(rows, design_effect=effect)
 
     of_truth = judged(np.ones(len(y)), true_class)
@@ -71,7 +73,8 @@ def report_on_classes(
         _named(rates_frame(of_class, _CLASS_RATES, groups, confidence), label)
         for label, of_class in zip(classes, by_class, strict=True)
     ]
-    accuracy = _mean(true_class, weight, effect, confidence)
+    right = cell_means(true_class, _everyone(y), 1, weight, clusters=data.clusters)
+    accuracy = _with_limits(right.inflated(effect), confidence)
     shares = [float(cell_means(d.decisions, _everyone(y), 1, weight).mean[0]) for d in by_class]
     commonest = max(shares)
     return FairnessReport(
@@ -145,9 +148,6 @@ def _everyone(y: NDArray[Any]) -> NDArray[np.int64]:
     return np.zeros(len(y), dtype=np.int64)
 
 
-def _mean(
-    values: Floats, weight: Floats | None, effect: float, confidence: float
-) -> tuple[float, float, float]:
-    result = cell_means(values, _everyone(values), 1, weight).inflated(effect)
-    lower, upper = result.limits(confidence)
-    return float(result.mean[0]), float(lower[0]), float(upper[0])
+def _with_limits(cells: Cells, confidence: float) -> tuple[float, float, float]:
+    lower, upper = cells.limits(confidence)
+    return float(cells.mean[0]), float(lower[0]), float(upper[0])

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fairtrain.data.groups import Groups, group_sums
 from fairtrain.exceptions import InvalidDataError
+from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells
-from fairtrain.metrics.intervals.single import error_rate, two_sided
+from fairtrain.metrics.intervals.single import error_rate, student_rows, two_sided
 
 __all__ = ["Change", "Cost", "cost_against", "paired_difference"]
 
@@ -84,7 +85,11 @@ class Cost:
 
 
 def paired_difference(
-    difference: NDArray[Any], confidence: float = 0.95
+    difference: NDArray[Any],
+    confidence: float = 0.95,
+    *,
+    weight: NDArray[Any] | None = None,
+    clusters: NDArray[np.int64] | None = None,
 ) -> tuple[float, float, float]:
     r"""Mean of paired differences in [-1, 1] of two rates, with limits.
 
@@ -100,6 +105,10 @@ def paired_difference(
         Difference in every row.
     confidence : float, default=0.95
         Level.
+    weight : ndarray of shape (n,), optional
+        Weights of the rows; n is then their effective number.
+    clusters : ndarray of int64, shape (n,), optional
+        Cluster of each row; n is then divided by the design effect, and z is Student's t.
 
     References
     ----------
@@ -114,11 +123,13 @@ def paired_difference(
     d = np.asarray(difference, dtype=float)
     if not len(d):
         raise InvalidDataError("there are no rows to compare two models on.")
-    n = len(d) + 2
-    centre = d.sum() / n
-    variance = (np.square(d).sum() + 1) / n - centre**2
-    half = float(two_sided(error_rate(confidence))) * np.sqrt(variance / n)
-    value = float(d.mean())
+    everyone, z = np.zeros(len(d), dtype=np.int64), two_sided(error_rate(confidence))
+    cells = cell_means(d, everyone, 1, weight, clusters=clusters)
+    value, rows = float(cells.mean[0]), float(student_rows(cells.effective, z, cells.design)[0])
+    n = rows + 2
+    centre = value * rows / n
+    variance = (np.average(d**2, weights=weight) * rows + 1) / n - centre**2
+    half = float(z) * np.sqrt(variance / n)
     low, high = max(-1.0, float(centre - half)), min(1.0, float(centre + half))
     return value, min(low, value), max(high, value)
 
@@ -129,6 +140,8 @@ def cost_against(
     decision: NDArray[Any],
     groups: Groups,
     confidence: float = 0.95,
+    *,
+    clusters: NDArray[np.int64] | None = None,
 ) -> Cost:
     """Compare a model's decisions with the baseline's, row by row.
 
@@ -142,6 +155,8 @@ def cost_against(
         The sensitive features: which group each person belongs to.
     confidence : float, default=0.95
         Level of the interval.
+    clusters : ndarray of int64, shape (n,), optional
+        Cluster of each row.
 
     Returns
     -------
@@ -155,7 +170,7 @@ def cost_against(
         )
     gained, lost = (1 - b) * f, b * (1 - f)
     return Cost(
-        accuracy=paired_difference(np.abs(y - f) - np.abs(y - b), confidence),
+        accuracy=paired_difference(np.abs(y - f) - np.abs(y - b), confidence, clusters=clusters),
         confidence=confidence,
         gained=float(gained.mean()),
         lost=float(lost.mean()),

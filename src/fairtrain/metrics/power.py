@@ -228,7 +228,7 @@ class Requirement:
         critical = two_sided(error_rate(self.confidence) / family)
 
         def limits(mean: Floats) -> tuple[Floats, Floats]:
-            at = replace(cells, mean=mean, effective=n)
+            at = replace(cells, mean=mean).with_rows(n)
             return at.limits(self.confidence) if self.kind == "upper" else at.limits_at(critical)
 
         below, above = _halves(cells, scale, z, limits)

@@ -223,6 +223,7 @@ def fairness_report(
     ratio_bound: float | None = None,
     positive_label: Any = None,
     sample_weight: Any = None,
+    clusters: Any = None,
     missing: Missing = "error",
     min_count: int = 30,
     rows: RowsRole = "certification",
@@ -247,6 +248,9 @@ def fairness_report(
         constraint depends on it.
     sample_weight : array-like of shape (n,), optional
         Row weights.
+    clusters : array-like of shape (n,), optional
+        Which rows belong together and are not independent: those of one customer, branch or judge.
+        Limits then rest on how much clusters differ; a group in fewer than ten certifies nothing.
     missing : {"error", "group"}, default="error"
         What to do with missing sensitive values.
     min_count : int, default=30
@@ -287,6 +291,7 @@ def fairness_report(
         sensitive_features,
         positive_label=positive_label,
         sample_weight=sample_weight,
+        clusters=clusters,
         missing=missing,
         min_count=min_count,
         name_required=any(c.depends_on_positive for c in requested),
@@ -301,7 +306,8 @@ def report_on(
     """Judge rows that are numbers already; the body of :func:`fairness_report`."""
     everyone = np.zeros(len(data.decisions), dtype=np.int64)
     right = 1 - np.abs(data.outcomes - data.decisions)
-    accuracy = cell_means(right, everyone, 1, data.weight).inflated(data.design_effect)
+    accuracy = cell_means(right, everyone, 1, data.weight, clusters=data.clusters)
+    accuracy = accuracy.inflated(data.design_effect)
     lower, upper = accuracy.limits(confidence)
     selected = float(cell_means(data.decisions, everyone, 1, data.weight).mean[0])
     names = (

@@ -121,7 +121,7 @@ def _broken(
     for cell in cells:
         mean, rows = cell.mean, np.where(judged, cell.effective, 0.0)
         if constraint.kind == "ratio":
-            limits = pairwise_ratios(mean, rows, level, variance=cell.variance)
+            limits = pairwise_ratios(mean, rows, level, variance=cell.variance, design=cell.design)
             beyond = limits.upper < constraint.bound
         else:
             limits = pairwise_differences(mean, rows, level, **cell.spread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -14,6 +14,8 @@ from fairtrain.constraints import Constraint
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, Rate
 from fairtrain.data.rows import Rows
+from fairtrain.metrics.cells import Cells
+from fairtrain.metrics.clusters import LEAST_CLUSTERS
 from fairtrain.metrics.limits import NOTHING_KNOWN, Limited, limited
 from fairtrain.metrics.measures import family_cells
 from fairtrain.metrics.power import POWER, bound_in_reach, rows_short
@@ -126,6 +128,9 @@ class ConstraintResult:
     smallest_bound : float or None
         Where there are too few rows, the strictest bound that as many would show with a chance of
         80 %, were the true gap half of it; None where none would. One number for all groups.
+    clusters : dict of str to int
+        Where rows come in clusters: how many there are, of every group, in the event where it has
+        fewest. A group in fewer than ten is neither shown to keep a bound nor to break it.
     """
 
     constraint: str
@@ -145,6 +150,7 @@ class ConstraintResult:
     empty: tuple[EmptyCell, ...] = ()
     true_gap: float | None = None
     smallest_bound: float | None = None
+    clusters: dict[str, int] = field(default_factory=dict)
 
     @property
     def absolute(self) -> bool:
@@ -201,18 +207,33 @@ class ConstraintResult:
             self.rows_needed.items(), key=lambda item: (item[0] not in empty, -item[1])
         )
         parts = [
-            f"{empty.get(name, f'{name!r} has {self.counts.get(name, 0)} rows')} and needs "
-            f"{rounded_rows(rows, 'about ')}"
+            f"{empty.get(name, self._has(name))} and needs {self._wants(name, rows)}"
             for name, rows in ordered[:most]
         ]
         more = len(ordered) - most
         said = f"To tell, {'; '.join(parts)}"
         said += f"; {more} more groups are short" if more > 0 else ""
+        if min(self.clusters.values(), default=LEAST_CLUSTERS) < LEAST_CLUSTERS:
+            return (
+                f"{said}: fewer than {LEAST_CLUSTERS} clusters of a group tell nothing, however "
+                "many rows they hold. Get more clusters, or merge small groups."
+            )
         if self.true_gap is None:
             return f"{said}."
         what = {"difference": "gap", "ratio": "ratio"}.get(self.kind, "mean")
         said += f" (for a chance of {POWER:.0%} if the true {what} is {self.true_gap:.2g}). "
         return said + self._next_step(what)
+
+    def _has(self, name: str) -> str:
+        said = f"{name!r} has {self.counts.get(name, 0)} rows"
+        return f"{said} in {self.clusters[name]} clusters" if name in self.clusters else said
+
+    def _wants(self, name: str, rows: float) -> str:
+        said = rounded_rows(rows, "about ")
+        if name not in self.clusters or not np.isfinite(rows):
+            return said
+        clusters = rows * self.clusters[name] / self.counts[name]
+        return f"{said} in {rounded_rows(float(np.round(clusters)))}"
 
     def _next_step(self, what: str) -> str:
         """Say what these rows can show, and what to do."""
@@ -288,14 +309,16 @@ def judge(
     bound = constraint.bound + own
     achieved, lower, upper = _over_rates(of_rates, least)
     within = achieved >= bound - _ROUNDING if least else achieved <= bound + _ROUNDING
-    shown = not empty and (lower >= bound if least else upper <= bound)
-    broken = upper < bound if least else lower > bound
+    clusters, scarce = _scarce(cells, labels)
+    shown = not (empty or scarce) and (lower >= bound if least else upper <= bound)
+    broken = not scarce and (upper < bound if least else lower > bound)
     rows_of: dict[str, list[int]] = {}
     for label, cell in zip(labels, cells, strict=True):
         for name, count in zip(label, cell.count.tolist(), strict=True):
             rows_of.setdefault(name, []).append(count)
     fewest = max(scheme.min_count, 1)  # what a verdict on steering rows asks for
     small = {name: float(fewest) for name, counts in rows_of.items() if min(counts) < fewest}
+    small |= scarce
     true_gap: float | None = None
     if shown or broken or (within and role != "certification"):
         short = small  # nothing to tell, or nothing but whether all groups are large enough
@@ -303,6 +326,7 @@ def judge(
         short, true_gap = rows_short(
             constraint, cells, names, confidence, within=within, labels=labels
         )
+        short |= {name: max(rows, short.get(name, 0.0)) for name, rows in scarce.items()}
     verdict = _verdict(
         role, within=within, shown=shown, broken=broken, short=bool(short), small=bool(small)
     )
@@ -326,7 +350,8 @@ def judge(
         },
         empty=empty,
         true_gap=None if true_gap is None or not few else true_gap + own,
-        smallest_bound=bound_in_reach(constraint, cells, confidence) if few else None,
+        smallest_bound=None if scarce or not few else bound_in_reach(constraint, cells, confidence),
+        clusters=clusters,
     )
 
 
@@ -353,6 +378,24 @@ def _event(rate: Rate) -> str:
 def _rows_of(rows: Rows, family: RateFamily, group: int) -> int:
     """Rows of a group in the family's stratum, in the event or not."""
     return int(rows.groups.merged(family.scheme, family.parent).counts[group])
+
+
+def _scarce(
+    cells: Sequence[Cells], labels: Sequence[Sequence[str]]
+) -> tuple[dict[str, int], dict[str, float]]:
+    """Clusters of each group in the event where it has fewest; groups in too few of them.
+
+    The latter with the rows that enough clusters of this size would hold.
+    """
+    fewest: dict[str, int] = {}
+    rows: dict[str, float] = {}
+    for label, cell in zip(labels, cells, strict=True):
+        if cell.clusters is None:
+            continue
+        for name, k, n in zip(label, cell.clusters.tolist(), cell.count.tolist(), strict=True):
+            if k and k <= fewest.get(name, k):
+                fewest[name], rows[name] = k, float(np.ceil(n * LEAST_CLUSTERS / k))
+    return fewest, {name: rows[name] for name, k in fewest.items() if k < LEAST_CLUSTERS}
 
 
 def _over_rates(of_rates: Sequence[Limited], least: bool) -> tuple[float, float, float]:

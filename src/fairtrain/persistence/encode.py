@@ -294,6 +294,6 @@ def _suppressed(report: FairnessReport) -> FairnessReport:
     rates.loc[cells & few, "count"] = MIN_CELL - 1
     rates.loc[cells & on_labels & ~few, "count"] = MIN_CELL
     nothing: dict[str, Any] = dict.fromkeys(("achieved", "lower", "upper", "pairwise"), math.nan)
-    nothing |= {"highest": "", "lowest": "", "rows_needed": {}, "empty": ()}
+    nothing |= {"highest": "", "lowest": "", "rows_needed": {}, "empty": (), "clusters": {}}
     results = tuple(replace(r, **nothing) if rests_on_few(r) else r for r in report.results)
     return replace(report, group_rates=rates, results=results)

@@ -138,6 +138,7 @@ def result(values: Mapping[str, Any]) -> ConstraintResult:
         empty=tuple(EmptyCell(**cell) for cell in values["empty"]),
         true_gap=values.get("true_gap"),
         smallest_bound=values.get("smallest_bound"),
+        clusters=dict(values.get("clusters", {})),
     )
 
 

@@ -13,7 +13,7 @@ from fairtrain.metrics.intervals.pairs import (
     pairwise_ratios,
     reference_ratios,
 )
-from fairtrain.metrics.intervals.single import BoolArray, FloatArray
+from fairtrain.metrics.intervals.single import BoolArray, Design, FloatArray
 
 __all__ = ["GapInterval", "gap_interval", "ratio_interval"]
 
@@ -41,6 +41,7 @@ def gap_interval(
     *,
     variance: ArrayLike | None = None,
     bounded: bool = False,
+    design: Design | None = None,
 ) -> GapInterval:
     r"""Interval of the gap, the largest difference between any two groups.
 
@@ -54,7 +55,7 @@ def gap_interval(
 
     Parameters
     ----------
-    mean, count, confidence, variance, bounded
+    mean, count, confidence, variance, bounded, design
         As in `pairwise_differences`.
 
     Returns
@@ -74,7 +75,13 @@ def gap_interval(
     """
     together, alone = (
         pairwise_differences(
-            mean, count, confidence, variance=variance, bounded=bounded, simultaneous=together_too
+            mean,
+            count,
+            confidence,
+            variance=variance,
+            bounded=bounded,
+            design=design,
+            simultaneous=together_too,
         )
         for together_too in (True, False)
     )
@@ -97,6 +104,7 @@ def ratio_interval(
     *,
     reference: int | None = None,
     variance: ArrayLike | None = None,
+    design: Design | None = None,
 ) -> GapInterval:
     """Interval of the ratio of the lowest rate to the highest, or to that of a named group.
 
@@ -105,7 +113,7 @@ def ratio_interval(
 
     Parameters
     ----------
-    mean, count, confidence, variance
+    mean, count, confidence, variance, design
         As in `pairwise_ratios`.
     reference : int, optional
         Position of the group that the others are compared with, named before looking. The ratio
@@ -124,9 +132,11 @@ def ratio_interval(
     (0.714, 0.38, 0.987)
     """
     if reference is not None:
-        return _ratio_to(mean, count, confidence, reference, variance)
+        return _ratio_to(mean, count, confidence, reference, variance, design)
     together, alone = (
-        pairwise_ratios(mean, count, confidence, variance=variance, simultaneous=simultaneous)
+        pairwise_ratios(
+            mean, count, confidence, variance=variance, design=design, simultaneous=simultaneous
+        )
         for simultaneous in (True, False)
     )
     present = ~np.isnan(np.diagonal(alone.lower, axis1=-2, axis2=-1))
@@ -147,10 +157,17 @@ def _ratio_to(
     confidence: float,
     reference: int,
     variance: ArrayLike | None,
+    design: Design | None,
 ) -> GapInterval:
     together, alone = (
         reference_ratios(
-            mean, count, reference, confidence, variance=variance, simultaneous=simultaneous
+            mean,
+            count,
+            reference,
+            confidence,
+            variance=variance,
+            design=design,
+            simultaneous=simultaneous,
         )
         for simultaneous in (True, False)
     )

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
-from fairtrain.metrics.intervals.single import FloatArray, error_rate, two_sided
+from fairtrain.metrics.intervals.single import (
+    LEAST_DF,
+    Design,
+    FloatArray,
+    error_rate,
+    student_quantile,
+    two_sided,
+)
 
 __all__ = ["bounded_limits", "loss_limits", "mean_interval", "mean_limits", "welch_half_width"]
 
@@ -14,8 +20,6 @@ _EDGE = 0.7
 """Part of the distance to the edge that unseen rows are feared at: 1 is the least favourable case
 (Wilson's limits for coin flips). Below .65 rare values fail in more than 6 % of samples of 200, at
 .7 in at most 5.7 % (simulated in ``benchmarks/honesty.py``)."""
-
-_NODES = np.geomspace(1.0, 1e12, 8001)
 
 
 def mean_interval(
@@ -52,16 +56,27 @@ def mean_interval(
 
 
 def mean_limits(
-    mean: FloatArray, variance: FloatArray, count: FloatArray, z: FloatArray
+    mean: FloatArray,
+    variance: FloatArray,
+    count: FloatArray,
+    z: FloatArray,
+    df: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Student's limits with the tail probability that ``z`` has for the normal."""
+    """Student's limits with the tail probability that ``z`` has for the normal.
+
+    Where rows come in clusters, ``df`` are the degrees of freedom between these.
+    """
     n = np.where(count >= 2, count, np.nan)
-    half = student_quantile(z, n - 1) * np.sqrt(variance / n)
+    half = student_quantile(z, _fewer(n - 1, df)) * np.sqrt(variance / n)
     return mean - half, mean + half
 
 
 def bounded_limits(
-    mean: FloatArray, variance: FloatArray, count: FloatArray, z: FloatArray
+    mean: FloatArray,
+    variance: FloatArray,
+    count: FloatArray,
+    z: FloatArray,
+    df: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     r"""Limits of a mean of values in [0, 1] by their variance, safe against values not seen.
 
@@ -80,6 +95,8 @@ def bounded_limits(
         Mean in [0, 1], sample variance and (effective) rows of each group.
     z : ndarray
         Critical value of the normal distribution.
+    df : ndarray, optional
+        Degrees of freedom between clusters, where rows come in these.
 
     Returns
     -------
@@ -95,7 +112,8 @@ def bounded_limits(
     m, v, n, z = np.broadcast_arrays(mean, variance, count, z)
     few = ~(n >= 2) | np.isnan(v)
     v = np.where(few, 0.0, v)
-    a = student_quantile(z, np.where(few, 1.0, n - 1)) ** 2 / np.where(few, 1.0, n)
+    t = student_quantile(z, np.where(few, 1.0, _fewer(n - 1, df)))
+    a = t**2 / np.where(few, 1.0, n)
     half = []
     for edge in (m, 1 - m):
         r = _EDGE * np.maximum(edge - v / np.maximum(edge, 1e-12), 0.0)
@@ -106,7 +124,11 @@ def bounded_limits(
 
 
 def loss_limits(
-    mean: FloatArray, variance: FloatArray, count: FloatArray, z: FloatArray
+    mean: FloatArray,
+    variance: FloatArray,
+    count: FloatArray,
+    z: FloatArray,
+    df: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     r"""Limits of a mean of non-negative values: Student's below, and above those of its logarithm.
 
@@ -115,28 +137,29 @@ def loss_limits(
     :math:`\mu - \bar x = h \mu / \bar x`, h being Student's half width. Student's own fails in 5 to
     10 % of samples of 30 log losses where 2.5 % is meant, this one in at most 3 %.
     """
-    lower, upper = mean_limits(mean, variance, count, z)
+    lower, upper = mean_limits(mean, variance, count, z, df)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = (upper - mean) / mean
         upper = np.where(share < 1, mean / (1 - share), np.where(upper > mean, np.inf, upper))
     return np.maximum(lower, 0.0), np.where(np.isnan(lower), np.nan, upper)
 
 
-def student_quantile(z: FloatArray, df: FloatArray) -> FloatArray:
-    """Student's quantile with the tail probability that ``z`` has for the normal."""
-    if df.size > _NODES.size and np.ptp(z) == 0:
-        # A thousand groups make a million degrees of freedom: interpolated, right to 1e-5.
-        nodes = np.log(-special.stdtrit(_NODES, special.ndtr(-z.flat[0])))
-        return np.asarray(np.exp(np.interp(1 / df, 1 / _NODES[::-1], nodes[::-1])))
-    return np.asarray(-special.stdtrit(df, special.ndtr(-z)))
+def _fewer(own: FloatArray, df: FloatArray | None) -> FloatArray:
+    return own if df is None else np.minimum(own, np.maximum(df, LEAST_DF))
 
 
-def welch_half_width(variance: FloatArray, count: FloatArray, z: FloatArray) -> FloatArray:
+def welch_half_width(
+    variance: FloatArray, count: FloatArray, z: FloatArray, design: Design | None = None
+) -> FloatArray:
     """Half widths of all pairwise differences of means, degrees of freedom after Welch (1947)."""
     share = variance / count
     with np.errstate(invalid="ignore"):
-        own = share**2 / (count - 1)
+        own = share**2 / _fewer(count - 1, None if design is None else design.df)
         total = share[..., :, None] + share[..., None, :]
+        if design is not None:
+            scale = np.sqrt(share)
+            both = scale[..., :, None] * scale[..., None, :]
+            total = np.maximum(total - 2 * design.correlation * both, 0.0)
         df = total**2 / (own[..., :, None] + own[..., None, :])
         half = student_quantile(z, df) * np.sqrt(total)
     return np.where(total == 0, 0.0, half)

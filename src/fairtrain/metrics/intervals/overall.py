@@ -7,7 +7,14 @@ from numpy.typing import ArrayLike
 
 from fairtrain.metrics.intervals.means import bounded_limits, mean_limits
 from fairtrain.metrics.intervals.sides import Limits, single_limits
-from fairtrain.metrics.intervals.single import FloatArray, error_rate, rates, two_sided
+from fairtrain.metrics.intervals.single import (
+    Design,
+    FloatArray,
+    error_rate,
+    rates,
+    student_rows,
+    two_sided,
+)
 
 __all__ = ["differences_from_overall"]
 
@@ -20,6 +27,7 @@ def differences_from_overall(
     weight: ArrayLike | None = None,
     variance: ArrayLike | None = None,
     bounded: bool = False,
+    design: Design | None = None,
 ) -> Limits:
     r"""Difference of every group from the overall mean, with limits that hold together.
 
@@ -29,7 +37,7 @@ def differences_from_overall(
 
     Parameters
     ----------
-    mean, count, confidence, variance, bounded
+    mean, count, confidence, variance, bounded, design
         As in `pairwise_differences`.
     weight : array_like, shape (..., G), optional
         Share of each group in the overall mean, up to a factor; ``count`` if None.
@@ -57,19 +65,29 @@ def differences_from_overall(
     z = two_sided(error_rate(confidence) / np.where(many, groups, 1))
     if variance is None:
         r, n = rates(r, n)
-        lower, upper = single_limits(r, n, z, many)
+        lower, upper = single_limits(r, student_rows(n, z, design), z, many)
     else:
         limits = bounded_limits if bounded else mean_limits
-        lower, upper = limits(r, np.asarray(variance, dtype=float), n, z)
+        df = None if design is None else design.df
+        lower, upper = limits(r, np.asarray(variance, dtype=float), n, z, df)
     w = np.where(present, n if weight is None else weight, 0.0)
     w = w / np.where(present.any(-1, keepdims=True), w.sum(-1, keepdims=True), 1.0)
-    below, above = (np.where(present, v, 0.0) ** 2 for v in (r - lower, upper - r))
+    below, above = (np.where(present, v, 0.0) for v in (r - lower, upper - r))
     estimate = np.where(present, r, 0.0)
     estimate = np.where(present, estimate - (w * estimate).sum(-1, keepdims=True), np.nan)
-    return Limits(estimate, estimate - _half(w, below, above), estimate + _half(w, above, below))
+    shared = None if design is None else design.correlation
+    return Limits(
+        estimate,
+        estimate - _half(w, below, above, shared),
+        estimate + _half(w, above, below, shared),
+    )
 
 
-def _half(w: FloatArray, own: FloatArray, other: FloatArray) -> FloatArray:
-    """Root of the squared limits: the group's own, and those of the rest on the other side."""
-    others = (w**2 * other).sum(-1, keepdims=True) - w**2 * other
-    return np.asarray(np.sqrt((1 - w) ** 2 * own + np.maximum(others, 0.0)))
+def _half(
+    w: FloatArray, own: FloatArray, other: FloatArray, correlation: FloatArray | None
+) -> FloatArray:
+    """Half width of each contrast: the group's own limit, and those of the rest opposite."""
+    own, other = (1 - w) * own, w * other
+    pulled = other if correlation is None else (correlation @ other[..., None])[..., 0]
+    others = (other * pulled).sum(-1, keepdims=True) - 2 * other * pulled + other**2
+    return np.asarray(np.sqrt(np.maximum(own**2 - 2 * own * (pulled - other) + others, 0.0)))

@@ -14,7 +14,7 @@ from fairtrain.metrics.intervals.sides import (
     critical_value,
     sides,
 )
-from fairtrain.metrics.intervals.single import error_rate
+from fairtrain.metrics.intervals.single import Design, error_rate
 
 __all__ = ["pairwise_differences", "pairwise_ratios", "reference_ratios"]
 
@@ -26,6 +26,7 @@ def pairwise_differences(
     *,
     variance: ArrayLike | None = None,
     bounded: bool = False,
+    design: Design | None = None,
     simultaneous: bool = True,
 ) -> Limits:
     r"""All differences between groups, with limits that hold together.
@@ -56,6 +57,9 @@ def pairwise_differences(
     bounded : bool
         Whether the values are known to lie in [0, 1]: with ``variance`` the single limits are then
         those of `bounded_limits`, which are safe against rare values.
+    design : Design, optional
+        Where rows come in clusters: how the means of groups that share some are correlated, and
+        the degrees of freedom. ``count`` are then effective rows.
     simultaneous : bool
         Whether the limits hold for all pairs at once. A pair singled out *after* looking needs
         it; the upper limit of the largest difference does not (see `gap_interval`).
@@ -78,10 +82,11 @@ def pairwise_differences(
     [0.2, 0.0524, 0.3339]
     """
     if variance is not None and not bounded:
-        return _mean_differences(mean, variance, count, confidence, simultaneous)
+        return _mean_differences(mean, variance, count, confidence, simultaneous, design)
     family: Family = "all pairs" if simultaneous else "one pair"
-    groups = sides(mean, count, error_rate(confidence), family, variance)
-    return _own_pairs(compare(groups.rows(), groups.columns()), 0.0)
+    groups = sides(mean, count, error_rate(confidence), family, variance, design)
+    correlation = None if design is None else design.correlation
+    return _own_pairs(compare(groups.rows(), groups.columns(), correlation=correlation), 0.0)
 
 
 def pairwise_ratios(
@@ -90,6 +95,7 @@ def pairwise_ratios(
     confidence: float = 0.95,
     *,
     variance: ArrayLike | None = None,
+    design: Design | None = None,
     simultaneous: bool = True,
 ) -> Limits:
     r"""All ratios between the rates of groups, with limits that hold together.
@@ -101,7 +107,7 @@ def pairwise_ratios(
 
     Parameters
     ----------
-    mean, count, confidence, simultaneous
+    mean, count, confidence, design, simultaneous
         As in `pairwise_differences`.
     variance : array_like, shape (..., G), optional
         Sample variances of values in [0, 1] that are not all 0 or 1.
@@ -123,8 +129,10 @@ def pairwise_ratios(
     [0.6, 0.465, 0.77]
     """
     family: Family = "all pairs" if simultaneous else "one pair"
-    groups = sides(mean, count, error_rate(confidence), family, variance)
-    return _own_pairs(compare(groups.rows(), groups.columns(), ratio=True), 1.0)
+    groups = sides(mean, count, error_rate(confidence), family, variance, design)
+    correlation = None if design is None else design.correlation
+    limits = compare(groups.rows(), groups.columns(), ratio=True, correlation=correlation)
+    return _own_pairs(limits, 1.0)
 
 
 def reference_ratios(
@@ -134,6 +142,7 @@ def reference_ratios(
     confidence: float = 0.95,
     *,
     variance: ArrayLike | None = None,
+    design: Design | None = None,
     simultaneous: bool = True,
 ) -> Limits:
     r"""Ratio of every group's rate to that of one group named beforehand.
@@ -143,7 +152,7 @@ def reference_ratios(
 
     Parameters
     ----------
-    mean, count, confidence, variance, simultaneous
+    mean, count, confidence, variance, design, simultaneous
         As in `pairwise_ratios`.
     reference : int
         Position of the reference group.
@@ -164,9 +173,10 @@ def reference_ratios(
     [0.446, 1.0, 0.621]
     """
     family: Family = "reference" if simultaneous else "one pair"
-    groups = sides(mean, count, error_rate(confidence), family, variance)
+    groups = sides(mean, count, error_rate(confidence), family, variance, design)
     named = Sides._make(v[..., reference, None] for v in groups)
-    limits = compare(groups, named, ratio=True)
+    correlation = None if design is None else design.correlation[..., :, reference]
+    limits = compare(groups, named, ratio=True, correlation=correlation)
     positions = np.arange(groups.rate.shape[-1])
     itself = positions == positions[reference]
     return Limits(*(np.where(itself & ~np.isnan(limits.lower), 1.0, v) for v in limits))
@@ -179,13 +189,18 @@ def _own_pairs(limits: Limits, value: float) -> Limits:
 
 
 def _mean_differences(
-    mean: ArrayLike, variance: ArrayLike, count: ArrayLike, confidence: float, simultaneous: bool
+    mean: ArrayLike,
+    variance: ArrayLike,
+    count: ArrayLike,
+    confidence: float,
+    simultaneous: bool,
+    design: Design | None,
 ) -> Limits:
     r, s, n = np.broadcast_arrays(*(np.asarray(v, dtype=float) for v in (mean, variance, count)))
     n = np.where((n >= 2) & ~np.isnan(r), n, np.nan)
     groups = (~np.isnan(n)).sum(-1, keepdims=True)
     z = critical_value(error_rate(confidence), "all pairs" if simultaneous else "one pair", groups)
     estimate = r[..., :, None] - r[..., None, :]
-    half = welch_half_width(s, n, z[..., None])
+    half = welch_half_width(s, n, z[..., None], design)
     estimate = np.where(np.isnan(half), np.nan, estimate)
     return _own_pairs(Limits(estimate, estimate - half, estimate + half), 0.0)

@@ -18,10 +18,12 @@ from scipy import stats
 from fairtrain.metrics.intervals.means import bounded_limits
 from fairtrain.metrics.intervals.single import (
     BoolArray,
+    Design,
     FloatArray,
     beta_limits,
     rates,
     score_limits,
+    student_rows,
     two_sided,
 )
 
@@ -71,28 +73,32 @@ def sides(
     alpha: float,
     family: Family,
     variance: ArrayLike | None = None,
+    design: Design | None = None,
 ) -> Sides:
     """Limits of each group at the critical values that its family of comparisons asks for.
 
     Those of means of values in [0, 1], where ``variance`` is given, need no exact ones beside them.
+    ``count`` are effective rows where a ``design`` says that rows come in clusters.
     """
     p, n = rates(mean, count)
     groups = (n > 0).sum(-1, keepdims=True)
     if variance is not None:
         z = critical_value(alpha, family, groups)
-        lower, upper = bounded_limits(p, np.asarray(variance, dtype=float), n, z)
+        df = None if design is None else design.df
+        lower, upper = bounded_limits(p, np.asarray(variance, dtype=float), n, z, df)
         never = np.zeros(p.shape, dtype=bool)
         return Sides(p, lower, upper, lower, upper, never, never, never)
     many = (groups > 2) & (family != "one pair")
     small = many & (n > 0) & (n * np.minimum(p, 1 - p) < SMALL_FAMILY - 1e-9)
     z, z_exact = _rate_critical_values(alpha, family, groups, small.sum(-1, keepdims=True))
+    exact_n, n = student_rows(n, z_exact, design), student_rows(n, z, design)
     lower, upper = single_limits(p, n, z, many)
     # Opposite ends of the scale: both limits then lean on a handful of rows, and a root of
     # squares understates the sum of two exponential tails.
     near_zero = ~many & (n * p < SMALL_PAIR - 1e-9) & ((p < 0.5) | (n < SMALL_FAMILY))
     near_one = ~many & (n * (1 - p) < SMALL_PAIR - 1e-9) & ((p > 0.5) | (n < SMALL_FAMILY))
     needed = np.where(many, small.any(-1, keepdims=True), near_zero | near_one)
-    exact_lower, exact_upper = beta_limits(p, n, z_exact, prior=0.0, where=needed)
+    exact_lower, exact_upper = beta_limits(p, exact_n, z_exact, prior=0.0, where=needed)
     return Sides(p, lower, upper, exact_lower, exact_upper, small, near_zero, near_one)
 
 
@@ -111,22 +117,33 @@ def single_limits(
     return lower, upper
 
 
-def compare(a: Sides, b: Sides, *, ratio: bool = False) -> Limits:
-    """Difference or ratio of a to b, broadcast against each other."""
+def compare(
+    a: Sides, b: Sides, *, ratio: bool = False, correlation: FloatArray | None = None
+) -> Limits:
+    """Difference or ratio of a to b, broadcast against each other.
+
+    Groups that share clusters are correlated: what clusters do to both cancels in part (Zou and
+    Donner, 2008; Donner and Zou, 2012). Exact limits hold whatever the correlation.
+    """
+    r = np.zeros(()) if correlation is None else correlation
     with np.errstate(divide="ignore", invalid="ignore"):
         if ratio:
-            return Limits(a.rate / b.rate, _lower_ratio(a, b), 1.0 / _lower_ratio(b, a))
-        return Limits(a.rate - b.rate, _lower_difference(a, b), -_lower_difference(b, a))
+            return Limits(a.rate / b.rate, _lower_ratio(a, b, r), 1.0 / _lower_ratio(b, a, r))
+        return Limits(a.rate - b.rate, _lower_difference(a, b, r), -_lower_difference(b, a, r))
 
 
-def _lower_difference(a: Sides, b: Sides) -> FloatArray:
-    mover = a.rate - b.rate - np.hypot(a.rate - a.lower, b.upper - b.rate)
+def _lower_difference(a: Sides, b: Sides, r: FloatArray) -> FloatArray:
+    below, above = a.rate - a.lower, b.upper - b.rate
+    half = np.hypot(below, above)
+    if r.any():
+        half = np.sqrt(np.maximum(half**2 - 2 * r * below * above, 0.0))
+    mover = a.rate - b.rate - half
     return np.where(_exactly(a, b), a.exact_lower - b.exact_upper, mover)
 
 
-def _lower_ratio(a: Sides, b: Sides) -> FloatArray:
+def _lower_ratio(a: Sides, b: Sides, r: FloatArray) -> FloatArray:
     first, second = a.lower * (2 * a.rate - a.lower), b.upper * (2 * b.rate - b.upper)
-    product = a.rate * b.rate
+    product = a.rate * b.rate - r * (a.rate - a.lower) * (b.upper - b.rate)
     # Donner and Zou's quotient, multiplied out so that nothing is divided by ``second``.
     mover = first / (product + np.sqrt(np.maximum(product**2 - first * second, 0.0)))
     limit = np.where(_exactly(a, b), a.exact_lower / b.exact_upper, mover)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
@@ -15,6 +17,23 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 _SHARE = 0.7  # of the outcome seen, in `short_exact`
+_NODES = np.geomspace(1.0, 1e12, 8001)
+LEAST_DF = 0.05  # of one cluster: limits are then as wide as can be
+
+
+class Design(NamedTuple):
+    """How means of groups vary whose rows come in clusters, beside their effective rows.
+
+    Attributes
+    ----------
+    df : ndarray of shape (..., G)
+        Degrees of freedom between the clusters of each group.
+    correlation : ndarray of shape (..., G, G)
+        Of the means of each two groups: 0 where they share no cluster.
+    """
+
+    df: FloatArray
+    correlation: FloatArray
 
 
 def wilson(
@@ -87,7 +106,7 @@ def clopper_pearson(
 
 
 def short_exact(
-    mean: ArrayLike, count: ArrayLike, confidence: float = 0.95
+    mean: ArrayLike, count: ArrayLike, confidence: float = 0.95, *, design: Design | None = None
 ) -> tuple[FloatArray, FloatArray]:
     r"""Exact interval of a rate that counts the outcome seen by seven tenths.
 
@@ -100,6 +119,8 @@ def short_exact(
     ----------
     mean, count, confidence
         As in `wilson`; a real ``count`` is allowed.
+    design : Design, optional
+        Where rows come in clusters; ``count`` are then effective rows.
 
     Returns
     -------
@@ -119,6 +140,7 @@ def short_exact(
     """
     alpha = error_rate(confidence)
     p, n = rates(mean, count)
+    n = student_rows(n, two_sided(alpha), design)
     yes, no = n * p, n * (1 - p)
     ends = []
     for tail, share in ((alpha / 2, _SHARE), (1 - alpha / 2, 1 - _SHARE)):
@@ -132,6 +154,26 @@ def short_exact(
         ends.append((low + high) / 2)
     lower, upper = np.where(p == 0, 0.0, ends[0]), np.where(p == 1, 1.0, ends[1])
     return np.where(n > 0, lower, np.nan), np.where(n > 0, upper, np.nan)
+
+
+def student_rows(n: FloatArray, z: FloatArray, design: Design | None) -> FloatArray:
+    """Effective rows, less what few clusters take: limits at z are then those at Student's t.
+
+    Korn and Graubard (1998), Survey Methodology 24, 193-201.
+    """
+    if design is None:
+        return n
+    t = student_quantile(z, np.maximum(design.df, LEAST_DF))
+    return np.asarray(np.where(n > 0, np.maximum(n * (z / t) ** 2, 1e-9), n))
+
+
+def student_quantile(z: FloatArray, df: FloatArray) -> FloatArray:
+    """Student's quantile with the tail probability that ``z`` has for the normal."""
+    if df.size > _NODES.size and np.ptp(z) == 0:
+        # A thousand groups make a million degrees of freedom: interpolated, right to 1e-5.
+        nodes = np.log(-special.stdtrit(_NODES, special.ndtr(-z.flat[0])))
+        return np.asarray(np.exp(np.interp(1 / df, 1 / _NODES[::-1], nodes[::-1])))
+    return np.asarray(-special.stdtrit(df, special.ndtr(-z)))
 
 
 def error_rate(confidence: float) -> float:
