@@ -16,6 +16,7 @@ from fairtrain.constraints import (
     PredictiveEquality,
 )
 from fairtrain.constraints.families import RateFamily, families_of
+from fairtrain.constraints.table import RateTable
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.measures import measure_cells
@@ -119,6 +120,26 @@ def test_a_subset_of_rows_starts_near_the_solution() -> None:
     whole = solve_dual(problem).prices()
     part = solve_dual(problem.take(np.arange(0, 2000, 2))).prices()
     np.testing.assert_allclose(part, whole, atol=0.1)
+
+
+@pytest.mark.parametrize("notion", [DemographicParity, EqualizedOdds])
+def test_many_rows_are_priced_on_some_and_counted_on_all(notion, monkeypatch) -> None:
+    rng = np.random.default_rng(4)
+    n, groups = 12_000, Groups.from_sensitive(np.tile(list("aabc"), 3000))
+    merit = rng.normal(size=n) + 0.8 * (groups.codes == 0)
+    outcome = 1 / (1 + np.exp(-1.5 * merit))
+    near = np.exp(rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[groups.codes]) * [0.5, 0.25, 0.25]
+    near /= near.sum(axis=1, keepdims=True)
+    families = families_of([notion(difference_bound=0.05)], groups.scheme)
+    counted = RateTable(families, rng.binomial(1, outcome), groups.members)
+    rates = linear_rates(families, JointScores(outcome, np.stack([near, near])))
+    rows = ScoredRows(2 * outcome - 1, rates, counted, counted.effective)
+    whole = find_rule(families, rows, RuleSettings(aim=False))
+    monkeypatch.setattr("fairtrain.plugin.rule._ENOUGH", 4_000)
+    some = find_rule(families, rows, RuleSettings(aim=False))
+    assert not np.array_equal(some.prices, whole.prices)
+    assert some.gain == pytest.approx(whole.gain, abs=1e-3)
+    assert some.excess.max() < 1e-3
 
 
 def test_the_aim_makes_the_expected_gap_the_bound() -> None:

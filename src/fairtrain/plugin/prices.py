@@ -64,6 +64,12 @@ class DualProblem:
     offset: Floats
     temperature: float = TEMPERATURE
 
+    def smoothed(self, price: Floats) -> Floats:
+        """Rates of smoothed decisions at some prices, with what is known better of them."""
+        margin = self.gain - self.rates.slopes @ price
+        soft = smooth_step(margin / self.temperature)[0]
+        return np.asarray(self.rates(soft) + self.offset)
+
     def take(self, rows: NDArray[np.int64]) -> DualProblem:
         """The same problem on some of the rows, whose shares stand for all."""
         share = self.rates.share[rows]
@@ -110,10 +116,16 @@ def solve_dual(
     values = np.zeros((2, found.n_cells)) if start is None else found.projected(start)
     value, gradient = look(values)
     recent, step = [value], 1.0
+    near = _TOLERANCE * np.sqrt(values.size)
     for _ in range(iterations):
         direction = found.projected(values - step * gradient) - values
         slope = float((gradient * direction).sum())
-        if np.abs(found.projected(values - gradient) - values).max() < _TOLERANCE or slope >= 0:
+        # A projected step grows with its length, and in relation to its length it falls: a long
+        # way to go says, without the unit step's own projection, that this is not the end.
+        maybe = np.sqrt((direction**2).sum()) <= near * max(step, 1.0)
+        if slope >= 0 or (
+            maybe and np.abs(found.projected(values - gradient) - values).max() < _TOLERANCE
+        ):
             break
         share = 1.0
         while True:
