@@ -184,6 +184,9 @@ from fairtrain.plugin import (
     FairPlugInClassifier as FairPlugInClassifier,
 )
 from fairtrain.reductions import (
+    ReductionsRegressor as ReductionsRegressor,
+)
+from fairtrain.reductions import (
     ReductionsWrapper as ReductionsWrapper,
 )
 from fairtrain.tradeoff import (

@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from tests.supplied import Supplied
 
-from fairtrain import ReductionsWrapper
+from fairtrain import BoundedGroupLoss, ReductionsRegressor, ReductionsWrapper
 
 
 class Checked(Supplied, ReductionsWrapper):
     pass
+
+
+class CheckedRegressor(Supplied, ReductionsRegressor):
+    pass
+
+
+LIMIT = BoundedGroupLoss(upper_bound=1e6, loss="squared")
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
@@ -22,7 +29,9 @@ class Checked(Supplied, ReductionsWrapper):
     [
         Checked(LogisticRegression(), difference_bound=0.5, random_state=0),
         Checked(LogisticRegression(), deterministic=True, random_state=0),
+        CheckedRegressor(LinearRegression(), LIMIT, random_state=0),
+        CheckedRegressor(LinearRegression(), LIMIT, deterministic=False, random_state=0),
     ]
 )
-def test_check_estimator(estimator: Checked, check: Any) -> None:
+def test_check_estimator(estimator: Checked | CheckedRegressor, check: Any) -> None:
     check(estimator)

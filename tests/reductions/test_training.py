@@ -11,13 +11,13 @@ from sklearn.tree import DecisionTreeClassifier
 from tests.reductions.data import make_rows
 
 from fairtrain import ReductionsWrapper
-from fairtrain.reductions.training import _automatic_nu
+from fairtrain.reductions.objectives import automatic_nu
 
 
 def test_nu_is_that_of_fairlearn_where_weights_are_equal() -> None:
     wrong = np.random.default_rng(0).integers(0, 2, 50).astype(float)
     expected = 0.5 * pd.Series(wrong).std() / math.sqrt(len(wrong))
-    assert _automatic_nu(wrong, np.full(50, 7.0)) == pytest.approx(expected)
+    assert automatic_nu(wrong, np.full(50, 7.0)) == pytest.approx(expected)
 
 
 def test_the_unit_of_weights_changes_nothing() -> None:

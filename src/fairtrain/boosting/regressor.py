@@ -11,15 +11,14 @@ from sklearn.base import RegressorMixin
 
 from fairtrain.boosting.base import LagrangianBoosting
 from fairtrain.boosting.objective import Task
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ConstraintSpec
+from fairtrain.constraints import Constraint, ConstraintSpec
+from fairtrain.constraints.reading import require_group_losses
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.data.splits import value_strata
 
 __all__ = ["LagrangianBoostingRegressor"]
 
 Floats = NDArray[np.float64]
-
-_STRATA = 8
 
 
 class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
@@ -149,17 +148,8 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = super()._read_constraints()
-        for constraint in constraints:
-            if not isinstance(constraint, BoundedGroupLoss) or constraint.loss in (
-                "zero_one",
-                "log_loss",
-            ):
-                raise InvalidParameterError(
-                    f"{type(self).__name__} takes BoundedGroupLoss with loss='squared' or a "
-                    f"function of (y, prediction), got {constraint.name}."
-                )
+        require_group_losses(constraints, type(self).__name__)
         return constraints
 
     def _strata(self, rows: Rows) -> NDArray[Any]:
-        inner = np.quantile(rows.outcomes, np.linspace(0, 1, _STRATA + 1)[1:-1])
-        return np.searchsorted(inner, rows.outcomes)
+        return value_strata(rows.outcomes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from fairtrain.constraints.base import DEFAULT_DIFFERENCE_BOUND, Constraint, ParityConstraint
 from fairtrain.constraints.limits import AtLeast, AtMost, NoLevellingDown
+from fairtrain.constraints.moments import MomentConstraint
 from fairtrain.constraints.notions import (
     BoundedGroupLoss,
     DemographicParity,
@@ -41,6 +42,7 @@ __all__ = [
     "EqualizedOdds",
     "ErrorCosts",
     "ErrorRateParity",
+    "MomentConstraint",
     "NoLevellingDown",
     "Objective",
     "ParityConstraint",

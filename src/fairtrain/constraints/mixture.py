@@ -26,6 +26,7 @@ __all__ = [
     "most_accurate_decisions",
     "most_accurate_lots",
     "most_accurate_mixture",
+    "most_accurate_under",
     "most_accurate_weights",
 ]
 
@@ -64,7 +65,7 @@ class _Rows:
 
 
 def most_accurate_mixture(
-    table: RateTable, decisions: NDArray[np.bool_], errors: Floats
+    table: RateTable, decisions: NDArray[Any], errors: Floats, *, n_constant: int = N_CONSTANT
 ) -> Mixture:
     r"""Solve for the mixture of least error under every bound.
 
@@ -81,11 +82,13 @@ def most_accurate_mixture(
     ----------
     table : RateTable
         Rates on the rows that steer.
-    decisions : ndarray of bool, shape (T, n)
-        Decisions of each predictor on them; the last two are the constant ones, which are used
-        only where no mixture of the others keeps every bound.
+    decisions : ndarray of shape (T, n)
+        What each predictor says of them; the last ones are constant, which are used only where no
+        mixture of the others keeps every bound.
     errors : ndarray of shape (T,)
         Error of each predictor on them.
+    n_constant : int, default=2
+        How many of them are constant.
     """
     rates = np.array([np.nan_to_num(table(row)) for row in decisions])
     rows = _all_rows(
@@ -94,11 +97,40 @@ def most_accurate_mixture(
         [c.present for c in table.cells],
         [sparse.csr_array(rates[:, c.part].T) for c in table.cells],
     )
+    return _mixed(rows, errors, n_constant)
+
+
+def most_accurate_under(
+    quantities: Floats,
+    limits: Floats,
+    errors: Floats,
+    *,
+    priority: NDArray[np.int64] | None = None,
+    n_constant: int = N_CONSTANT,
+) -> Mixture:
+    """Solve for the mixture of least error under limits on quantities that are averaged.
+
+    Parameters
+    ----------
+    quantities : ndarray of shape (T, K)
+        What is limited, for each predictor.
+    limits : ndarray of shape (K,)
+        The limits.
+    errors, n_constant
+        As in :func:`most_accurate_mixture`.
+    priority : ndarray of int64, shape (K,), optional
+        Limits that cannot hold together give way from the lowest on, by as little as possible.
+    """
+    level = np.zeros(len(limits), dtype=np.int64) if priority is None else priority
+    rows = _Rows(sparse.csr_array(quantities.T), limits, np.ones(len(limits)), level)
+    return _mixed(rows, errors, n_constant)
+
+
+def _mixed(rows: _Rows, errors: Floats, n_constant: int) -> Mixture:
     lots = sparse.csr_array(np.ones((1, len(errors))))
     slack = np.zeros(len(rows.limit))
     limit = rows.limit - _ROOM
-    trained = np.ones(len(rates), dtype=bool)
-    trained[-N_CONSTANT:] = False
+    trained = np.arange(len(errors)) < len(errors) - n_constant
     solution = _solve(errors, rows.matrix, limit, lots, trained)
     if solution is None:
         solution = _solve(errors, rows.matrix, limit, lots)
@@ -106,7 +138,7 @@ def most_accurate_mixture(
         slack = _least_slack(rows, lots)
         solution = _solve(errors, rows.matrix, limit + slack, lots)
     assert solution is not None  # the slack was found by a feasible point
-    return Mixture(_cleaned(solution[: len(rates)]), float(slack.max(initial=0.0)))
+    return Mixture(_cleaned(solution[: len(errors)]), float(slack.max(initial=0.0)))
 
 
 def most_accurate_weights(

@@ -13,6 +13,7 @@ from fairtrain.constraints.rates import (
     LOSSES,
     SELECTION_RATE,
     TRUE_POSITIVE_RATE,
+    ClippedLoss,
     Event,
     Quantity,
     Rate,
@@ -206,7 +207,7 @@ class BoundedGroupLoss(Limit):
     ----------
     upper_bound : float > 0
         The limit :math:`\zeta`.
-    loss : {"zero_one", "squared", "log_loss"} or callable, default="zero_one"
+    loss : {"zero_one", "squared", "absolute", "log_loss"} or callable, default="zero_one"
         A callable takes ``(y, prediction)`` and gives one number a row.
     over, given, pooled, weights, priority
         See :class:`Constraint`.
@@ -236,7 +237,7 @@ class BoundedGroupLoss(Limit):
     @property
     def depends_on_positive(self) -> bool:
         """A loss of one's own may treat the labels differently."""
-        return callable(self.loss)
+        return callable(self.loss) and not isinstance(self.loss, ClippedLoss)
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -246,11 +247,13 @@ class BoundedGroupLoss(Limit):
         return (LOSSES[self.loss],)
 
     def to_fairlearn(self) -> Moment:
-        """Make fairlearn's ``BoundedGroupLoss`` (zero-one or squared loss)."""
+        """Make fairlearn's ``BoundedGroupLoss`` (all but log loss and functions)."""
         import fairlearn.reductions as fl
 
-        if self.loss == "zero_one":
-            return fl.BoundedGroupLoss(fl.ZeroOneLoss(), upper_bound=self.upper_bound)
-        if self.loss == "squared":
-            return fl.BoundedGroupLoss(fl.SquareLoss(0, 1), upper_bound=self.upper_bound)
-        return super().to_fairlearn()
+        named = {"zero_one": fl.ZeroOneLoss(), "squared": fl.SquareLoss(0, 1)}
+        named["absolute"] = fl.AbsoluteLoss(0, 1)
+        loss = self.loss.to_fairlearn() if isinstance(self.loss, ClippedLoss) else None
+        loss = named.get(self.loss) if isinstance(self.loss, str) else loss
+        if loss is None:
+            return super().to_fairlearn()
+        return fl.BoundedGroupLoss(loss, upper_bound=self.upper_bound)

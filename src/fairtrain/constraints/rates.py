@@ -19,6 +19,7 @@ __all__ = [
     "NAMED_RATES",
     "SELECTION_RATE",
     "TRUE_POSITIVE_RATE",
+    "ClippedLoss",
     "Event",
     "Quantity",
     "Rate",
@@ -81,6 +82,40 @@ def squared_error(y: Any, p: Any) -> Any:
     return (y - p) ** 2
 
 
+def absolute_error(y: Any, p: Any) -> Any:
+    """Distance of label and prediction."""
+    return abs(y - p)
+
+
+@dataclass(frozen=True)
+class ClippedLoss:
+    r"""Distance of label and prediction in a range, to a power: fairlearn's losses.
+
+    .. math:: |\operatorname{clip}(y) - \operatorname{clip}(p)|^{\text{power}}
+
+    Parameters
+    ----------
+    power : {1, 2}
+        fairlearn's ``AbsoluteLoss`` or ``SquareLoss``.
+    low, high : float
+        Ends of the range.
+    """
+
+    power: int
+    low: float
+    high: float
+
+    def __call__(self, y: Any, p: Any) -> Any:
+        """One number a row."""
+        return abs(y.clip(self.low, self.high) - p.clip(self.low, self.high)) ** self.power
+
+    def to_fairlearn(self) -> Any:
+        """Make fairlearn's loss."""
+        import fairlearn.reductions as fl
+
+        return (fl.AbsoluteLoss if self.power == 1 else fl.SquareLoss)(self.low, self.high)
+
+
 def log_loss(y: Any, p: Any) -> Any:
     """Negative log likelihood of the label, in nats; probabilities are kept 1e-7 from 0 and 1."""
     p = p.clip(1e-7, 1 - 1e-7)
@@ -135,10 +170,14 @@ NAMED_RATES: dict[str, Rate] = {
 LOSSES: dict[str, Rate] = {
     "zero_one": Rate("zero_one_loss", error, None, "share decided wrongly"),
     "squared": Rate("squared_loss", squared_error, None, "mean squared error"),
+    "absolute": Rate("absolute_loss", absolute_error, None, "mean absolute error"),
     "log_loss": Rate("log_loss", log_loss, None, "mean log loss"),
 }
 
 
+_OF_TRUE_CLASS = (error, agreement, squared_error, absolute_error, log_loss)
+
+
 def of_true_class(rate: Rate) -> bool:
     """Whether a rate of several classes is one of the true class alone, as errors are."""
-    return rate.event is None and rate.quantity in (error, agreement, squared_error, log_loss)
+    return rate.event is None and rate.quantity in _OF_TRUE_CLASS

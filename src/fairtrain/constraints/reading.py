@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fairtrain.constraints.base import FAIRLEARN_NAMES, Constraint, ParityConstraint, check_bounds
+from fairtrain.constraints.moments import MomentConstraint
 from fairtrain.constraints.notions import (
     BoundedGroupLoss,
     DemographicParity,
@@ -14,13 +15,21 @@ from fairtrain.constraints.notions import (
     ErrorRateParity,
     PredictiveEquality,
 )
+from fairtrain.constraints.rates import ClippedLoss
 from fairtrain.data.strata import Given, read_given
 from fairtrain.exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     from fairlearn.reductions import Moment
 
-__all__ = ["ConstraintSpec", "as_constraints", "from_fairlearn", "refuse_given", "strata_of"]
+__all__ = [
+    "ConstraintSpec",
+    "as_constraints",
+    "from_fairlearn",
+    "refuse_given",
+    "require_group_losses",
+    "strata_of",
+]
 
 _NOTIONS: dict[str, type[ParityConstraint]] = {
     cls.notion: cls
@@ -37,13 +46,18 @@ ConstraintSpec = Any
 """A constraint, a notion's name, a fairlearn moment, or a list of these."""
 
 
-def from_fairlearn(moment: Moment) -> Constraint:
+def from_fairlearn(moment: Moment, *, values: bool = False, moments: bool = False) -> Constraint:
     """Read a fairlearn moment; its bound keeps fairlearn's meaning (group against overall).
 
     Parameters
     ----------
     moment : fairlearn.reductions.Moment
         One of fairlearn's constraints for classification, or ``BoundedGroupLoss``.
+    values : bool, default=False
+        What is judged are numbers of a regression, which fairlearn's losses cut to their range;
+        decisions lie in it.
+    moments : bool, default=False
+        Read any other moment too, as one that only fairlearn's own path can train under.
 
     Returns
     -------
@@ -58,24 +72,36 @@ def from_fairlearn(moment: Moment) -> Constraint:
     import fairlearn.reductions as fl
 
     if type(moment) is fl.BoundedGroupLoss:
-        losses = {fl.ZeroOneLoss: "zero_one", fl.SquareLoss: "squared"}
-        loss = losses.get(type(moment.reduction_loss))
-        if loss is None or moment.upper_bound is None:
-            raise InvalidParameterError(
-                "fairlearn's BoundedGroupLoss needs an upper_bound and ZeroOneLoss or SquareLoss "
-                "here; for another loss use fairtrain's BoundedGroupLoss(loss=function)."
-            )
-        return BoundedGroupLoss(upper_bound=moment.upper_bound, loss=loss)
+        return _bounded_group_loss(moment, values=values)
     for notion, name in FAIRLEARN_NAMES.items():
         if type(moment) is getattr(fl, name):
             cls = _NOTIONS[notion]
             if moment.ratio == 1.0:
                 return cls(difference_bound=moment.eps, reference="overall")
             return cls(ratio_bound=moment.ratio, ratio_slack=moment.eps, reference="overall")
-    raise InvalidParameterError(
-        f"{type(moment).__name__} is not one of fairlearn's own constraints; write it as "
-        "fairtrain.RateParity(quantity=..., event=...)."
-    )
+    other = MomentConstraint(moment=moment)
+    if not moments:
+        raise InvalidParameterError(other.refusal)
+    return other
+
+
+def _bounded_group_loss(moment: Any, *, values: bool) -> Constraint:
+    import fairlearn.reductions as fl
+
+    loss, bound = moment.reduction_loss, moment.upper_bound
+    if bound is None:
+        raise InvalidParameterError("fairlearn's BoundedGroupLoss needs an upper_bound here.")
+    read: Any = loss.eval if callable(getattr(loss, "eval", None)) else loss
+    if isinstance(loss, fl.SquareLoss | fl.AbsoluteLoss):
+        power = 2 if isinstance(loss, fl.SquareLoss) else 1
+        read = ClippedLoss(power, float(loss.min_val), float(loss.max_val))
+        if not values and read in _UNIT_LOSSES:
+            read = "zero_one" if type(loss) is fl.ZeroOneLoss else _UNIT_LOSSES[read]
+    return BoundedGroupLoss(upper_bound=bound, loss=read)
+
+
+_UNIT_LOSSES = {ClippedLoss(1, 0.0, 1.0): "absolute", ClippedLoss(2, 0.0, 1.0): "squared"}
+"""Those that cut nothing off decisions, or probabilities of one."""
 
 
 def as_constraints(
@@ -83,6 +109,8 @@ def as_constraints(
     *,
     difference_bound: float | None = None,
     ratio_bound: float | None = None,
+    values: bool = False,
+    moments: bool = False,
 ) -> tuple[Constraint, ...]:
     """Read whatever names a constraint: an object, a string, a fairlearn moment, or a list.
 
@@ -92,6 +120,8 @@ def as_constraints(
         The constraints that decisions are to keep.
     difference_bound, ratio_bound : float, optional
         Replace the bounds of every parity in ``spec``; caps and floors beside one stay.
+    values, moments : bool, default=False
+        As in :func:`from_fairlearn`.
 
     Returns
     -------
@@ -109,7 +139,7 @@ def as_constraints(
     """
     check_bounds(difference_bound, ratio_bound)
     items: Iterable[Any] = spec if isinstance(spec, list | tuple) else (spec,)
-    constraints = tuple(map(_one_constraint, items))
+    constraints = tuple(_one_constraint(item, values, moments) for item in items)
     parities = [isinstance(constraint, ParityConstraint) for constraint in constraints]
     constraints = tuple(
         c.with_bounds(difference_bound, ratio_bound) if parity or not any(parities) else c
@@ -161,7 +191,28 @@ def refuse_given(constraints: Iterable[Constraint], who: str, instead: str) -> N
             raise InvalidParameterError(f"{constraint.name}: {who}; use {instead}.")
 
 
-def _one_constraint(item: Any) -> Constraint:
+def require_group_losses(constraints: Iterable[Constraint], who: str) -> None:
+    """Raise unless all are bounds on group losses of predicted numbers.
+
+    Parameters
+    ----------
+    constraints : iterable of Constraint
+        What is asked.
+    who : str
+        The estimator that is asked.
+    """
+    for constraint in constraints:
+        if not isinstance(constraint, BoundedGroupLoss) or constraint.loss in (
+            "zero_one",
+            "log_loss",
+        ):
+            raise InvalidParameterError(
+                f"{who} takes BoundedGroupLoss with loss='squared', 'absolute' or a function of "
+                f"(y, prediction), got {constraint.name}."
+            )
+
+
+def _one_constraint(item: Any, values: bool, moments: bool) -> Constraint:
     if isinstance(item, Constraint):
         return item
     if isinstance(item, str):
@@ -172,7 +223,7 @@ def _one_constraint(item: Any) -> Constraint:
             )
         return cls()
     if any(base.__module__.startswith("fairlearn.") for base in type(item).__mro__):
-        return from_fairlearn(item)
+        return from_fairlearn(item, values=values, moments=moments)
     raise InvalidParameterError(
         f"constraints must be a fairtrain or fairlearn constraint, a name or a list of these, "
         f"got {type(item).__name__}."

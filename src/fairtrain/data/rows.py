@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme, Missing
 from fairtrain.data.labels import LabelCoding, read_decisions
-from fairtrain.data.splits import Random, RowSplit, split_rows, stratified_folds
+from fairtrain.data.splits import Random, RowSplit, split_rows, stratified_folds, value_strata
 from fairtrain.data.strata import Given
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
@@ -415,7 +415,8 @@ class Rows:
         """
         assert self.y is not None
         if isinstance(cv, int | np.integer):
-            strata = (self.groups.codes, self.y)
+            kept = self.y if self.labels is not None else value_strata(self.y)
+            strata = (self.groups.codes, kept)
             return stratified_folds(strata, int(cv), random_state, self.clusters)
         if hasattr(cv, "split"):
             everybody = (np.zeros((len(self), 1)), self.y, self.clusters)

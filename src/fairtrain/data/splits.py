@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["RowSplit", "split_rows", "stratified_folds"]
+__all__ = ["RowSplit", "split_rows", "stratified_folds", "value_strata"]
 
 Rows = NDArray[np.int64]
 Random = np.random.RandomState | np.random.Generator
 
+_VALUE_STRATA = 8
 _GOLDEN_RATIO = 0.6180339887498949
 _LARGE = 2000  # clusters that hold more than one row in so many are placed one by one
 
@@ -217,6 +218,12 @@ def _place_large(
         part[cluster], empty[best] = best, False
         held[best] += count
     return np.asarray(held.sum(axis=1))
+
+
+def value_strata(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Eighths of the values of a regression, (n,), which a split keeps in proportion."""
+    inner = np.quantile(values, np.linspace(0, 1, _VALUE_STRATA + 1)[1:-1])
+    return np.asarray(np.searchsorted(inner, values), dtype=np.int64)
 
 
 def _by_cell(strata: Sequence[NDArray[Any]], random_state: Random) -> Rows:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain.constraints import Constraint
-from fairtrain.constraints.rates import of_true_class
+from fairtrain.constraints import Constraint, MomentConstraint
+from fairtrain.constraints.rates import LOSSES, of_true_class
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells, cell_means
 from fairtrain.metrics.measures import rates_frame
@@ -112,7 +112,9 @@ def report_on_values(
     FairnessReport
         ``accuracy`` and ``selection_rate`` are NaN: there are no decisions.
     """
-    rates = dict.fromkeys(rate for c in constraints for rate in c.rates)
+    # A moment has no rate of its own: then groups are told by the error that numbers have.
+    rated = [c for c in constraints if not isinstance(c, MomentConstraint)]
+    rates = dict.fromkeys(rate for c in rated for rate in c.rates) or (LOSSES["squared"],)
     return FairnessReport(
         results=tuple(judge(c, data, rows, confidence) for c in constraints),
         rows=rows,

@@ -21,7 +21,13 @@ from fairtrain._parameters import (
     Where,
     checks,
 )
-from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints, strata_of
+from fairtrain.constraints import (
+    Constraint,
+    ConstraintSpec,
+    MomentConstraint,
+    as_constraints,
+    strata_of,
+)
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.data.groups import Missing
 from fairtrain.data.inputs import as_vector, is_number
@@ -281,7 +287,7 @@ def fairness_report(
     if y_true is None:
         raise InvalidDataError("y_true is missing: a report needs labels; gap() does without.")
     requested = as_constraints(
-        constraints, difference_bound=difference_bound, ratio_bound=ratio_bound
+        constraints, difference_bound=difference_bound, ratio_bound=ratio_bound, moments=True
     )
     if not len(as_vector(y_pred, "y_pred")):
         raise InvalidDataError("y_pred has no rows.")
@@ -352,12 +358,15 @@ def constant_accuracy(
         NaN where no constant keeps them.
     """
     limits = [constraint for constraint in constraints if constraint.absolute]
+    moments = [c for c in limits if isinstance(c, MomentConstraint)]
+    rated = [c for c in limits if c not in moments]
     outcomes = [outcome for outcome in constants[0] if outcome is not None]
     accuracies = []
     for decided in constants:
-        families = families_of(limits, decided[None].groups.scheme, outcomes or None)
-        if all(_keeps(family, decided[family.outcome]) for family in families):
-            one = decided[None]
+        one = decided[None]
+        families = families_of(rated, one.groups.scheme, outcomes or None)
+        kept = all(_keeps(family, decided[family.outcome]) for family in families)
+        if kept and all(judge(c, one, "training", 0.95).excess <= 0 for c in moments):
             right = 1 - np.abs(one.outcomes - one.decisions)
             accuracies.append(float(np.average(right, weights=one.weight)))
     return max(accuracies, default=float("nan"))

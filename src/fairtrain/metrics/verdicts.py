@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.constraints import Constraint
+from fairtrain.constraints import Constraint, MomentConstraint
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, Rate
 from fairtrain.data.rows import Rows
@@ -34,7 +34,8 @@ class Verdict(StrEnum):
     ``met``
         On rows that steered nothing, the confidence limit lies within the bound.
     ``not_certified``
-        The bound is kept on the rows that chose the model, which says little about others.
+        The bound is kept on the rows that chose the model, which says little about others, or
+        limits are not known at all (a moment of fairlearn's kind).
     ``not_met``
         The bound is broken, or not kept although the rows would suffice to show it.
     ``too_few_rows``
@@ -180,6 +181,11 @@ class ConstraintResult:
         """Say what was achieved and what can be concluded, in a few sentences."""
         if np.isnan(self.achieved):
             return "the numbers rest on few rows, and were left out when this was saved."
+        if np.isnan(self.lower) and np.isnan(self.upper):
+            return (
+                f"{self.rate} of {self.highest!r} is {self.achieved:.3f}; at most {self.bound:g} "
+                "is asked. fairlearn's moment gives no limits, so nothing can be certified."
+            )
         interval = f"{100 * confidence:.4g}% interval {self.lower:.3f} to {self.upper:.3f}"
         most = "at least" if self.larger_is_fairer else "at most"
         subject = self.rate.replace("_", " ")
@@ -281,6 +287,8 @@ def judge(
     InvalidDataError
         If a parity constraint speaks of fewer than two groups, or no row belongs to its event.
     """
+    if isinstance(constraint, MomentConstraint):
+        return _judge_moment(constraint, rows, role)
     families = families_of([constraint], rows.groups.scheme)
     scheme = families[0].scheme
     kept = np.flatnonzero(constraint.group_weights(scheme.names) > 0)
@@ -352,6 +360,37 @@ def judge(
         true_gap=None if true_gap is None or not few else true_gap + own,
         smallest_bound=None if scarce or not few else bound_in_reach(constraint, cells, confidence),
         clusters=clusters,
+    )
+
+
+def _judge_moment(constraint: MomentConstraint, rows: Rows, role: RowsRole) -> ConstraintResult:
+    """Say what a moment's ``gamma`` says: its worst entry, of which no limits are known."""
+    moment: Any = constraint.loaded(rows)
+    gamma = moment.gamma(lambda _: rows.decisions)
+    excess = np.asarray(gamma - moment.bound(), dtype=np.float64)
+    worst = int(np.nanargmax(excess))
+    entry = gamma.index[worst]
+    words = ", ".join(map(str, entry)) if isinstance(entry, tuple) else str(entry)
+    few = role != "certification" and rows.groups.counts.min() < max(
+        rows.groups.scheme.min_count, 1
+    )
+    kept = Verdict.TOO_FEW_ROWS if few else Verdict.NOT_CERTIFIED
+    achieved = float(gamma.iloc[worst])
+    return ConstraintResult(
+        constraint=constraint.name,
+        kind=constraint.kind,
+        reference="absolute",
+        bound=achieved - float(excess[worst]),
+        rate="gamma",
+        achieved=achieved,
+        lower=np.nan,
+        upper=np.nan,
+        pairwise=np.nan,
+        highest=words,
+        lowest=words,
+        verdict=kept if excess[worst] <= _ROUNDING else Verdict.NOT_MET,
+        rows_needed={},
+        counts=dict(zip(rows.groups.names, rows.groups.counts.tolist(), strict=True)),
     )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Oracle",
     "decisions",
     "is_deterministic",
+    "numbers",
     "request_weights",
     "warn_if_rows_stored",
     "weight_keyword",
@@ -130,6 +131,8 @@ class Oracle:
     folds : sequence of (training, held-out) positions, optional
         Each fit trains a twin a fold besides, on the rows outside it; :meth:`predict` then says
         what the twins decide.
+    values : bool, default=False
+        Predictors answer with the :func:`numbers` of a regression, not with :func:`decisions`.
 
     Raises
     ------
@@ -144,7 +147,9 @@ class Oracle:
         resample: bool = False,
         rng: np.random.RandomState | None = None,
         folds: Folds = (),
+        values: bool = False,
     ) -> None:
+        self.values = values
         self.estimator = seeded(clone(estimator, safe=False), rng)
         self.keyword = weight_keyword(self.estimator)
         if self.keyword is None and not resample:
@@ -158,7 +163,7 @@ class Oracle:
         if resample:
             self.resample_seed = 0 if rng is None else int(rng.randint(2**31 - 1))
         self.folds = folds
-        self._fits: dict[bytes, tuple[Any, NDArray[np.bool_]]] = {}
+        self._fits: dict[bytes, tuple[Any, NDArray[Any]]] = {}
 
     def __sklearn_clone__(self) -> Oracle:
         return copy.copy(self)  # fits stay shared: that is the point
@@ -168,9 +173,15 @@ class Oracle:
         """Fits so far of this oracle and its clones, those of twins included."""
         return len(self._fits) * (1 + len(self.folds))
 
+    def answers(self, predictor: Any, X: Any) -> NDArray[Any]:
+        """What a predictor says of rows, shape (n,)."""
+        return numbers(predictor, X) if self.values else decisions(predictor, X)
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Oracle:
         """Fit a clone on weighted labels, or take the fit that the same weights gave before."""
-        labels = np.asarray(y).astype(np.int64)
+        labels = np.asarray(y)
+        if not self.values:
+            labels = labels.astype(np.int64)
         weights = np.asarray(sample_weight, dtype=np.float64)
         key = str(len(self._fits)).encode()
         if self.deterministic:
@@ -180,26 +191,24 @@ class Oracle:
             key = digest.digest()
         if key not in self._fits:
             model = self._fit_clone(X, labels, weights)
-            held_out = self._held_out(X, labels, weights) if self.folds else decisions(model, X)
-            self._fits[key] = model, held_out
-        self.model, self._decided = self._fits[key]
+            answered = self._held_out if self.folds else lambda X, *_: self.answers(model, X)
+            self._fits[key] = model, answered(X, labels, weights)
+        self.model, self._answered = self._fits[key]
         return self
 
-    def _held_out(
-        self, X: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]
-    ) -> NDArray[np.bool_]:
-        """Decide about every fold by a fit on the rows of the others."""
-        decided = np.empty(len(labels), dtype=bool)
+    def _held_out(self, X: Any, labels: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[Any]:
+        """Answer for every fold by a fit on the rows of the others."""
+        decided = np.empty(len(labels))
         for training, held in self.folds:
             y = labels[training]
             if y.min() == y.max():  # as in the reduction, one label is no problem to fit
                 decided[held] = y[0]
                 continue
             twin = self._fit_clone(take_rows(X, training), y, weights[training])
-            decided[held] = decisions(twin, take_rows(X, held))
+            decided[held] = self.answers(twin, take_rows(X, held))
         return decided
 
-    def _fit_clone(self, X: Any, labels: NDArray[np.int64], weights: NDArray[np.float64]) -> Any:
+    def _fit_clone(self, X: Any, labels: NDArray[Any], weights: NDArray[np.float64]) -> Any:
         model = clone(self.estimator, safe=False)
         if self.resample_seed is not None:
             rng = np.random.default_rng(self.resample_seed)
@@ -213,13 +222,18 @@ class Oracle:
         return model  # not what fit returns, which may be None
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """Decisions 0 or 1 about the rows of ``fit``, the only ones a reduction asks about."""
-        return self._decided.astype(np.float64)
+        """Answers for the rows of ``fit``, the only ones a reduction asks about."""
+        return self._answered.astype(np.float64)
 
 
 def decisions(predictor: Any, X: Any) -> NDArray[np.bool_]:
     """What a base estimator decides about rows, shape (n,)."""
     return np.asarray(np.asarray(predictor.predict(X)).reshape(-1) > 0)
+
+
+def numbers(predictor: Any, X: Any) -> NDArray[np.float64]:
+    """What a regressor says of rows, shape (n,)."""
+    return np.asarray(predictor.predict(X), dtype=np.float64).reshape(-1)
 
 
 _KEEPERS = ("_fit_X", "support_vectors_", "X_train_", "X_fit_", "X_")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import copy
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,18 +14,14 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fairtrain._warnings import warn
-from fairtrain.constraints import Constraint
-from fairtrain.constraints.table import RateTable
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import MemorisationWarning
-from fairtrain.reductions.moments import BincountMoment
-from fairtrain.reductions.oracle import Oracle, decisions
+from fairtrain.reductions.moments import Recorded
+from fairtrain.reductions.oracle import Oracle
 
 __all__ = ["ReductionRun", "run_reduction"]
 
 Floats = NDArray[np.float64]
-
-_NU_WHEN_MEMORISED = 1e-3  # fairlearn derives nu from the training error; from 0 it never stops
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,37 +68,44 @@ class ReductionRun:
 
 
 def run_reduction(
-    oracle: Oracle,
-    constraints: Sequence[Constraint],
-    rows: Rows,
-    *,
-    eps: float,
-    max_iter: int,
-    nu: float | None,
-) -> tuple[ReductionRun, NDArray[np.bool_] | None]:
+    oracle: Oracle, moment: Recorded, rows: Rows, *, eps: float, max_iter: int, nu: float | None
+) -> tuple[ReductionRun, NDArray[Any]]:
     """Train the mixture; see :class:`fairtrain.ReductionsWrapper` for the settings.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        The estimator.
+    moment : Recorded
+        The constraints and what is optimised, without rows.
+    rows : Rows
+        Training rows.
+    eps, max_iter, nu
+        As there.
 
     Returns
     -------
     run : ReductionRun
         What it leaves behind.
-    held_out : ndarray of bool, shape (T, n), or None
-        Out-of-fold decisions of every predictor, where the oracle has folds.
+    answered : ndarray of shape (T, n)
+        What every predictor says of the training rows; out of fold, where the oracle has folds.
     """
-    X, y = rows.X, rows.outcomes.astype(np.int8)
+    X = rows.X
+    y = rows.outcomes if rows.labels is None else rows.outcomes.astype(np.int8)
     given: dict[str, Any] = {"groups": rows.groups, "sample_weight": rows.weight}
-    weight = np.ones(len(y)) if rows.weight is None else rows.weight
-    plain = clone(oracle).fit(X, y, weight)
-    wrong = np.abs(plain.predict(X) - y)
-    nu = _automatic_nu(wrong, weight) if nu is None else nu
-    moment = BincountMoment(constraints)
-    if not oracle.folds and not wrong.any():
+    plain = clone(oracle).fit(X, y, rows.weights)
+    answers = plain.predict(X)
+    moment.suit(answers, y, rows.groups, rows.weight)
+    nu = moment.nu(answers, y, rows.weights) if nu is None else nu
+    if not oracle.folds and (answers == y).all():
         _warn_memorised(oracle.estimator)
-        moment.load_data(X, y, **given)
-        if (moment.gamma(lambda _: y) <= moment.bound() + 1e-9).all():
-            once = pd.DataFrame({0: moment.bound() * 0.0})  # no multiplier was needed
+        trial = copy.deepcopy(moment)
+        trial.load_data(X, y, **given)
+        bound = trial.bound()
+        if (trial.gamma(lambda _: answers) <= bound + 1e-9).all():
+            once = pd.DataFrame({0: bound * 0.0})  # no multiplier was needed
             bookkeeping = (once, once, once[[]], 0, 0, 0.0, 1, 0, [0.0], nu, pd.DataFrame())
-            return ReductionRun([plain.model], np.ones(1), *bookkeeping), None
+            return ReductionRun([plain.model], np.ones(1), *bookkeeping), answers[None, :]
     reduction = ExponentiatedGradient(oracle, moment, eps=eps, max_iter=max_iter, nu=nu)
     with warnings.catch_warnings():
         # fairlearn's own bookkeeping, once a new predictor; nothing a user could act on.
@@ -120,17 +122,15 @@ def run_reduction(
             "history": _history(moment, reduction.lambda_vecs_EG_.to_numpy(), norm=1 / eps),
         }
     )
-    if not oracle.folds:
-        return run, None
-    return run, np.array([decisions(p, X) for p in reduction.predictors_])
+    return run, np.array([oracle.answers(p, X) for p in reduction.predictors_])
 
 
-def _history(moment: BincountMoment, multipliers: Floats, *, norm: float) -> pd.DataFrame:
+def _history(moment: Recorded, multipliers: Floats, *, norm: float) -> pd.DataFrame:
     """Rebuild the iterations of the exponentiated gradient from its oracle calls.
 
     Parameters
     ----------
-    moment : BincountMoment
+    moment : Recorded
         The constraints, with the log of the calls.
     multipliers : ndarray of shape (rows, iterations)
         Multipliers at each iteration.
@@ -144,8 +144,8 @@ def _history(moment: BincountMoment, multipliers: Floats, *, norm: float) -> pd.
         and ``duality_gap`` of the average over all iterations so far, ``best_gap`` (smallest
         duality gap so far), then one multiplier a constraint row.
     """
-    asked, rates, errors = map(np.array, zip(*moment.calls, strict=True))
-    excess = rates @ moment.rows.matrix.T - moment.rows.limits
+    asked, gammas, errors, rates = map(np.array, zip(*moment.calls, strict=True))
+    excess = gammas - moment.bound().to_numpy(dtype=np.float64)
     rows, chosen, call = [], np.zeros(len(errors)), -1
     for t, now in enumerate(multipliers.T):
         later = np.flatnonzero((asked[call + 1 :] == now).all(axis=1))
@@ -158,28 +158,13 @@ def _history(moment: BincountMoment, multipliers: Floats, *, norm: float) -> pd.
         here = error + float(mean @ (share @ excess))
         low = float((errors[seen] + excess[seen] @ mean).min())
         high = error + norm * max(violation, 0.0)
-        gap = _widest_gap(moment.table, share @ rates)
+        gap = moment.widest_gap(share @ rates)
         rows.append((error, gap, violation, max(here - low, high - here)))
     frame = pd.DataFrame(rows, columns=["error", "gap", "violation", "duality_gap"])
     frame.index.name = "iteration"
     frame["best_gap"] = frame["duality_gap"].cummin()
-    names = [f"multiplier {name}" for name in moment.rows.names]
+    names = [f"multiplier {name}" for name in moment.names]
     return frame.join(pd.DataFrame(multipliers.T, columns=names))
-
-
-def _widest_gap(table: RateTable, rates: Floats) -> float:
-    """Largest difference between two groups over all rates that are compared."""
-    return float(max(np.ptp(rates[cells.part][cells.present]) for cells in table.cells))
-
-
-def _automatic_nu(wrong: Floats, weight: Floats) -> float:
-    """fairlearn's rule, half the standard error of the training error, for weighted rows too.
-
-    Rows are counted by Kish's effective number, so that the unit of weights does not matter.
-    """
-    error = float(np.average(wrong, weights=weight))
-    n = float(weight.sum() ** 2 / (weight @ weight))
-    return 0.5 * math.sqrt(error * (1 - error) / max(n - 1, 1.0)) or _NU_WHEN_MEMORISED
 
 
 def _warn_memorised(estimator: Any) -> None:

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone, is_regressor
-from sklearn.utils import Tags, get_tags
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
+from sklearn.base import ClassifierMixin, is_regressor
+from sklearn.utils import Tags
 
-from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Real, Table, Whole
+from fairtrain._parameters import ANYTHING, Table
 from fairtrain._warnings import warn
-from fairtrain.constraints import Constraint, ConstraintSpec
-from fairtrain.constraints.mixture import N_CONSTANT, most_accurate_mixture
-from fairtrain.constraints.table import RateTable
+from fairtrain.constraints import (
+    Constraint,
+    ConstraintSpec,
+    as_constraints,
+    as_costs,
+    as_objective,
+)
 from fairtrain.data import inputs
-from fairtrain.data.draws import keyed_uniform, new_key
-from fairtrain.data.rows import Rows
-from fairtrain.data.splits import RowSplit
-from fairtrain.estimator import FairEstimator
+from fairtrain.data.draws import keyed_uniform
+from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
-from fairtrain.reductions.oracle import Oracle, decisions, request_weights, warn_if_rows_stored
-from fairtrain.reductions.training import run_reduction
+from fairtrain.metrics.report import FairnessReport
+from fairtrain.reductions.base import Reduction
+from fairtrain.reductions.moments import Recorded, alone, as_moment
 
 __all__ = ["ReductionsWrapper"]
 
 Floats = NDArray[np.float64]
 
 _LEANS_ON_CONSTANTS = 0.05
-_TIE = 1e-6  # of equally accurate members the earlier one: rounding errors shall not choose
 
 
-class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
+class ReductionsWrapper(ClassifierMixin, Reduction):
     """Train any classifier under fairness constraints (Agarwal et al., 2018).
 
     ``fairlearn.reductions.ExponentiatedGradient`` turns the constraints into a sequence of
@@ -50,10 +50,15 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     constraints : Constraint, str, fairlearn moment, or a list of these
         What is asked. **The bound of fairtrain's constraints limits the difference between any
         two groups; that of fairlearn's limits each group's difference from the overall rate**, so
-        that two groups may be twice as far apart.
+        that two groups may be twice as far apart. Any other subclass of fairlearn's ``Moment``
+        runs on fairlearn's own path, alone, and is judged by its ``gamma``, which has no limits.
     difference_bound, ratio_bound : float, optional
         Replace the bounds of ``constraints``, so that they can be searched. Next to a fairlearn
         object they keep fairlearn's meaning.
+    objective : "accuracy", dict, ErrorCosts or fairlearn's ``ErrorRate``, default="accuracy"
+        What decisions are best at: accuracy, or the least cost of errors, as in
+        ``{"false_positive": 1, "false_negative": 5}``. Weights of rows are no substitute: they
+        count in the rates, too.
     eps : float, default=0.01
         Inverse of the largest sum of multipliers (fairlearn's ``eps``).
     max_iter : int, default=50
@@ -97,6 +102,8 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         Probability of each member, all above 0.
     constraints_ : tuple of Constraint
         What was asked, bounds resolved.
+    costs_ : ErrorCosts
+        What the objective says of the two errors.
     scheme_ : GroupScheme
         The groups seen in ``fit``: names and counts, no row.
     fairness_report_ : FairnessReport
@@ -149,17 +156,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
     True
     """
 
-    not_saved = ("exponentiated_gradient_",)  # most of its predictors are in no mixture
-
-    _allowed: ClassVar[Table] = {
-        "estimator": ANYTHING,
-        "eps": Real(0, ends="()"),
-        "max_iter": Whole(1),
-        "nu": Real(0) | NONE,
-        "cv": Whole(2) | SPLITTER | NONE,
-        "deterministic": FLAG,
-        "resample": FLAG,
-    }
+    _allowed: ClassVar[Table] = {"objective": ANYTHING}
 
     def __init__(
         self,
@@ -168,6 +165,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         *,
         difference_bound: float | None = None,
         ratio_bound: float | None = None,
+        objective: Any = "accuracy",
         eps: float = 0.01,
         max_iter: int = 50,
         nu: float | None = None,
@@ -186,6 +184,7 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         self.constraints = constraints
         self.difference_bound = difference_bound
         self.ratio_bound = ratio_bound
+        self.objective = objective
         self.eps = eps
         self.max_iter = max_iter
         self.nu = nu
@@ -200,101 +199,53 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         self.min_count = min_count
         self.random_state = random_state
 
-    def fit(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
-    ) -> Self:
-        """Train the mixture.
-
-        Parameters
-        ----------
-        X : array, sparse matrix or frame of shape (n, d)
-            Features, handed to the estimator as they come.
-        y : array-like of shape (n,)
-            Two labels.
-        sensitive_features : frame, series, mapping, array or list of n rows, optional
-            Who; left out where the constructor names columns of ``X``.
-        sample_weight : array-like of shape (n,), optional
-            Row weights, honoured in the error and in the rates.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        InvalidDataError, InvalidParameterError
-            If rows or settings cannot be used.
-
-        Warns
-        -----
-        ConstraintNotMetWarning, NearConstantWarning, MemorisationWarning, StoredRowsWarning
-        """
-        return self._fit(X, y, sensitive_features, sample_weight)
-
     def _check_settings(self) -> None:
         if hasattr(self.estimator, "__sklearn_tags__") and is_regressor(self.estimator):
             raise InvalidParameterError(
                 f"estimator must be a classifier, got the regressor "
                 f"{type(self.estimator).__name__}, whose numbers would be cut at 0; use its "
-                "classifying counterpart, such as LogisticRegression."
+                "classifying counterpart, such as LogisticRegression, or ReductionsRegressor to "
+                "predict numbers."
             )
-        if self.cv is not None and self.validation_fraction:
-            raise InvalidParameterError(
-                "cv and validation_fraction both say which rows steer; with cv all of them do: "
-                "leave validation_fraction out."
+        super()._check_settings()
+
+    def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
+        rows = super()._read(X, y, sensitive_features, sample_weight)
+        assert rows.labels is not None
+        self.costs_ = as_costs(self.objective, rows.labels)
+        if not as_objective(self.objective, rows.labels).symmetric:
+            rows.labels.require_named("objective")
+        return rows
+
+    def _report(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
+        """Judge decided rows; where errors cost differently, accuracy says nothing of their use."""
+        report = super()._report(rows, role, reading)
+        return report if self.costs_.equal else replace(report, constant_accuracy=float("nan"))
+
+    def _read_constraints(self) -> tuple[Constraint, ...]:
+        return alone(
+            as_constraints(
+                self.constraints,
+                difference_bound=self.difference_bound,
+                ratio_bound=self.ratio_bound,
+                moments=True,
             )
+        )
 
-    def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
-        """Run the reduction on the training rows, weigh its mixture on rows that steer."""
-        learning = rows.part("training")
-        folds = () if self.cv is None else learning.folds(self.cv, rng)
-        seeds = None if self.random_state is None else rng
-        oracle = Oracle(self.estimator, resample=self.resample, rng=seeds, folds=folds)
-        settings: dict[str, Any] = {"eps": self.eps, "max_iter": self.max_iter, "nu": self.nu}
-        run, held_out = run_reduction(oracle, self.constraints_, learning, **settings)
-        self.exponentiated_gradient_ = run
-        self.draw_key_ = new_key(rng)
-        self.history_: pd.DataFrame = run.history
-        self.n_iter_ = run.last_iter_ + 1
-        self.n_oracle_calls_, self.n_fits_ = run.n_oracle_calls_, oracle.n_fits
-        self.best_gap_ = float(run.best_gap_)
-        weights = np.append(run.weights_, np.zeros(N_CONSTANT))
-        if held_out is not None:
-            weights = _weighed(self.constraints_, learning, held_out)
-        elif "steering" in rows.roles:
-            steering = rows.part("steering")
-            decided = np.array([decisions(p, steering.X) for p in run.predictors_])
-            weights = _weighed(self.constraints_, steering, decided)
-        self._keep_mixture(weights)
-        warn_if_rows_stored(self.predictors_)
-        if held_out is None:
-            return rows
-        return self._out_of_fold(rows, weights[:-N_CONSTANT] @ held_out)
+    def _moment(self) -> Recorded:
+        return as_moment(self.constraints_, costs=self.costs_)
 
-    def _keep_mixture(self, weights: Floats) -> None:
-        """Keep the members with weight; the last two are the constant decisions."""
-        kept = np.flatnonzero(weights[:-N_CONSTANT] > 0)
-        self.predictors_ = [self.exponentiated_gradient_.predictors_[t] for t in kept]
-        self.weights_ = weights[kept]
-        self._always = float(weights[-1])  # share of decisions that are favourable outright
-        self.constant_weight_ = float(weights[-N_CONSTANT:].sum()) + sum(
+    def _mixed(self, weights: Floats, answered: NDArray[Any], X: Any) -> Floats:
+        return self._settled(np.clip(weights @ answered + self._always, 0.0, 1.0))
+
+    def _keep_constants(self, weights: Floats) -> None:
+        """Keep how often decisions are alike for everybody."""
+        self._always = float(weights[-1]) if len(weights) else 0.0  # favourable outright
+        self.constant_weight_ = float(weights.sum()) + sum(
             float(w)
             for w, p in zip(self.weights_, self.predictors_, strict=True)
             if type(p).__name__ == "DummyClassifier"
         )
-
-    def _out_of_fold(self, rows: Rows, trained: Floats) -> Rows:
-        """Rows with decisions where out-of-fold ones weighed the mixture: who trains, steers."""
-        split = rows.split
-        assert split is not None
-        share = np.empty(len(rows))
-        share[split.training] = self._settled(np.clip(trained + self._always, 0.0, 1.0))
-        if len(split.certification):
-            share[split.certification] = self._decision(rows.part("certification").X)
-        self._notes = ["Out-of-fold decisions weighed the mixture, so they certify nothing."]
-        return replace(
-            rows, split=RowSplit(split.training[:0], split.training, split.certification)
-        ).decided(share)
 
     def _warn_of_outcome(self) -> None:
         self._warn_of_broken_bounds()
@@ -348,32 +299,8 @@ class ReductionsWrapper(MetaEstimatorMixin, ClassifierMixin, FairEstimator):
         """Chance of the favourable decision; 0 or 1 where the majority decides."""
         return (share > 0.5).astype(np.float64) if self.deterministic else share
 
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Route: groups and weights come here, the estimator gets the reduction's weights."""
-        base = clone(self.estimator, safe=False)
-        router = MetadataRouter(owner=self).add_self_request(self)
-        if hasattr(base, "get_metadata_routing"):
-            request_weights(base)
-            router.add(
-                estimator=base, method_mapping=MethodMapping().add(caller="fit", callee="fit")
-            )
-        return router
-
     def __sklearn_tags__(self) -> Tags:
         """Tags of a binary classifier that accepts what its estimator accepts."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
-        if hasattr(self.estimator, "__sklearn_tags__"):
-            base = get_tags(self.estimator).input_tags
-            tags.input_tags.sparse, tags.input_tags.allow_nan = base.sparse, base.allow_nan
         return tags
-
-
-def _weighed(constraints: Sequence[Constraint], rows: Rows, decided: NDArray[np.bool_]) -> Floats:
-    """Weights under which members and the two constant decisions keep the bounds on these rows."""
-    table = RateTable.comparing(constraints, rows.outcomes, rows.groups, rows.weight)
-    constant = np.repeat([[False], [True]], len(rows), axis=1)
-    decided = np.vstack([decided, constant])
-    errors = np.array([table.error(d.astype(np.float64)) for d in decided])
-    errors += _TIE * np.arange(len(errors))
-    return most_accurate_mixture(table, decided, errors).weights
