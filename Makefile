@@ -17,7 +17,7 @@ endef
 export EXECUTE_NOTEBOOK
 
 PYTEST_ARGS ?= -n 2
-BENCHMARKS  ?= $(filter-out benchmarks/protocol.py benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCHMARKS  ?= $(filter-out benchmarks/protocol.py benchmarks/fairlearn_suite.py benchmarks/_%,$(wildcard benchmarks/*.py))
 
 # Stamps live in the environment, so they go when it goes, and are written last, so a failed install leaves none.
 CREATED := $(VENV)/.created
