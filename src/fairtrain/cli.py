@@ -36,7 +36,7 @@ _CODES = (
 
 app = App(
     name="fairtrain",
-    help="Audit decisions for fairness, and train fair models, from CSV or Parquet files.",
+    help="Audit decisions for fairness, and train fair models, from tables in files.",
     help_epilogue=_CODES,
     version=__version__,
     help_format="plaintext",
@@ -52,7 +52,7 @@ def audit(data: Path, *, options: AuditOptions) -> int:
     Parameters
     ----------
     data
-        CSV or Parquet file with one person a row.
+        CSV, Parquet, Feather or Excel file, or folder of Parquet parts, with one person a row.
     """
     from fairtrain._commands.audit import audit as run
 
@@ -66,7 +66,7 @@ def train(data: Path, *, options: TrainingOptions) -> int:
     Parameters
     ----------
     data
-        CSV or Parquet file with one person a row.
+        CSV, Parquet, Feather or Excel file, or folder of Parquet parts, with one person a row.
     """
     from fairtrain._commands.train import train as run
 
@@ -83,7 +83,7 @@ def sweep(data: Path, *, options: SweepOptions) -> int:
     Parameters
     ----------
     data
-        CSV or Parquet file with one person a row.
+        CSV, Parquet, Feather or Excel file, or folder of Parquet parts, with one person a row.
     """
     from fairtrain._commands.sweep import sweep as run
 
@@ -112,6 +112,7 @@ def predict(
     out: Path | None = None,
     keep: Annotated[Names, LIST] = (),
     chunk_rows: int = 100_000,
+    multiline: Annotated[bool, FLAG] = False,
     force: Annotated[bool, FLAG] = False,
 ) -> None:
     """Decide for every row of a table, or calibrate its scores; it may be larger than memory.
@@ -131,13 +132,23 @@ def predict(
         Columns of DATA to write beside the decisions, such as an identifier.
     chunk_rows
         Rows in memory at a time; decisions do not depend on it.
+    multiline
+        Fields in quotes of a text file may hold line breaks.
     force
         Replace the file if it exists.
     """
     from fairtrain._commands.predict import predict as run
     from fairtrain._text import flatten
 
-    run(model, data, out=out, keep=flatten(keep), force=force, chunk_rows=chunk_rows)
+    run(
+        model,
+        data,
+        out=out,
+        keep=flatten(keep),
+        force=force,
+        chunk_rows=chunk_rows,
+        multiline=multiline,
+    )
 
 
 @app.command

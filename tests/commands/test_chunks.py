@@ -49,8 +49,8 @@ def late(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("rows", [7, 999, 10**6])
 def test_csv_types_are_those_of_the_whole_column(late: Path, rows: int) -> None:
-    whole = read_table(late)
-    table = read_chunks(late, rows=rows, columns=list(LATE))
+    whole = read_table(late, multiline=True)
+    table = read_chunks(late, rows=rows, columns=list(LATE), multiline=True)
     assert table.names == tuple(LATE)
     assert table.n_rows == 2001
     frames = [chunk.frame for chunk in table]
@@ -63,10 +63,11 @@ def test_csv_types_are_those_of_the_whole_column(late: Path, rows: int) -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 def test_types_of_the_scan_are_arrows_own(late: Path) -> None:
+    from fairtrain._commands.formats import TextForm
     from fairtrain._commands.tables import _read_csv
 
     found = find_types(late, list(LATE), "'late.csv'")
-    expected = {f.name: f.type for f in _read_csv(late).schema}
+    expected = {f.name: f.type for f in _read_csv(late, TextForm()).schema}
     assert found.types == expected
     assert found.with_gaps >= {"number_after_gaps", "gap_after_ints"}
     assert "long" not in found.with_gaps

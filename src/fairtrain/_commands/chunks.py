@@ -1,4 +1,4 @@
-"""Tables larger than memory: the rows of a CSV or Parquet file, some at a time."""
+"""Tables larger than memory: their rows, some at a time."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-from pyarrow import parquet
 
 from fairtrain._commands.csv_types import CsvTypes, find_types, open_blocks
+from fairtrain._commands.formats import ArrowSource, check_lines, open_source
 from fairtrain._commands.tables import (
     as_frame,
     check_file,
     check_flat,
     check_names,
-    is_parquet,
     readable,
 )
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["Chunk", "ChunkedTable", "read_chunks"]
 
-_BUFFER = 1 << 20
+_COUNTED = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -53,33 +52,34 @@ class ChunkedTable:
         Rows of the file.
     """
 
-    def __init__(self, path: Path, rows: int, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, rows: int, columns: Sequence[str], multiline: bool) -> None:
         self.path, self.rows = path, rows
         self._shown = check_file(path)
         self._csv: CsvTypes | None = None
         with readable(self._shown):
-            if is_parquet(path):
-                self._open_parquet(columns)
+            self._source = open_source(path)
+            if self._source is not None:
+                self._open_source(self._source, columns)
             else:
                 self._csv = find_types(path, columns, self._shown)
                 self.names, self.n_rows = self._csv.names, self._csv.n_rows
                 self._gaps = self._csv.with_gaps
+                if not multiline:
+                    check_lines(path, self._csv.form, self.n_rows, self._shown)
         self.columns = tuple(name for name in self.names if name in set(columns))
         if not self.n_rows:
             raise InvalidDataError(f"{self._shown} has a header but no rows.")
 
-    def _open_parquet(self, columns: Sequence[str]) -> None:
-        with parquet.ParquetFile(self.path) as file:
-            schema = file.schema_arrow
-            self.names, self.n_rows = tuple(schema.names), file.metadata.num_rows
-            check_names(self.names, self._shown)
-            check_flat(schema, self._shown)
-            wanted = set(columns)
-            whole = [f.name for f in schema if f.name in wanted and pa.types.is_integer(f.type)]
-            batches = file.iter_batches(columns=whole) if whole else ()
-            self._gaps = frozenset(
-                name for batch in batches for name in whole if batch.column(name).null_count
-            )
+    def _open_source(self, source: ArrowSource, columns: Sequence[str]) -> None:
+        self.names, self.n_rows = tuple(source.schema.names), source.n_rows
+        check_names(self.names, self._shown)
+        check_flat(source.schema, self._shown)
+        wanted = set(columns)
+        whole = [f.name for f in source.schema if f.name in wanted and pa.types.is_integer(f.type)]
+        batches = source.batches(_COUNTED, whole) if whole else ()
+        self._gaps = frozenset(
+            name for batch in batches for name in whole if batch.column(name).null_count
+        )
 
     def __iter__(self) -> Iterator[Chunk]:
         """Read the file from its beginning."""
@@ -89,14 +89,13 @@ class ChunkedTable:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         if self._csv is not None:
+            known = self._csv
             with open_blocks(
-                self.path, self._csv.block, self._csv.types, only=self.columns
+                self.path, known.form, known.block, known.types, only=self.columns
             ) as reader:
                 yield from reader
-            return
-        # Without pre-buffering a row group passes through a small buffer, however large it is.
-        with parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=_BUFFER) as file:
-            for batch in file.iter_batches(self.rows, columns=list(self.columns)):
+        elif self._source is not None:
+            for batch in self._source.batches(self.rows, self.columns):
                 yield batch.select(self.columns)
 
     def _typed(self, table: pa.Table) -> pa.Table:
@@ -108,8 +107,10 @@ class ChunkedTable:
         return table
 
 
-def read_chunks(path: Path, *, rows: int, columns: Sequence[str]) -> ChunkedTable:
-    """Open a CSV or Parquet file to read some columns in chunks.
+def read_chunks(
+    path: Path, *, rows: int, columns: Sequence[str], multiline: bool = False
+) -> ChunkedTable:
+    """Open a table to read some columns in chunks.
 
     Parameters
     ----------
@@ -119,6 +120,8 @@ def read_chunks(path: Path, *, rows: int, columns: Sequence[str]) -> ChunkedTabl
         Rows of a chunk; the last has what is left.
     columns : sequence of str
         Columns to read; those the file lacks are left out.
+    multiline : bool, default=False
+        Let fields in quotes hold line breaks.
 
     Returns
     -------
@@ -128,7 +131,8 @@ def read_chunks(path: Path, *, rows: int, columns: Sequence[str]) -> ChunkedTabl
     Raises
     ------
     InvalidDataError
-        If the file is missing, empty, no table, ragged or not UTF-8.
+        If the file is missing, empty, no table or ragged, or a quote that nobody closed swallows
+        lines.
 
     Notes
     -----
@@ -137,7 +141,7 @@ def read_chunks(path: Path, *, rows: int, columns: Sequence[str]) -> ChunkedTabl
     """
     if rows < 1:
         raise InvalidParameterError(f"--chunk-rows must be at least 1, got {rows}.")
-    return ChunkedTable(path, rows, columns)
+    return ChunkedTable(path, rows, columns, multiline)
 
 
 def _in_pieces(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:

@@ -10,7 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from fairtrain._commands.tables import LARGEST_BLOCK, check_names, csv_conversion, not_utf8
+from fairtrain._commands.formats import TextForm, text_form
+from fairtrain._commands.tables import (
+    LARGEST_BLOCK,
+    check_names,
+    csv_conversion,
+    csv_parsing,
+    not_utf8,
+)
 
 __all__ = ["CsvTypes", "find_types", "open_blocks"]
 
@@ -49,6 +56,8 @@ class CsvTypes:
         Rows of the file.
     block : int
         Bytes that hold the longest row.
+    form : TextForm
+        How the file is written.
     """
 
     names: tuple[str, ...]
@@ -56,6 +65,7 @@ class CsvTypes:
     with_gaps: frozenset[str]
     n_rows: int
     block: int
+    form: TextForm
 
 
 def find_types(path: Path, wanted: Sequence[str], shown: str) -> CsvTypes:
@@ -81,17 +91,18 @@ def find_types(path: Path, wanted: Sequence[str], shown: str) -> CsvTypes:
         If the file is no table: ragged, without a header.
     """
     block = min(path.stat().st_size + 1, _BLOCK)
+    form = text_form(path)
     while True:
         try:
-            return _find(path, set(wanted), shown, block)
+            return _find(path, form, set(wanted), shown, block)
         except pa.ArrowInvalid as error:
             if "straddling object" not in str(error) or block >= LARGEST_BLOCK:
                 raise
             block = min(4 * block, LARGEST_BLOCK)
 
 
-def _find(path: Path, wanted: set[str], shown: str, block: int) -> CsvTypes:
-    proposed = open_blocks(path, block).schema
+def _find(path: Path, form: TextForm, wanted: set[str], shown: str, block: int) -> CsvTypes:
+    proposed = open_blocks(path, form, block).schema
     names = tuple(proposed.names)
     check_names(names, shown)
     types = {f.name: f.type if f.name in wanted else pa.string() for f in proposed}
@@ -100,33 +111,35 @@ def _find(path: Path, wanted: set[str], shown: str, block: int) -> CsvTypes:
             raise not_utf8(shown, column.name)
     while True:
         try:
-            n_rows, gaps = _count(path, types, wanted, block)
+            n_rows, gaps = _count(path, form, types, wanted, block)
         except pa.ArrowInvalid as error:
             match = _CONVERSION.search(str(error))
             if match is None:
                 raise
             name = names[int(match[1])]
-            types[name] = _wider(path, name, types[name], block, shown)
+            types[name] = _wider(path, form, name, types[name], block, shown)
             continue
         wanted_types = {name: types[name] for name in names if name in wanted}
-        return CsvTypes(names, wanted_types, gaps, n_rows, block)
+        return CsvTypes(names, wanted_types, gaps, n_rows, block, form)
 
 
 def _count(
-    path: Path, types: dict[str, pa.DataType], wanted: set[str], block: int
+    path: Path, form: TextForm, types: dict[str, pa.DataType], wanted: set[str], block: int
 ) -> tuple[int, frozenset[str]]:
     n_rows, gaps = 0, set[str]()
-    for batch in open_blocks(path, block, types):
+    for batch in open_blocks(path, form, block, types):
         n_rows += batch.num_rows
         gaps |= {name for name in wanted & set(types) - gaps if batch.column(name).null_count}
     return n_rows, frozenset(gaps)
 
 
-def _wider(path: Path, name: str, now: pa.DataType, block: int, shown: str) -> pa.DataType:
+def _wider(
+    path: Path, form: TextForm, name: str, now: pa.DataType, block: int, shown: str
+) -> pa.DataType:
     """The next type that at least the first block fits."""
     for wider in _ORDER[_ORDER.index(now) + 1 :]:
         try:
-            open_blocks(path, block, {name: wider}, only=(name,))
+            open_blocks(path, form, block, {name: wider}, only=(name,))
         except pa.ArrowInvalid:
             continue
         return wider
@@ -135,14 +148,16 @@ def _wider(path: Path, name: str, now: pa.DataType, block: int, shown: str) -> p
 
 def open_blocks(
     path: Path,
+    form: TextForm,
     block: int,
     types: dict[str, pa.DataType] | None = None,
     only: Sequence[str] = (),
 ) -> csv.CSVStreamingReader:
     """Open a CSV file for reading block by block."""
+    reading, parsing = csv_parsing(form, block)
     return csv.open_csv(
         path,
-        read_options=csv.ReadOptions(block_size=block),
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv_conversion(types, only),
+        read_options=reading,
+        parse_options=parsing,
+        convert_options=csv_conversion(types, only, decimal=form.decimal),
     )

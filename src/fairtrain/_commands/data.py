@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fairtrain._commands.columns import SensitiveColumns, check_groups, parse_bins, read_label
+from fairtrain._commands.formats import open_source, text_form
 from fairtrain._commands.options import People
 from fairtrain._commands.tables import file_hash, read_table
 from fairtrain._text import flatten, one_line
@@ -114,7 +115,10 @@ def read_data(path: Path, people: People) -> Data:
     InvalidDataError, InvalidParameterError
         If the file, its outcome or its groups cannot be used.
     """
-    return data_of(read_table(path), people, name=path.name, digest=file_hash(path))
+    frame = read_table(path, multiline=people.multiline)
+    form = "" if open_source(path) else str(text_form(path))
+    name = f"{path.name} ({form})" if form else path.name
+    return data_of(frame, people, name=name, digest=file_hash(path))
 
 
 def data_of(frame: pd.DataFrame, people: People, *, name: str, digest: str) -> Data:
@@ -132,7 +136,7 @@ def data_of(frame: pd.DataFrame, people: People, *, name: str, digest: str) -> D
         rows=Rows(frame, target, groups, labels=labels),
         sensitive=sensitive,
         outcome=people.positive_name or f"{people.label} = {labels.favourable}",
-        name=f"{name}: {len(frame):,} rows",
+        name=f"{name}: {len(frame):,} rows read, all used",
         digest=digest,
     )
 

@@ -73,6 +73,8 @@ class People:
         Missing sensitive values: an error, or a group of their own.
     bin
         Cut a number into groups: age=25,45,65.
+    multiline
+        Fields in quotes of a text file may hold line breaks.
     """
 
     label: str
@@ -81,6 +83,7 @@ class People:
     positive_name: str | None = None
     missing: Literal["error", "group"] = "error"
     bin: Annotated[Names, LIST] = ()
+    multiline: Annotated[bool, FLAG] = False
 
 
 @Parameter(name="*")

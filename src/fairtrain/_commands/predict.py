@@ -64,6 +64,7 @@ def predict(
     keep: tuple[str, ...] = (),
     force: bool = False,
     chunk_rows: int = CHUNK_ROWS,
+    multiline: bool = False,
 ) -> None:
     """Write decisions to a CSV or Parquet file, or to standard output, a chunk at a time.
 
@@ -72,7 +73,8 @@ def predict(
     model : Path
         A run folder or its model.
     data : Path
-        CSV or Parquet file; it may be larger than memory.
+        A table, as :func:`fairtrain._commands.tables.read_table` takes it; it may be larger than
+        memory.
     out : Path or None
         CSV or Parquet file, which appears when it is complete; None is standard output.
     keep : tuple of str
@@ -81,6 +83,8 @@ def predict(
         Replace an existing ``out``.
     chunk_rows : int, default=100000
         Rows in memory at a time; decisions do not depend on it.
+    multiline : bool, default=False
+        Let fields in quotes of a text file hold line breaks.
 
     Raises
     ------
@@ -92,7 +96,9 @@ def predict(
         loaded = load_model(model)
     note(*notes)
     reader = _reader(loaded)
-    table = read_chunks(data, rows=chunk_rows, columns=(*reader.columns, *keep))
+    table = read_chunks(
+        data, rows=chunk_rows, columns=(*reader.columns, *keep), multiline=multiline
+    )
     require_columns(table.names, keep, what="column")
     if both := [name for name in keep if name in _WRITTEN]:
         raise InvalidParameterError(

@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-from fairtrain._commands.tables import each_once, is_parquet
+from fairtrain._commands.formats import is_parquet
+from fairtrain._commands.tables import each_once
 
 __all__ = ["CsvSink", "ParquetSink", "Sink", "open_sink", "without_formulas"]
 

@@ -1,7 +1,8 @@
-"""Tables in: CSV and Parquet files, read strictly."""
+"""Tables in: text, Parquet, Feather and Excel files, read strictly."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import csv
 
+from fairtrain._commands.formats import TextForm, check_lines, open_source, text_form
 from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError
 
@@ -24,9 +26,9 @@ __all__ = [
     "check_flat",
     "check_names",
     "csv_conversion",
+    "csv_parsing",
     "each_once",
     "file_hash",
-    "is_parquet",
     "not_utf8",
     "read_table",
     "readable",
@@ -36,18 +38,22 @@ __all__ = [
 MISSING_WORDS = ("", "?", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL")
 """What stands for a missing value in a CSV file."""
 
-_PARQUET = (".parquet", ".pq")
 LARGEST_BLOCK = 2**31 - 1
 """Bytes of CSV that can be parsed at once."""
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or Parquet file.
+def read_table(path: Path, *, multiline: bool = False) -> pd.DataFrame:
+    """Read a table.
 
     Parameters
     ----------
     path : Path
-        ``.parquet`` and ``.pq`` are Parquet, everything else is CSV in UTF-8 with a header.
+        ``.parquet`` and ``.pq`` are Parquet, and a folder holds parts of it; ``.feather``,
+        ``.arrow`` and ``.xlsx`` are what they say. Everything else is text with a header: CSV, or
+        with semicolons, tabs or bars between the fields, in UTF-8 or UTF-16, also compressed
+        (``.gz``).
+    multiline : bool, default=False
+        Let fields in quotes hold line breaks.
 
     Returns
     -------
@@ -58,21 +64,25 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     InvalidDataError
-        If the file is missing, empty, no table, ragged or not UTF-8.
+        If the file is missing, empty, no table, ragged or in another encoding, or if a quote that
+        nobody closed swallows lines.
     """
     name = check_file(path)
     with readable(name):
-        table = parquet.read_table(path) if is_parquet(path) else _read_csv(path)
+        source = open_source(path)
+        if source is None:
+            form = text_form(path)
+            table = _read_csv(path, form)
+            if not multiline:
+                check_lines(path, form, table.num_rows, name)
+        else:
+            batches = source.batches(2**17, source.schema.names)
+            table = pa.Table.from_batches(batches, source.schema)
         check_names(table.column_names, name)
     if not table.num_rows:
         raise InvalidDataError(f"{name} has a header but no rows.")
     check_flat(table.schema, name)
     return as_frame(table, name)
-
-
-def is_parquet(path: Path) -> bool:
-    """Whether the name says Parquet; everything else is CSV."""
-    return path.suffix.lower() in _PARQUET
 
 
 def check_file(path: Path) -> str:
@@ -81,8 +91,9 @@ def check_file(path: Path) -> str:
     if not path.exists():
         raise InvalidDataError(f"{name} does not exist.")
     if path.is_dir():
-        raise InvalidDataError(f"{name} is a folder, not a CSV or Parquet file.")
-    if not path.stat().st_size:
+        if not any(path.rglob("*.parquet")):
+            raise InvalidDataError(f"{name} is a folder, not a CSV or Parquet file.")
+    elif not path.stat().st_size:
         raise InvalidDataError(f"{name} is empty.")
     return name
 
@@ -104,23 +115,36 @@ def readable(name: str) -> Iterator[None]:
         raise InvalidDataError(f"{name} cannot be read: {_reason(error)}") from None
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _read_csv(path: Path, form: TextForm) -> pa.Table:
+    # One block: types are guessed from the whole column, not from its first megabyte.
+    reading, parsing = csv_parsing(form, min(path.stat().st_size + 1, LARGEST_BLOCK))
     return csv.read_csv(
         path,
-        # One block: types are guessed from the whole column, not from its first megabyte.
-        read_options=csv.ReadOptions(block_size=min(path.stat().st_size + 1, LARGEST_BLOCK)),
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv_conversion(),
+        read_options=reading,
+        parse_options=parsing,
+        convert_options=csv_conversion(decimal=form.decimal),
+    )
+
+
+def csv_parsing(form: TextForm, block: int) -> tuple[csv.ReadOptions, csv.ParseOptions]:
+    """How bytes become fields, so many bytes at a time."""
+    return (
+        csv.ReadOptions(block_size=block, encoding=form.encoding),
+        csv.ParseOptions(delimiter=form.separator, newlines_in_values=True),
     )
 
 
 def csv_conversion(
-    types: Mapping[str, pa.DataType] | None = None, only: Sequence[str] = ()
+    types: Mapping[str, pa.DataType] | None = None,
+    only: Sequence[str] = (),
+    *,
+    decimal: str = ".",
 ) -> csv.ConvertOptions:
     """How words of a CSV file become values: types that are known, columns that are wanted."""
     return csv.ConvertOptions(
         column_types=dict(types or {}),
         include_columns=list(only),
+        decimal_point=decimal,
         null_values=[*MISSING_WORDS, *(f" {word}" for word in MISSING_WORDS)],
         strings_can_be_null=True,
     )
@@ -202,12 +226,24 @@ def require_columns(
     columns = list(table.columns) if isinstance(table, pd.DataFrame) else list(table)
     absent = [name for name in names if name not in columns]
     if absent:
+        near = _similar(absent[0], columns) if len(absent) == 1 else None
+        meant = f" did you mean '{one_line(near)}'?" if near else ""
         raise InvalidDataError(
-            f"{what} {listed(absent)} not found; the columns are {listed(columns, most=12)}."
+            f"{what} {listed(absent)} not found;{meant} the columns are {listed(columns, most=12)}."
         )
 
 
+def _similar(name: str, columns: Sequence[str]) -> str | None:
+    """The column whose name is the same but for its case, or nearly so."""
+    plain = {column.casefold().strip(): column for column in map(str, columns)}
+    near = difflib.get_close_matches(name.casefold().strip(), plain, n=1, cutoff=0.75)
+    return plain[near[0]] if near else None
+
+
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's bytes; of a folder, of its files' digests in the order of their names."""
+    if path.is_dir():
+        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        return hashlib.sha256("".join(map(file_hash, parts)).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
