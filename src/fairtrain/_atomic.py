@@ -5,12 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["new_file", "new_folder", "sync", "umask"]
+from fairtrain._text import one_line
+from fairtrain.exceptions import InvalidParameterError
+
+__all__ = ["check_private", "new_file", "new_folder", "sync", "umask"]
 
 _AT_FDCWD, _EXCHANGE = -100, 2
 
@@ -94,6 +98,27 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     names = os.fsencode(one), os.fsencode(other)
     return int(rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _EXCHANGE)) == 0
+
+
+def check_private(folder: Path, name: str) -> None:
+    """Raise if somebody else could write into a folder that is there.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it belongs to another user, or its group or everybody can write to it.
+    """
+    try:
+        status = folder.lstat()
+    except OSError:
+        return
+    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022
+    owner = getattr(os, "getuid", lambda: status.st_uid)()
+    if os.name == "posix" and not (private and status.st_uid == owner):
+        raise InvalidParameterError(
+            f"{name}'{one_line(folder)}' is not a folder that only you can write to, so what is in "
+            "it is not read; take another one, or chmod go-w this one if you trust what it holds."
+        )
 
 
 def sync(path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,11 +240,18 @@ def test_settings_that_predicting_does_not_need_are_left_out(tmp_path: Path) -> 
     np.testing.assert_array_equal(load(tmp_path / "model").predict(X), model.predict(X))
 
 
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     X, y, who = table(200)
     model = ReductionsWrapper(LogisticRegression(), **YES).fit(X, y, sensitive_features=who)
-    save(model, tmp_path / "model")
+    folder = tmp_path_factory.mktemp("pristine") / "model"
+    save(model, folder)
+    return folder
+
+
+@pytest.fixture
+def saved(pristine: Path, tmp_path: Path) -> Path:
+    shutil.copytree(pristine, tmp_path / "model")
     return tmp_path / "model"
 
 

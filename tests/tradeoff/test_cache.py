@@ -168,3 +168,56 @@ def test_fingerprints_tell_settings_and_rows_apart() -> None:
     loop: list[Any] = []
     loop.append(loop)
     assert fingerprint(loop) == fingerprint(loop)
+
+
+class Opaque(Counting):
+    """An estimator whose fit finds something that is code."""
+
+    def fit(self, X: Any, y: Any) -> Opaque:
+        super().fit(X, y)
+        self.rule_ = lambda x: x
+        return self
+
+
+def test_what_cannot_be_kept_without_code_is_said_and_trained_again(tmp_path: Path) -> None:
+    rows = make_rows(300)
+    for _ in range(2):
+        FITS.clear()
+        found = pareto_frontier(
+            Opaque(), *rows[:2], sensitive_features=rows.who, param="level", values=[0.1, 1.0],
+            cache=tmp_path, random_state=0,
+        )  # fmt: skip
+        assert FITS == [0.1, 1.0]
+        assert "is not kept in the cache" in " ".join(found.notes)
+    assert not list(tmp_path.glob("*.point"))
+
+
+def test_settings_that_are_code_come_from_whoever_asks(tmp_path: Path) -> None:
+    def own(parameters: Any) -> Any:
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    rows = make_rows(200)
+    found = [
+        pareto_frontier(
+            None, *rows[:2], sensitive_features=rows.who, etas=[0, 1], max_epochs=1, cache=tmp_path,
+            optimizer=own, random_state=0,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert len(list(tmp_path.glob("*.point"))) == 2
+    assert found[1].points.equals(found[0].points)  # the seconds too: nothing was trained again
+    for first, again in zip(found[0].models, found[1].models, strict=True):
+        assert again.optimizer is own
+        assert first.explain() == again.explain()
+        np.testing.assert_array_equal(first.predict_proba(rows.X), again.predict_proba(rows.X))
+
+
+def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(InvalidParameterError, match="only you can write to"):
+        sweep(shared, [0.1])
+    made = tmp_path / "made"
+    sweep(made, [0.1])
+    assert made.stat().st_mode & 0o777 == 0o700

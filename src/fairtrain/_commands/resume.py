@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairtrain._text import one_line
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain._atomic import check_private
 
 __all__ = ["FinishedPoints"]
 
@@ -20,8 +17,8 @@ __all__ = ["FinishedPoints"]
 class FinishedPoints:
     """The folder of finished points.
 
-    Its files are pickles, which run code when they are read: it is made for its owner alone, and
-    one that anybody else could have written into is refused.
+    What it holds becomes models that decide about people: it is made for its owner alone, and one
+    that anybody else could have written into is refused.
 
     Attributes
     ----------
@@ -43,21 +40,11 @@ class FinishedPoints:
         path = out.absolute()
         points = cls(path.parent / f".{path.name[:80]}.sweep")
         if points.folder.is_symlink() or points.folder.exists():
-            points._check()
+            check_private(points.folder, "")
             if not resume:
                 points.forget()
         points.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return points
-
-    def _check(self) -> None:
-        status = self.folder.lstat()
-        private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o022
-        owner = getattr(os, "getuid", lambda: status.st_uid)()
-        if not private or status.st_uid != owner:
-            raise InvalidParameterError(
-                f"'{one_line(self.folder)}' is not a folder that only you can write to, so the "
-                "points in it are not read; remove it."
-            )
 
     @contextmanager
     def going(self, total: int) -> Iterator[None]:

@@ -4,13 +4,50 @@ from __future__ import annotations
 
 import importlib
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+import fairtrain
 from fairtrain.exceptions import MissingDependencyError, PersistenceError
 
-__all__ = ["BY_STATE", "failing", "foreign_types", "is_function", "name_of", "resolve"]
+__all__ = [
+    "BY_STATE",
+    "Known",
+    "check_root",
+    "failing",
+    "foreign_types",
+    "is_function",
+    "name_of",
+    "resolve",
+]
+
+Known = Mapping[str, type]
+"""Classes that whoever reads hands over, by :func:`name_of`."""
+
+_ROOTS = ("CalibrationMonitor", "FairnessMonitor", "TemperatureScaling")
+"""Public names that are saved besides those of estimators."""
+
+_ROOMS = (
+    "_commands.features",
+    "boosting",
+    "calibration",
+    "constraints",
+    "data",
+    "estimator",
+    "lagrangian",
+    "losses",
+    "metrics",
+    "monitoring",
+    "plugin",
+    "reductions",
+    "training",
+)
+"""Where the classes of a model's parts are; what reads files or runs commands is elsewhere."""
 
 BY_STATE = (
     "lightgbm.sklearn.LGBMClassifier",
@@ -36,17 +73,40 @@ def name_of(what: Any) -> str:
     return f"{what.__module__}.{what.__qualname__}"
 
 
-def resolve(name: str) -> Any:
+def check_root(model: Any) -> None:
+    """Check that a model is one: an estimator or monitor of fairtrain, or a pipeline to one.
+
+    Raises
+    ------
+    PersistenceError
+        If it is anything else, such as a part of one.
+    """
+    last = model.steps[-1][1] if type(model) is Pipeline else model
+    kind, name = type(last), type(last).__name__
+    public = getattr(fairtrain, name, None) is kind
+    if not public or not (name in _ROOTS or issubclass(kind, BaseEstimator)):
+        raise PersistenceError(
+            f"a {name} is no model of fairtrain: a model folder holds an estimator "
+            "or a monitor of fairtrain, or a Pipeline that ends in one."
+        )
+
+
+def resolve(name: str, known: Known = MappingProxyType({})) -> Any:
     """Find a class or function that may be made: fairtrain's, or one of :data:`BY_STATE`.
+
+    Classes that are handed over may be made as well.
 
     Raises
     ------
     PersistenceError
         If it is anything else.
     """
+    if name in known:
+        return known[name]
     module, _, attribute = name.rpartition(".")
     refused = PersistenceError(f"the model names {name[:80]!r}, which may not be made from a file.")
-    own = module == "fairtrain" or module.startswith("fairtrain.")
+    room = module.removeprefix("fairtrain.")
+    own = room != module and any(room == r or room.startswith(f"{r}.") for r in _ROOMS)
     if not (own or name in BY_STATE) or not attribute.isidentifier():
         raise refused
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import copy
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ import pandas as pd
 
 from fairtrain._imports import require
 from fairtrain.exceptions import PersistenceError
-from fairtrain.persistence.allowed import failing, foreign_types, resolve
+from fairtrain.persistence.allowed import Known, failing, foreign_types, resolve
+from fairtrain.persistence.boosters import check_lightgbm, check_xgboost
 from fairtrain.persistence.encode import Encoded
+from fairtrain.persistence.limits import check_skops, check_structure, check_trees
 
 __all__ = ["decode"]
 
 
-def decode(encoded: Encoded, module: Any = None) -> Any:
+def decode(encoded: Encoded, module: Any = None, known: Known = MappingProxyType({})) -> Any:
     """Put a model together.
 
     Parameters
@@ -27,29 +30,42 @@ def decode(encoded: Encoded, module: Any = None) -> Any:
         What was read; any of its files may be among the parts.
     module : nn.Module or callable, optional
         Architecture of networks other than the default one.
+    known : mapping of str to type, optional
+        Classes that may be made besides those that anybody's file may name.
 
     Raises
     ------
     PersistenceError
         If something is not as :func:`~fairtrain.persistence.encode.encode` writes it.
     """
-    return _Decoder(encoded, module).value(encoded.root)
+    check_structure(encoded.root, encoded.nodes)
+    return _Decoder(encoded, module, known).value(encoded.root)
+
+
+_TEXT = 2**26
+"""Bytes that an array of short texts may take where each could be longer."""
+
+
+def _dtype(name: str, kinds: str) -> np.dtype[Any]:
+    dtype = np.dtype(name)
+    if dtype.kind not in kinds or dtype.subdtype is not None:
+        raise PersistenceError(f"an array declares the type {name[:40]!r}.")
+    return dtype
 
 
 class _Decoder:
-    def __init__(self, encoded: Encoded, module: Any) -> None:
+    def __init__(self, encoded: Encoded, module: Any, known: Known) -> None:
         self.nodes, self.arrays, self.parts = encoded.nodes, encoded.arrays, encoded.parts
-        self.module = module
+        self.module, self.known = module, known
         self._made: dict[int, Any] = {}
-        self._making: set[int] = set()
         self._makers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "array": self._array,
-            "times": lambda n: self.value(n["array"]).view(n["dtype"]),
+            "times": lambda n: self.value(n["array"]).view(_dtype(n["dtype"], "mM")),
             "items": self._object_array,
             "scalar": lambda n: self.value(n["array"])[()],
             "dict": lambda n: {self.value(k): self.value(v) for k, v in n["pairs"]},
-            "enum": lambda n: resolve(n["class"])[n["name"]],
-            "name": lambda n: resolve(n["name"]),
+            "enum": lambda n: resolve(n["class"], known)[n["name"]],
+            "name": lambda n: resolve(n["name"], known),
             "float": lambda n: float(n["value"]),
             "complex": lambda n: complex(n["value"]),
             "bytes": lambda n: bytes.fromhex(n["value"]),
@@ -78,19 +94,15 @@ class _Decoder:
         if not isinstance(what, dict):
             return what
         number = what.get("#")
-        if not isinstance(number, int) or not 0 <= number < len(self.nodes):
+        if type(number) is not int or not 0 <= number < len(self.nodes):
             raise PersistenceError("the model's structure refers to something it does not hold.")
         if number in self._made:
             return self._made[number]
-        if number in self._making:
-            raise PersistenceError("the model's structure refers to itself.")
-        self._making.add(number)
         node = self.nodes[number]
         maker = self._makers.get(node.get("t", ""))
         if maker is None:
             raise PersistenceError(f"the model holds a part of unknown kind {node.get('t')!r}.")
         made = maker(node)
-        self._making.discard(number)
         self._made[number] = made
         return made
 
@@ -111,7 +123,10 @@ class _Decoder:
         for i, item in enumerate(items):
             flat[i] = item
         shaped = flat.reshape(node["shape"])
-        return shaped if node["dtype"] == "O" else shaped.astype(np.dtype(node["dtype"]))
+        dtype = _dtype(node["dtype"], "OUS")
+        if len(items) * dtype.itemsize > _TEXT + 64 * sum(len(i) for i in items if type(i) is str):
+            raise PersistenceError(f"an array of text declares {dtype.itemsize} bytes an item.")
+        return shaped if dtype.hasobject else shaped.astype(dtype)
 
     def _frame(self, node: dict[str, Any]) -> pd.DataFrame:
         table = pd.DataFrame({i: self.value(c) for i, c in enumerate(node["columns"])})
@@ -120,7 +135,7 @@ class _Decoder:
         return table
 
     def _object(self, node: dict[str, Any]) -> Any:
-        kind = resolve(node["class"])
+        kind = resolve(node["class"], self.known)
         if not isinstance(kind, type):
             raise PersistenceError(f"{node['class']!r} is no class.")
         made: Any = object.__new__(kind)
@@ -139,18 +154,22 @@ class _Decoder:
 
         content = self.parts[node["file"]]
         with failing(f"{node['file']} cannot be read"):
+            check_skops(content, node["file"])
             names = skops.io.get_untrusted_types(data=content)
             if foreign := foreign_types(names):
                 raise PersistenceError(
                     f"{node['file']} holds {foreign[0]}, which may not be made from a file."
                 )
-            return skops.io.loads(content, trusted=names)
+            made = skops.io.loads(content, trusted=names)
+            check_trees(made)
+            return made
 
     def _booster(self, node: dict[str, Any]) -> Any:
         content = self.parts[node["file"]]
         is_xgboost = node["library"] == "xgboost"
         library = require("xgboost" if is_xgboost else "lightgbm", extra="boosting")
         with failing(f"{node['file']} cannot be read"):
+            (check_xgboost if is_xgboost else check_lightgbm)(content)
             if not is_xgboost:
                 return library.Booster(model_str=content.decode())
             booster = library.Booster()
@@ -167,7 +186,7 @@ class _Decoder:
                     made = made.to(weights[name].dtype)
                     break
             made.load_state_dict(weights)
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise PersistenceError(f"the module has another architecture: {reason}") from None
         return made.eval()
@@ -176,7 +195,13 @@ class _Decoder:
         if "default" in node:
             from fairtrain.training.modules import DefaultModule
 
-            return DefaultModule(*map(int, node["default"]))
+            n_features, n_outputs = map(int, node["default"])
+            numbers = sum(array.size for array in self.arrays.values())
+            if not 0 < n_features <= numbers or not 0 < n_outputs <= numbers:
+                raise PersistenceError(
+                    f"a network of {n_features} x {n_outputs} is not in the file."
+                )
+            return DefaultModule(n_features, n_outputs)
         if isinstance(self.module, torch.nn.Module):
             return copy.deepcopy(self.module)
         if not callable(self.module):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 import math
-import types
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,14 @@ import pandas as pd
 from fairtrain.exceptions import PersistenceError
 from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells, rests_on_few
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.persistence.allowed import BY_STATE, failing, foreign_types, is_function, name_of
+from fairtrain.persistence.allowed import (
+    BY_STATE,
+    Known,
+    failing,
+    foreign_types,
+    is_function,
+    name_of,
+)
 
 __all__ = ["Encoded", "encode"]
 
@@ -51,22 +58,32 @@ class Encoded:
         return Encoded(*(copy(each) for each in vars(self).values()))
 
 
-def encode(model: Any) -> Encoded:
+def encode(model: Any, *, known: Known = MappingProxyType({}), whole: bool = False) -> Encoded:
     """Take a model apart.
+
+    Parameters
+    ----------
+    model : object
+        What to take apart.
+    known : mapping of str to type, optional
+        Classes besides those that anybody's file may name: whoever reads hands them over as well.
+    whole : bool, default=False
+        Leave reports as they are, instead of leaving out what a few rows would disclose.
 
     Raises
     ------
     PersistenceError
         If a part of it could not be loaded again.
     """
-    encoder = _Encoder()
+    encoder = _Encoder(known, whole)
     encoder.out.root = encoder.value(model, type(model).__name__)
     return encoder.out
 
 
 class _Encoder:
-    def __init__(self) -> None:
+    def __init__(self, known: Known, whole: bool) -> None:
         self.out = Encoded()
+        self._classes, self._whole = known, whole
         self._known: dict[int, int] = {}
         self._kept: list[Any] = []  # keeps ids from being used again
         self._owners: list[Any] = []
@@ -98,8 +115,11 @@ class _Encoder:
             (np.generic, lambda: {"t": "scalar", "array": self.value(np.asarray(what), where)}),
             (pd.DataFrame, lambda: self._frame(what, where)),
             (pd.Series | pd.Index, lambda: self._series(what, where)),
-            (type | types.FunctionType, lambda: {"t": "name", "name": self._own(what, where)}),
-            (FairnessReport, lambda: self._object(_suppressed(what), where)),
+            (type | FunctionType, lambda: {"t": "name", "name": self._own(what, where)}),
+            (
+                FairnessReport,
+                lambda: self._object(what if self._whole else _suppressed(what), where),
+            ),
         )
         for kinds, write in writers:
             if isinstance(what, kinds):
@@ -109,7 +129,7 @@ class _Encoder:
             if isinstance(what, slice | range):
                 items = [what.start, what.stop, what.step]
             return {"t": kind.__name__, "items": self._items(items, where)}
-        if kind in (dict, OrderedDict, defaultdict, types.MappingProxyType):
+        if kind in (dict, OrderedDict, defaultdict, MappingProxyType):
             return {"t": "dict", "pairs": self._pairs(what, where)}
         if kind in (float, complex):
             return {"t": kind.__name__, "value": repr(what)}
@@ -123,14 +143,15 @@ class _Encoder:
         library = kind.__module__.partition(".")[0]
         if _is_module(what):
             return self._module(what, where)
-        if library == "fairtrain" or name_of(kind) in BY_STATE:
+        name = name_of(kind)
+        if library == "fairtrain" or name in BY_STATE or self._classes.get(name) is kind:
             return self._object(what, where)
         if kind.__name__ == "Booster" and library in ("xgboost", "lightgbm"):
             return self._booster(what, library)
         writer = {"sklearn": self._skops, "torch": self._torch}.get(library)
         if writer is None:
             raise PersistenceError(
-                f"{where} is a {name_of(kind)}, which cannot be saved so that it loads without "
+                f"{where} is a {name}, which cannot be saved so that it loads without "
                 "running code from the file."
             )
         return writer(what, where)
@@ -170,7 +191,7 @@ class _Encoder:
         raise PersistenceError(f"{where} is an array of {what.dtype}, which cannot be saved.")
 
     def _frame(self, what: pd.DataFrame, where: str) -> dict[str, Any]:
-        if where.endswith(_TABLES_OF_GROUPS):
+        if where.endswith(_TABLES_OF_GROUPS) and not self._whole:
             what = _without_small_groups(what)
         columns = [self.value(what.iloc[:, i].to_numpy(), where) for i in range(what.shape[1])]
         names = self._items(list(what.columns), where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,15 +17,22 @@ from fairtrain._atomic import new_folder
 from fairtrain._text import one_line
 from fairtrain._versions import versions
 from fairtrain.exceptions import PersistenceError
-from fairtrain.persistence.allowed import failing
-from fairtrain.persistence.decode import decode
-from fairtrain.persistence.encode import Encoded, encode
+from fairtrain.persistence.allowed import check_root
+from fairtrain.persistence.content import (
+    ARRAYS,
+    STRUCTURE,
+    from_files,
+    from_json,
+    to_files,
+    to_json,
+)
+from fairtrain.persistence.encode import encode
+from fairtrain.persistence.limits import MOST_FILES, MOST_MANIFEST
 
 __all__ = ["MANIFEST", "load", "save"]
 
 MANIFEST = "manifest.json"
 FORMAT, SCHEMA = "fairtrain model", 1
-_STRUCTURE, _ARRAYS = "structure.json", "arrays.safetensors"
 
 
 def save(
@@ -86,9 +92,9 @@ def save(
     except NotFittedError:
         raise PersistenceError(f"this {name} is not fitted; call fit before save.") from None
     encoded = encode(model)
-    files = {**encoded.parts, _STRUCTURE: _json({"root": encoded.root, "nodes": encoded.nodes})}
-    files[_ARRAYS] = _arrays_to_bytes(encoded.arrays)
-    _decoded(files, module=_of_itself(model))  # whatever would fail to load fails now
+    files = to_files(encoded)
+    # Whatever would fail to load fails now.
+    check_root(from_files(files, module=_of_itself(model)))
     manifest = {
         "format": FORMAT,
         "schema": SCHEMA,
@@ -99,7 +105,7 @@ def save(
         "metadata": dict(metadata or {}),
         "files": {name: _entry(content) for name, content in files.items()},
     }
-    written = _json(manifest, indent=2)
+    written = to_json(manifest, indent=2)
     with new_folder(path, check) as work:
         for name, content in files.items():
             (work / name).write_bytes(content)
@@ -145,7 +151,9 @@ def load(folder: str | Path, *, module: Any = None) -> Any:
         if name not in there:
             raise PersistenceError(f"'{one_line(path / name)}' is missing.")
     files = {name: _checked(path / name, entry) for name, entry in listed.items()}
-    return _decoded(files, module=module)
+    model = from_files(files, module=module)
+    check_root(model)
+    return model
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -154,7 +162,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     name = f"'{one_line(file)}'"
     if not path.is_dir() or not file.exists():
         raise PersistenceError(f"'{one_line(path)}' is not a model folder: it has no {MANIFEST}.")
-    manifest = _parsed(_bytes(file), name)
+    if file.lstat().st_size > MOST_MANIFEST:
+        raise PersistenceError(f"{name} is larger than {MOST_MANIFEST:,} bytes, as no manifest is.")
+    manifest = from_json(_bytes(file), name)
     if manifest.get("format") != FORMAT:
         raise PersistenceError(f"{name} is not the manifest of a fairtrain model.")
     schema = manifest.get("schema")
@@ -164,10 +174,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "pip install --upgrade fairtrain."
         )
     files = manifest.get("files")
-    if not isinstance(files, dict) or not all(_is_plain_name(name) for name in files):
+    if (
+        not isinstance(files, dict)
+        or len(files) > MOST_FILES
+        or not all(_is_plain_name(name) for name in files)
+    ):
         raise PersistenceError(f"{name} lists files outside of its folder.")
-    if not {_STRUCTURE, _ARRAYS} <= set(files):
-        raise PersistenceError(f"{name} lacks {_STRUCTURE} or {_ARRAYS}.")
+    if not {STRUCTURE, ARRAYS} <= set(files):
+        raise PersistenceError(f"{name} lacks {STRUCTURE} or {ARRAYS}.")
     return manifest
 
 
@@ -196,33 +210,11 @@ def _check_place(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def _decoded(files: Mapping[str, bytes], *, module: Any) -> Any:
-    from safetensors.numpy import load as read_arrays
-
-    structure = _parsed(files[_STRUCTURE], _STRUCTURE)
-    with failing(f"{_ARRAYS} cannot be read"):
-        arrays = read_arrays(files[_ARRAYS])
-    wrong = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError)
-    try:
-        encoded = Encoded(structure["root"], structure["nodes"], arrays, dict(files))
-        return decode(encoded, module)
-    except wrong as error:
-        said = f"{type(error).__name__}: {one_line(error)}"
-        raise PersistenceError(f"{_STRUCTURE} does not describe a model ({said}).") from None
-
-
 def _of_itself(model: Any) -> Any:
     """The module that a trainer would be loaded with, for a look at whether it would load."""
     last = model.steps[-1][1] if hasattr(model, "steps") else model
     inner = getattr(last, "estimator_", last)
     return last if hasattr(last, "state_dict") else getattr(inner, "module_", None)
-
-
-def _arrays_to_bytes(arrays: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
-    from safetensors.numpy import save as write_arrays
-
-    # No array is written with no number or no axis: shapes are kept in the structure.
-    return bytes(write_arrays({key: array.reshape(-1) for key, array in arrays.items()}))
 
 
 def _description(model: Any) -> dict[str, Any]:
@@ -270,21 +262,3 @@ def _bytes(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise PersistenceError(f"{name} cannot be read: {error.strerror}.") from None
-
-
-def _json(what: Any, indent: int | None = None) -> bytes:
-    try:
-        text = json.dumps(what, ensure_ascii=False, allow_nan=False, indent=indent)
-    except (TypeError, ValueError) as error:
-        raise PersistenceError(f"metadata must be plain values: {one_line(error)}.") from None
-    return text.encode("utf-8", "surrogatepass") + b"\n"
-
-
-def _parsed(content: bytes, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(content.decode("utf-8", "surrogatepass"))
-    except (ValueError, RecursionError):
-        raise PersistenceError(f"{name} is not JSON.") from None
-    if not isinstance(found, dict):
-        raise PersistenceError(f"{name} is not what fairtrain writes.")
-    return found

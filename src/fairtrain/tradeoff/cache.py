@@ -10,7 +10,7 @@ import hashlib
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +18,54 @@ import joblib
 import numpy as np
 
 import fairtrain
-from fairtrain._atomic import new_file
+from fairtrain._atomic import check_private, new_file
+from fairtrain._text import one_line
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.exceptions import FairtrainError, InvalidParameterError, PersistenceError
+from fairtrain.persistence import pack, unpack
 
-__all__ = ["PointCache", "fingerprint"]
+__all__ = ["PointCache", "Trained", "fingerprint"]
 
 _DIGEST = hashlib.sha256().digest_size
-_FORMAT = "fairtrain point 1"
+_FORMAT = "fairtrain point 2"
 _CONTAINERS: Any = Mapping | list | tuple | set | frozenset
 _CODE: Any = types.FunctionType | types.CodeType | functools.partial
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted model, the seconds that it took, and what its training warned of."""
+
+    model: Any
+    seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class PointCache:
     """A folder with one file a trained model.
 
-    A file is a SHA-256 digest and the pickled model. It is written under another name and renamed,
-    so that a killed process leaves no half of one, and a damaged one is trained again. Like any
-    pickle it runs code when it is read: keep such a folder to yourself.
+    A file is a SHA-256 digest and the model in the format of :mod:`fairtrain.persistence`, which
+    runs no code when it is read. It is written under another name and renamed, so that a killed
+    process leaves no half of one, and of two that write the same point one is there whole. A
+    damaged one is trained again. A model that cannot be written without running code from the file
+    is not kept, and a note says so.
 
     Parameters
     ----------
     folder : Path or None
-        Made when the first point is kept; None keeps nothing.
+        Made when the first point is kept, for its owner alone; one that others can write to is
+        refused: what it holds decides about people. None keeps nothing.
     """
 
     folder: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
-            raise InvalidParameterError(f"cache='{self.folder}' is a file, not a folder.")
+        if self.folder is None:
+            return
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InvalidParameterError(f"cache='{one_line(self.folder)}' is a file, not a folder.")
+        check_private(self.folder, "cache=")
 
     def files(self, models: Sequence[Any], rows: Rows) -> list[Path]:
         """Where each model is kept when it was trained on these rows."""
@@ -58,31 +75,34 @@ class PointCache:
         return [self.folder / f"{key}.point" for key in keys]
 
     @staticmethod
-    def read(file: Path | None) -> Any:
-        """Return the kept value, or None."""
-        import cloudpickle
-
+    def read(file: Path | None, model: Any) -> Trained | None:
+        """Return the kept point of an unfitted model, or None."""
         try:
             content = b"" if file is None else file.read_bytes()
         except OSError:
             return None
         digest, body = content[:_DIGEST], content[_DIGEST:]
         if hashlib.sha256(body).digest() == digest:
-            with suppress(Exception):  # whole, but of other versions of the libraries it needs
-                return cloudpickle.loads(body)
+            # One that is whole, but of other versions of the libraries it needs, is trained again.
+            with suppress(FairtrainError, KeyError, TypeError, ValueError):
+                fitted, facts = unpack(body, model)
+                return Trained(fitted, float(facts["seconds"]), tuple(map(str, facts["notes"])))
         return None
 
     @staticmethod
-    def write(file: Path | None, value: Any) -> None:
-        """Keep a value."""
-        import cloudpickle
-
+    def write(file: Path | None, point: Trained) -> Trained:
+        """Keep a point; return it, with a note where it cannot be kept."""
         if file is None:
-            return
-        body = cloudpickle.dumps(value)
-        file.parent.mkdir(parents=True, exist_ok=True)
+            return point
+        try:
+            body = pack(point.model, {"seconds": point.seconds, "notes": list(point.notes)})
+        except PersistenceError as error:
+            note = f"a {type(point.model).__name__} is not kept in the cache: {error}"
+            return replace(point, notes=(*point.notes, one_line(note)))
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with new_file(file) as work:
             work.write_bytes(hashlib.sha256(body).digest() + body)
+        return point
 
 
 def fingerprint(*what: Any) -> str:

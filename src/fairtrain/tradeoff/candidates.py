@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,18 +27,9 @@ from fairtrain._warnings import warn
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import CannotStackError, FairtrainWarning, InvalidParameterError
 from fairtrain.plugin import FairPlugInClassifier
-from fairtrain.tradeoff.cache import PointCache
+from fairtrain.tradeoff.cache import PointCache, Trained
 
 __all__ = ["Trained", "candidate", "fit_candidate", "read_template", "seeds_from", "train"]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A fitted model, the seconds that it took, and what its training warned of."""
-
-    model: Any
-    seconds: float
-    notes: tuple[str, ...] = ()
 
 
 def seeds_from(random_state: Any, n_seeds: int) -> tuple[int, ...]:
@@ -190,8 +180,8 @@ def train(
     if vectorize not in ("auto", True, False):
         raise InvalidParameterError(f"vectorize must be 'auto', True or False, got {vectorize!r}.")
     files = [None] * len(models) if store.folder is None else store.files(models, rows)
-    kept = [store.read(file) for file in files]
-    todo = [i for i, each in enumerate(kept) if not isinstance(each, Trained)]
+    kept = [store.read(file, model) for file, model in zip(files, models, strict=True)]
+    todo = [i for i, each in enumerate(kept) if each is None]
     jobs, notes, new = [[i] for i in todo], [], []
     if vectorize is not False and _is_repriced(models[0], param):
         seeds = dict.fromkeys(models[i].random_state for i in todo)
@@ -212,7 +202,8 @@ def train(
     for job, fitted in zip(jobs, new, strict=True):
         for i, each in zip(job, fitted, strict=True):
             kept[i] = each
-    return kept, [*notes, *(note for each in kept for note in each.notes)]
+    done = [each for each in kept if each is not None]
+    return done, [*notes, *(note for each in done for note in each.notes)]
 
 
 def _fit_stacked(
@@ -227,9 +218,7 @@ def _fit_stacked(
         fit_stacked(models, rows.X, rows.targets, **_people(models[0], rows))
         seconds = (time.perf_counter() - start) / len(models)
     done = [Trained(model, seconds, tuple(notes)) for model in models]
-    for each, file in zip(done, files, strict=True):
-        store.write(file, each)
-    return done
+    return [store.write(file, each) for each, file in zip(done, files, strict=True)]
 
 
 def _is_repriced(model: Any, param: str) -> bool:
@@ -246,8 +235,8 @@ def _fit_job(
     done: list[Trained] = []
     for model, file in zip(models, files, strict=True):
         make = _repriced if done else fit_candidate
-        done.append(_timed(make, model, done[0].model if done else rows))
-        store.write(file, done[-1])
+        point = _timed(make, model, done[0].model if done else rows)
+        done.append(store.write(file, point))
     return done
 
 

@@ -125,7 +125,8 @@ def pareto_frontier(
         Processes that train one by one; ``joblib.parallel_config`` can spread them over a cluster.
     cache : path, optional
         Folder that keeps each finished model, so that an interrupted sweep goes on where it was.
-        Files are pickles: a folder of your own only.
+        Nothing in it is run; a folder that others can write to is refused all the same. A model
+        that cannot be kept so is trained each time, and ``notes`` say so.
     positive_label : label, optional
         The favourable outcome; the estimator's own by default.
     missing : {"error", "group"}, default="error"
