@@ -26,6 +26,7 @@ __all__ = [
     "ConstraintSpec",
     "as_constraints",
     "from_fairlearn",
+    "is_fairlearns",
     "refuse_given",
     "require_group_losses",
     "strata_of",
@@ -212,6 +213,11 @@ def require_group_losses(constraints: Iterable[Constraint], who: str) -> None:
             )
 
 
+def is_fairlearns(item: Any) -> bool:
+    """Whether an object is of a class of fairlearn's, or of a subclass."""
+    return any(base.__module__.startswith("fairlearn.") for base in type(item).__mro__)
+
+
 def _one_constraint(item: Any, values: bool, moments: bool) -> Constraint:
     if isinstance(item, Constraint):
         return item
@@ -222,7 +228,7 @@ def _one_constraint(item: Any, values: bool, moments: bool) -> Constraint:
                 f"unknown constraint {item!r}; known: {', '.join(sorted(_NOTIONS))}."
             )
         return cls()
-    if any(base.__module__.startswith("fairlearn.") for base in type(item).__mro__):
+    if is_fairlearns(item):
         return from_fairlearn(item, values=values, moments=moments)
     raise InvalidParameterError(
         f"constraints must be a fairtrain or fairlearn constraint, a name or a list of these, "

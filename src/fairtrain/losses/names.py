@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint
+from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint, as_constraints
+from fairtrain.constraints.reading import is_fairlearns
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses import dependence, rates, robust
 from fairtrain.losses.base import FairnessLoss
@@ -15,7 +16,8 @@ from fairtrain.losses.neural import NeuralMutualInformationLoss
 
 __all__ = ["PENALTIES", "Penalty", "as_penalty"]
 
-Penalty = FairnessLoss | Constraint | str
+Penalty = FairnessLoss | Constraint | str | Any
+"""A loss, a constraint of ours or of fairlearn's, or a name."""
 
 PENALTIES: dict[str, type[FairnessLoss]] = {
     "demographic_parity": rates.DemographicParityLoss,
@@ -42,8 +44,9 @@ def as_penalty(penalty: Penalty, settings: Mapping[str, Any]) -> FairnessLoss:
 
     Parameters
     ----------
-    penalty : FairnessLoss, constraint or str
-        A loss is used as it is; a name or a constraint makes one.
+    penalty : FairnessLoss, constraint, fairlearn moment or str
+        A loss is used as it is; a name or a constraint makes one. A penalty has a strength and no
+        bound: of a parity only the notion counts, of fairlearn's too.
     settings : mapping
         Keywords of the loss that is made. With a loss that is already made they are an error.
 
@@ -54,7 +57,7 @@ def as_penalty(penalty: Penalty, settings: Mapping[str, Any]) -> FairnessLoss:
     Raises
     ------
     InvalidParameterError
-        If the name is unknown, or the loss takes no such keyword.
+        If the name is unknown, the loss takes no such keyword, or a moment has no rate here.
 
     Examples
     --------
@@ -68,6 +71,8 @@ def as_penalty(penalty: Penalty, settings: Mapping[str, Any]) -> FairnessLoss:
                 f"{type(penalty).__name__}(...) itself."
             )
         return penalty
+    if is_fairlearns(penalty):
+        penalty = as_constraints(penalty)[0]
     if isinstance(penalty, ParityConstraint):
         return rates.RateParityLoss(penalty, **settings)
     if isinstance(penalty, BoundedGroupLoss):

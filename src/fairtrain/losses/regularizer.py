@@ -65,7 +65,8 @@ class FairnessRegularizerLoss(nn.Module):
         ``base_loss(logits, targets)`` -> one number, or one a row, which is then averaged. Default:
         ``nn.BCEWithLogitsLoss()``. Shapes (n, 1) reach it as (n,).
     penalty : FairnessLoss, constraint, str, list of these, or mapping to weights
-        What is penalised; several are added up. Names: ``fairtrain.losses.PENALTIES``.
+        What is penalised; several are added up. Names: ``fairtrain.losses.PENALTIES``. Constraints
+        of fairlearn's are read as ours; a penalty knows their notion, and no bound of a parity.
     eta : float >= 0 or callable, default=1.0
         Strength, or a schedule: a function of the number of training-mode calls so far, such as
         :class:`~fairtrain.losses.schedule.LinearWarmup`. May be assigned to at any time.

@@ -99,3 +99,16 @@ def test_only_this_module_imports_torch() -> None:
     code = "import sys, fairtrain.calibration; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_arrays_in_arrays_out_with_the_same_temperatures() -> None:
+    logits, _ = logits_of(400, 1)
+    labels = (torch.rand(400, generator=torch.Generator().manual_seed(0)) < 0.4).float()
+    codes = torch.arange(400) % 2
+    tensors = TemperatureScaling(2).fit(logits, labels, codes)
+    arrays = TemperatureScaling(2).fit(logits.numpy(), labels.numpy(), codes.numpy())
+    torch.testing.assert_close(arrays.temperature, tensors.temperature)
+    scaled = arrays(logits.numpy(), codes.tolist())
+    assert isinstance(scaled, np.ndarray)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled, tensors(logits, codes).detach().numpy())

@@ -1,8 +1,11 @@
-"""``TemperatureScaling`` for PyTorch: logits in, calibrated logits out."""
+"""``TemperatureScaling``: logits in, calibrated logits out, as tensors or arrays."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fairtrain._imports import require
 from fairtrain._parameters import MOST_GROUPS, Real, Table, Whole, checked
@@ -15,6 +18,8 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy  # noqa: E402
 
 __all__ = ["TemperatureScaling"]
+
+Logits = TypeVar("Logits", Tensor, NDArray[Any])
 
 _LIMIT = 4.605170185988092  # log 100
 
@@ -54,6 +59,8 @@ class TemperatureScaling(nn.Module):
     True
     >>> scaling(3 * truth).shape
     torch.Size([4000])
+    >>> scaling((3 * truth).numpy()).shape  # arrays in, arrays out
+    (4000,)
     """
 
     _allowed: ClassVar[Table] = {"num_groups": Whole(1, MOST_GROUPS), "penalty": Real(0)}
@@ -69,44 +76,49 @@ class TemperatureScaling(nn.Module):
         """Temperatures, shape (num_groups,), detached."""
         return self.log_temperature.detach().exp()
 
-    def forward(self, logits: Tensor, groups: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Logits, groups: Any = None) -> Logits:
         """Scale logits.
 
         Parameters
         ----------
-        logits : Tensor of shape (n,), (n, 1) or (n, K)
+        logits : Tensor or ndarray of shape (n,), (n, 1) or (n, K)
             Of the positive class, or of K classes. Probabilities are no logits.
-        groups : Tensor of int64, shape (n,), optional
+        groups : Tensor or array-like of int64, shape (n,), optional
             Codes of the groups; may be left out with one group.
 
         Returns
         -------
-        Tensor
-            Of the shape and dtype of ``logits``.
+        Tensor or ndarray
+            Of the kind, shape and dtype of ``logits``; only a tensor carries a gradient.
         """
+        if not isinstance(logits, Tensor):
+            with torch.no_grad():
+                return self._scaled(_tensor(logits), groups).cpu().numpy()
+        return self._scaled(logits, groups)
+
+    def _scaled(self, logits: Tensor, groups: Any) -> Tensor:
         scale = torch.exp(-self.log_temperature.clamp(-_LIMIT, _LIMIT)).to(logits.dtype)
         if groups is None:
             if len(scale) > 1:
                 raise InvalidDataError("groups are missing: each has a temperature of its own.")
             return logits * scale
+        groups = _tensor(groups)
         if groups.shape != logits.shape[:1]:
             raise InvalidDataError(
                 f"groups must have shape ({len(logits)},), got {tuple(groups.shape)}."
             )
         return logits * scale[groups].reshape(-1, *[1] * (logits.ndim - 1))
 
-    def fit(
-        self, logits: Tensor, y: Tensor, groups: Tensor | None = None, *, max_iter: int = 100
-    ) -> Self:
+    def fit(self, logits: Any, y: Any, groups: Any = None, *, max_iter: int = 100) -> Self:
         """Find the temperatures by L-BFGS.
 
         Parameters
         ----------
-        logits : Tensor
+        logits : Tensor or ndarray
             As in ``forward``, from rows the network was not trained on. No gradient flows to them.
-        y : Tensor of shape (n,) or (n, 1)
+        y : Tensor or array-like of shape (n,) or (n, 1)
             Labels: 0 and 1, or classes from 0 to K - 1.
-        groups : Tensor of int64, shape (n,), optional
+        groups : Tensor or array-like of int64, shape (n,), optional
             Codes of the groups.
         max_iter : int, default=100
             Iterations of L-BFGS.
@@ -116,7 +128,7 @@ class TemperatureScaling(nn.Module):
         self
         """
         # In double precision, so that a strong Wolfe search can see the last digits.
-        logits = logits.detach().to(torch.float64)
+        logits, y = _tensor(logits).detach().to(torch.float64), _tensor(y)
         several = logits.ndim == 2 and logits.shape[1] > 1
         target = y.detach().reshape(-1) if several else y.detach().reshape(logits.shape)
         if target.shape[0] != logits.shape[0]:
@@ -148,3 +160,8 @@ class TemperatureScaling(nn.Module):
         with torch.no_grad():
             self.log_temperature.copy_(free.clamp(-_LIMIT, _LIMIT))
         return self
+
+
+def _tensor(values: Any) -> Tensor:
+    """Values as a tensor, whatever they come as."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
