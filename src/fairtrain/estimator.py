@@ -118,6 +118,7 @@ class FairEstimator(BaseEstimator):
     baseline_report_: FairnessReport | None = None  # the unconstrained model's, if it is known
     _coding: LabelCoding | None
     _notes: list[str]
+    _cluster_column: str | None
 
     @property
     def needs_sensitive_at_predict(self) -> bool:
@@ -209,12 +210,18 @@ class FairEstimator(BaseEstimator):
     # The face -----------------------------------------------------------------------------------
 
     def _fit(
-        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, **more: Any
+        self,
+        X: Any,
+        y: Any,
+        sensitive_features: Any,
+        sample_weight: Any,
+        clusters: Any = None,
+        **more: Any,
     ) -> Self:
         """Read, train, judge, say so; what ``fit`` takes besides goes to ``_train``."""
         check_parameters(self)
         rng = check_random_state(self.random_state)
-        rows = self._begin(X, y, sensitive_features, sample_weight, rng)
+        rows = self._begin(X, y, sensitive_features, sample_weight, rng, clusters)
         judged = self._train(rows, rng, **more)
         reports, self.ledger_ = {}, Ledger()
         for role in judged.roles:
@@ -235,13 +242,15 @@ class FairEstimator(BaseEstimator):
         sensitive_features: Any,
         sample_weight: Any,
         rng: np.random.RandomState,
+        clusters: Any = None,
     ) -> Rows:
         """Read and divide the rows of ``fit``; keep what is known before training."""
+        self._cluster_column = clusters if isinstance(clusters, str) else None
         for kept in ("fairness_report_", "baseline_report_"):
             self.__dict__.pop(kept, None)  # a fit that fails leaves no half of two models
         self._check_settings()
         constraints = self._read_constraints()
-        rows = self._read(X, y, sensitive_features, sample_weight)
+        rows = self._read(X, y, sensitive_features, sample_weight, clusters)
         if rows.labels is not None:
             require_favourable(constraints, rows.labels)
             self.classes_ = rows.labels.classes
@@ -250,13 +259,16 @@ class FairEstimator(BaseEstimator):
         self._draw(rng)
         return self._divide(rows, rng)
 
-    def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
+    def _read(
+        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
+    ) -> Rows:
         """Rows of ``fit``."""
         return Rows.read(
             X,
             y,
             sensitive_features,
             sample_weight,
+            clusters=clusters,
             columns=self.sensitive_features,
             features=self._fit_features,
             positive_label=getattr(self, "positive_label", None),
@@ -268,7 +280,9 @@ class FairEstimator(BaseEstimator):
             given=strata_of(self._read_constraints()),
         )
 
-    def _read_later(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
+    def _read_later(
+        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
+    ) -> Rows:
         """Rows that come after ``fit``, coded by what it saw."""
         check_is_fitted(self)
         return Rows.read(
@@ -276,6 +290,7 @@ class FairEstimator(BaseEstimator):
             y,
             sensitive_features,
             sample_weight,
+            clusters=clusters,
             columns=self.sensitive_features,
             features=self._features,
             scheme=self.scheme_,
@@ -357,6 +372,8 @@ class FairEstimator(BaseEstimator):
         X = inputs.as_features(X)
         if self.sensitive_features is not None:
             X = inputs.drop_if_present(X, self.sensitive_features)
+        if (column := getattr(self, "_cluster_column", None)) is not None:
+            X = inputs.drop_if_present(X, column)
         return self._later_features(X)
 
     def decision_proba(self, X: Any) -> Floats:
@@ -373,14 +390,21 @@ class FairEstimator(BaseEstimator):
         return self._coding.columns(self._decision(features))
 
     def evaluate(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sensitive_features: Any = None,
+        sample_weight: Any = None,
+        clusters: Any = None,
     ) -> FairnessReport:
         """Judge the constraints on rows that took no part in training or choosing.
 
         Parameters
         ----------
-        X, y, sensitive_features, sample_weight
-            As in ``fit``; groups keep their codes, a group that fit never saw raises.
+        X, y, sensitive_features, sample_weight, clusters
+            As in ``fit``; groups keep their codes, a group that fit never saw raises. Nobody can
+            see whether clusters had other rows in ``fit``: they must not.
 
         Returns
         -------
@@ -390,7 +414,7 @@ class FairEstimator(BaseEstimator):
             stricter level (:mod:`fairtrain.metrics.ledger`). A saved model keeps count of what was
             read before it was saved.
         """
-        rows = self._read_later(X, y, sensitive_features, sample_weight)
+        rows = self._read_later(X, y, sensitive_features, sample_weight, clusters)
         self.ledger_ = getattr(self, "ledger_", None) or Ledger()  # older folders have none
         reading = self.ledger_.read(rows)
         return self._report(self._decided(rows), "certification", reading)

@@ -70,6 +70,7 @@ def _judged(options: AuditOptions, data: Data) -> Judged:
         rows.outcomes,
         decision,
         rows.groups,
+        clusters=rows.clusters,
         outcome=data.outcome,
         score=score,
         rows=options.rows,
@@ -102,7 +103,12 @@ def _plans(options: AuditOptions, data: Data, share: float) -> list[tuple[str, C
         (
             name,
             certification_plan(
-                part, constraint, y=data.rows.y, certification_fraction=share, positive_label=1
+                part,
+                constraint,
+                y=data.rows.y,
+                clusters=data.rows.clusters,
+                certification_fraction=share,
+                positive_label=1,
             ),
         )
         for name, part in _families(data.rows.groups)
@@ -118,7 +124,14 @@ def _families(groups: Groups) -> list[tuple[str, Groups]]:
 
 
 def _base_rates(data: Data, part: Groups) -> pd.DataFrame:
-    return group_rates(None, data.rows.y, part, metrics="selection_rate", positive_label=1)
+    return group_rates(
+        None,
+        data.rows.y,
+        part,
+        metrics="selection_rate",
+        positive_label=1,
+        clusters=data.rows.clusters,
+    )
 
 
 def _show_base_rates(data: Data) -> None:
@@ -128,7 +141,7 @@ def _show_base_rates(data: Data) -> None:
         print_rates(f"{name}: labels", rates, heading)
         if len(part) < 2:
             continue
-        widest = gap(None, data.rows.y, part, positive_label=1)
+        widest = gap(None, data.rows.y, part, positive_label=1, clusters=data.rows.clusters)
         if not {widest.highest, widest.lowest} & small_cells(rates, "selection_rate"):
             say(
                 f"Base rates of '{widest.highest}' and '{widest.lowest}' differ by "

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fairtrain._commands.columns import SensitiveColumns, check_groups, parse_bins, read_label
 from fairtrain._commands.formats import open_source, text_form
 from fairtrain._commands.options import People
-from fairtrain._commands.tables import file_hash, read_table
+from fairtrain._commands.output import note
+from fairtrain._commands.tables import file_hash, read_table, require_columns
 from fairtrain._text import flatten, one_line
+from fairtrain.data import inputs
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["Data", "data_of", "read_data", "sensitive_of", "split_seed"]
+
+_IDENTIFIERS = {"id", "ids", "uuid", "key", "number", "no", "nr", "code", "judge", "branch"}
+_MANY = 20  # values that a column which tells rows apart has at least
 
 _DOING = {"training": "train", "steering": "steer", "certification": "certify"}
 
@@ -129,16 +137,55 @@ def data_of(frame: pd.DataFrame, people: People, *, name: str, digest: str) -> D
             f"--sensitive '{one_line(people.label)}' is the label: groups made by the outcome "
             "differ in it entirely; name another column."
         )
+    clusters = _clusters(frame, people, sensitive.columns)
     target, labels = read_label(frame, people.label, people.positive)
     groups = Groups.from_sensitive(sensitive.read(frame), missing=sensitive.missing)
     check_groups(groups)
     return Data(
-        rows=Rows(frame, target, groups, labels=labels),
+        rows=Rows(frame, target, groups, labels=labels, clusters=clusters),
         sensitive=sensitive,
         outcome=people.positive_name or f"{people.label} = {labels.favourable}",
         name=f"{name}: {len(frame):,} rows read, all used",
         digest=digest,
     )
+
+
+def _clusters(
+    frame: pd.DataFrame, people: People, sensitive: Sequence[str]
+) -> NDArray[np.int64] | None:
+    """Clusters of the rows; where nobody named any, ask about a column that looks like it."""
+    name = people.cluster
+    if name is None:
+        for column in _repeating(frame, {people.label, *sensitive}):
+            note(
+                f"'{one_line(column)}' has {frame[column].nunique():,} values in {len(frame):,} "
+                f"rows: if rows of one value belong together, say --cluster {one_line(column)}."
+            )
+        return None
+    if name == people.label or name in sensitive:
+        raise InvalidParameterError(
+            f"--cluster '{one_line(name)}' is the label or a sensitive column; name the column "
+            "that tells customers, branches or judges apart."
+        )
+    require_columns(frame, (name,), what="cluster column")
+    if frame[name].isna().any():
+        raise InvalidDataError(
+            f"the cluster column '{one_line(name)}' has gaps; give a row that stands alone a value "
+            "of its own."
+        )
+    return inputs.as_clusters(frame[name], len(frame))
+
+
+def _repeating(frame: pd.DataFrame, known: set[str]) -> list[str]:
+    """The first column named like an identifier, of many values that come again."""
+    for name in frame.columns:
+        words = re.split(r"[^a-z0-9]+|(?<=[a-z])(?=[A-Z])", str(name), flags=re.ASCII)
+        if name in known or not _IDENTIFIERS & {word.lower() for word in words}:
+            continue
+        values = frame[name].nunique()
+        if _MANY <= values <= 0.95 * len(frame):
+            return [str(name)]
+    return []
 
 
 def split_seed(seed: int) -> int:

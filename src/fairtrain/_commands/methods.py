@@ -157,7 +157,7 @@ def as_passed(rows: Rows) -> tuple[Any, Any, Any]:
 
 def _fit(model: Any, rows: Rows) -> Any:
     X, y, who = as_passed(rows)
-    return model.fit(X, y, sensitive_features=who)
+    return model.fit(X, y, sensitive_features=who, clusters=rows.clusters)
 
 
 def _make_estimator(name: Estimator, seed: int) -> Any:

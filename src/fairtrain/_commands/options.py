@@ -75,6 +75,9 @@ class People:
         Cut a number into groups: age=25,45,65.
     multiline
         Fields in quotes of a text file may hold line breaks.
+    cluster
+        Column that says which rows belong together, such as customer_id: they stay together in
+        every split, and limits allow for them. It is no feature.
     """
 
     label: str
@@ -84,6 +87,7 @@ class People:
     missing: Literal["error", "group"] = "error"
     bin: Annotated[Names, LIST] = ()
     multiline: Annotated[bool, FLAG] = False
+    cluster: str | None = None
 
 
 @Parameter(name="*")

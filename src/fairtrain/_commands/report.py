@@ -85,6 +85,7 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     same = data.digest == summary.made_with.get("data_sha256")
     role: RowsRole = "training" if same else "certification"
     judging: dict[str, Any] = {"outcome": data.outcome, "rows": role, "over": constraint.over}
+    judging["clusters"] = rows.clusters
     title = f"{summary.models[-1].title}, {path.name}"
     fresh = judged(title, (constraint,), rows.outcomes, decision, groups, score=score, **judging)
     constant = judged(

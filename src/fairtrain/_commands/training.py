@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from fairtrain._commands.data import Data, sensitive_of
 from fairtrain._commands.features import TableFeatures, choose_features
 from fairtrain._commands.methods import Method, Settings, read_method
-from fairtrain._commands.options import Ask, SweepOptions, TrainingOptions
+from fairtrain._commands.options import Ask, People, SweepOptions, TrainingOptions
 from fairtrain._commands.output import notes_of
 from fairtrain._commands.progress import epochs_shown, working
 from fairtrain._text import flatten, one_line
@@ -93,6 +93,7 @@ class Prepared:
             rows.outcomes,
             decision,
             rows.groups,
+            clusters=rows.clusters,
             outcome=self.data.outcome,
             over=self.constraint.over,
             **more,
@@ -150,12 +151,18 @@ def prepare(
         validation=shares.validation, certification=shares.certification, seed=shares.seed
     )
     numeric, categorical = choose_features(
-        data.rows.X, features, without=(options.people.label, *data.sensitive.columns)
+        data.rows.X, features, without=_taken(options.people, data.sensitive.columns)
     )
     table = TableFeatures(
         numeric, categorical, sensitive=data.sensitive if features.use_sensitive else None
     ).fit(data.rows.part("training").X)
     return Prepared(data, constraint, table, replace(data.rows, X=table.transform(data.rows.X)))
+
+
+def _taken(people: People, sensitive: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns that are no features whoever trains."""
+    cluster = () if people.cluster is None else (people.cluster,)
+    return (people.label, *sensitive, *cluster)
 
 
 def fit(

@@ -196,6 +196,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         *,
         sensitive_features: Any = None,
         sample_weight: Any = None,
+        clusters: Any = None,
         eval_set: Any = None,
     ) -> Self:
         """Train.
@@ -211,6 +212,9 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         sample_weight : array-like of shape (n,), optional
             Row weights, honoured in the loss and in the rates. Whole numbers count rows; the unit
             of any others does not matter, they are brought to mean 1.
+        clusters : array-like of shape (n,) or str, optional
+            Which rows belong together, such as those of one customer, or the column of ``X`` that
+            says so: no split tears them apart, and limits allow for them.
         eval_set : list of (X, y), optional
             Rows to follow in ``history_``. Among the rounds that keep the bounds on the steering
             rows, the last of them judges accuracy, which the steering rows judge otherwise.
@@ -230,7 +234,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         -----
         ConstraintNotMetWarning, NearConstantWarning
         """
-        return self._fit(X, y, sensitive_features, sample_weight, eval_set=eval_set)
+        return self._fit(X, y, sensitive_features, sample_weight, clusters, eval_set=eval_set)
 
     def predict(self, X: Any) -> Any:
         """Decide for the label of larger probability, shape (n,); lazily for a Dask collection."""

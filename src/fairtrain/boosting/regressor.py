@@ -114,6 +114,7 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         *,
         sensitive_features: Any = None,
         sample_weight: Any = None,
+        clusters: Any = None,
         eval_set: Any = None,
     ) -> Self:
         """Train.
@@ -124,7 +125,7 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
             Features.
         y : array-like of shape (n,)
             Values.
-        sensitive_features, sample_weight, eval_set
+        sensitive_features, sample_weight, clusters, eval_set
             As in :meth:`LagrangianBoostingClassifier.fit`.
 
         Returns
@@ -140,7 +141,7 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
         -----
         ConstraintNotMetWarning
         """
-        return self._fit(X, y, sensitive_features, sample_weight, eval_set=eval_set)
+        return self._fit(X, y, sensitive_features, sample_weight, clusters, eval_set=eval_set)
 
     def predict(self, X: Any) -> Any:
         """Predict values, shape (n,); lazily for a Dask collection."""

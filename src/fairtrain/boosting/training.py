@@ -34,6 +34,7 @@ from fairtrain.lagrangian import (
     RateFamily,
     families_of,
 )
+from fairtrain.metrics.clusters import design_effects
 
 __all__ = ["Job", "Trained", "predict_all", "run_rounds", "scored", "train", "train_here"]
 
@@ -128,7 +129,9 @@ def train(
 
     def lagrangian(part: Rows, dtype: Any) -> Lagrangian:
         y, codes = _target(part), part.groups.codes
-        return Lagrangian(families, y, codes, part.weight, task=task, sums=sums, dtype=dtype)
+        made = Lagrangian(families, y, codes, part.weight, task=task, sums=sums, dtype=dtype)
+        made.counts = made.counts / design_effects(made.table, y, codes, part.clusters)
+        return made
 
     own, held = rows.part("training"), rows.part("steering")
     n_held = sums(np.ones(len(held)), np.zeros(len(held), dtype=np.int64), 1)[0]

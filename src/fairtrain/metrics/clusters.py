@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from fairtrain.constraints.table import CellRows
+from fairtrain.constraints.table import CellRows, RateTable
 from fairtrain.metrics.intervals.single import Design
 
-__all__ = ["LEAST_CLUSTERS", "Clustered", "clustered"]
+__all__ = ["LEAST_CLUSTERS", "Clustered", "clustered", "design_effects"]
 
 Floats = NDArray[np.float64]
 
@@ -100,6 +100,53 @@ def clustered(rows: CellRows, values: Floats, clusters: NDArray[np.int64]) -> Cl
     freedom = _freedom(sums, share, weight, np.clip(within, 0, 1))
     count = np.asarray((weight > 0).sum(axis=0)).reshape(-1).astype(np.int64)
     return Clustered(np.maximum(effect, 1.0), count, Design(freedom, np.clip(correlation, -1, 1)))
+
+
+def design_effects(
+    table: RateTable, proxy: Floats, members: NDArray[Any], clusters: NDArray[np.int64] | None
+) -> Floats:
+    """Design effects of all rates of a table before it is known what will be decided.
+
+    Parameters
+    ----------
+    table : RateTable
+        What is compared.
+    proxy : ndarray of shape (n,)
+        0 or 1: what tells how alike rows of a cluster are, in the groups of each family; such as
+        labels.
+    members : ndarray of int64, shape (n,), or of shape (n, G)
+        Finest group of each row, or memberships.
+    clusters : ndarray of int64, shape (n,), or None
+        Cluster of each row; all effects are 1 without.
+
+    Returns
+    -------
+    ndarray of shape (n_cells,)
+    """
+    if clusters is None:
+        return np.ones(table.n_cells)
+    effects = []
+    for cells in table.cells:
+        everyone = CellRows(cells.family.merged(members), cells.size, table.weight)
+        within = _within(everyone, proxy[everyone.rows], clusters[everyone.rows])
+        effects.append(_effect(cells, clusters[cells.rows], within))
+    return np.concatenate(effects)
+
+
+def _within(rows: CellRows, values: Floats, clusters: NDArray[np.int64]) -> Floats:
+    """Correlation within clusters that explains the design effect of each group."""
+    full = _effect(rows, clusters, np.ones(rows.size)) - 1
+    extra = clustered(rows, values, clusters).effect - 1
+    return np.divide(extra, full, out=np.zeros(rows.size), where=full > 0)
+
+
+def _effect(rows: CellRows, clusters: NDArray[np.int64], within: Floats) -> Floats:
+    """Design effects of these rows at given correlations within clusters."""
+    _, at = np.unique(clusters, return_inverse=True)
+    weight = sparse.csr_matrix((np.ones(len(at)), (at, np.arange(len(at))))) @ _shares(rows)
+    squares = np.asarray(weight.multiply(weight).sum(axis=0)).reshape(-1)
+    apart = np.maximum(squares * rows.effective - 1, 0.0)
+    return np.asarray(1 + within * apart)
 
 
 def _shares(rows: CellRows) -> Any:

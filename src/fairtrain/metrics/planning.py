@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from fairtrain._parameters import CONFIDENCE, DIFFERENCE, LABEL, NONE, RATIO, Real, checks
 from fairtrain.constraints import Constraint, ConstraintSpec, as_constraints, refuse_given
+from fairtrain.constraints.families import families_of
+from fairtrain.constraints.table import RateTable
+from fairtrain.data import inputs
 from fairtrain.data.groups import EVERYBODY, Groups
 from fairtrain.data.inputs import is_number
 from fairtrain.data.labels import LabelCoding
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.metrics.clusters import design_effects
 from fairtrain.metrics.disclosure import count_words
 from fairtrain.metrics.power import (
     POWER,
@@ -67,6 +71,11 @@ class CertificationPlan:
     merged : tuple of tuple of str
         Groups to be judged as one, the fewest of the smallest, so that the bound can be met; empty
         where none need to be, or where it would not do.
+    design_effect : float
+        Where rows come in clusters: how many of them tell as much as one independent row. Rows
+        needed count it in.
+    rows_per_cluster : float or None
+        Mean size of these clusters.
     """
 
     constraint: str
@@ -81,6 +90,8 @@ class CertificationPlan:
     smallest_bounds: dict[float, float]
     rows_needed: dict[float, float]
     merged: tuple[tuple[str, ...], ...]
+    design_effect: float = 1.0
+    rows_per_cluster: float | None = None
 
     def to_frame(self) -> pd.DataFrame:
         """Rows of every group for every true gap.
@@ -115,8 +126,16 @@ class CertificationPlan:
             f"Of {len(self.counts)} groups {smallest!r} has fewest rows to compare: "
             f"{count_words(least)} in all.",
         ]
+        if self.rows_per_cluster is not None:
+            lines.append(
+                f"Rows come in clusters of {self.rows_per_cluster:.2g}, which are alike: "
+                f"{self.design_effect:.2g} of them tell as much as one that stands alone."
+            )
         for gap, rows in self.rows_needed.items():
             enough = f"{rounded_rows(rows)} certification rows a group give"
+            if self.rows_per_cluster is not None:
+                clusters = rounded_rows(float(np.round(rows / self.rows_per_cluster)))
+                enough = enough.replace(" give", f" (in {clusters} clusters) give")
             if not np.isfinite(rows):
                 enough = "no number of rows gives"
             lines.append(f"If the true {what} is {gap:.3g}, {enough} a chance of {self.power:.0%}.")
@@ -151,6 +170,7 @@ def certification_plan(
     constraint: ConstraintSpec = "demographic_parity",
     *,
     y: Any = None,
+    clusters: Any = None,
     power: float = POWER,
     true_gap: float | None = None,
     rate: float | None = None,
@@ -174,6 +194,9 @@ def certification_plan(
         What is to be certified.
     y : array-like of shape (n,), optional
         Labels: needed for rates over those with one label, unless ``groups`` holds counts.
+    clusters : array-like of shape (n,), optional
+        Which rows belong together. How alike they are is estimated from ``y``, which is then
+        needed.
     power : float in (0, 1), default=0.8
         Chance of ``met`` to plan for.
     true_gap : float, optional
@@ -220,6 +243,8 @@ def certification_plan(
         "a plan of the groups of the smallest stratum",
     )
     counts, middle = _counts(groups, wanted, y, positive_label)
+    effects, size = _effects(groups, wanted, y, clusters, positive_label, list(counts))
+    effect = float(effects.max())
     middle = middle if rate is None else rate
     check_shares(rate=middle)
     if wanted.absolute and not 0 <= wanted.bound <= 1:
@@ -229,7 +254,7 @@ def certification_plan(
         )
     part = 0.5 if true_gap is None else _part(wanted, true_gap)
     plan = _Plan(wanted, power, confidence, middle, part, wanted.shifts(tuple(counts)))
-    rows = np.array(list(counts.values()), dtype=np.float64)
+    rows = np.array(list(counts.values()), dtype=np.float64) / effects
     fractions = sorted({*_FRACTIONS, certification_fraction})
     parts = sorted({*_GAPS, part})
     chance = plan.wanted(certification_fraction * rows)
@@ -244,8 +269,15 @@ def certification_plan(
         counts=counts,
         chance=chance,
         smallest_bounds={f: round(plan.smallest(f * rows), 3) for f in fractions},
-        rows_needed={plan.gap(wanted.bound, p): plan.least(len(rows), p) for p in parts},
-        merged=() if chance >= power else plan.merged(counts, certification_fraction),
+        rows_needed={
+            plan.gap(wanted.bound, p): float(np.ceil(effect * plan.least(len(rows), p)))
+            for p in parts
+        },
+        merged=()
+        if chance >= power
+        else plan.merged(counts, certification_fraction / float(np.mean(effects))),
+        design_effect=effect,
+        rows_per_cluster=size,
     )
 
 
@@ -329,9 +361,7 @@ def _counts(
     groups: Any, constraint: Constraint, y: Any, positive_label: Any
 ) -> tuple[dict[str, int], float]:
     """Rows of every group in the event where it has fewest, and the middle of the rates."""
-    if isinstance(groups, Mapping) and all(
-        isinstance(n, int | np.integer) for n in groups.values()
-    ):
+    if isinstance(groups, Mapping) and _are_counts(groups):
         counts = {str(name): int(n) for name, n in groups.items()}
         if getattr(constraint, "overall", False):
             counts = {EVERYBODY: sum(counts.values())}
@@ -346,6 +376,40 @@ def _counts(
     if min(counts.values(), default=0) < 0 or len(counts) < (1 if constraint.absolute else 2):
         raise InvalidDataError(f"{constraint.name} needs groups with their rows, got {counts!r}.")
     return counts, middle
+
+
+def _effects(
+    groups: Any,
+    constraint: Constraint,
+    y: Any,
+    clusters: Any,
+    positive_label: Any,
+    names: list[str],
+) -> tuple[Floats, float | None]:
+    """Design effects of groups, the largest of their rates', and the mean size of clusters."""
+    if clusters is None:
+        return np.ones(len(names)), None
+    if y is None or (isinstance(groups, Mapping) and _are_counts(groups)):
+        raise InvalidDataError(
+            "clusters need groups with a row a person, and y: from these it is estimated how alike "
+            "the rows of a cluster are."
+        )
+    who = groups if isinstance(groups, Groups) else Groups.from_sensitive(groups)
+    target = LabelCoding.read(y, positive_label)[0].astype(np.float64)
+    at = inputs.as_clusters(clusters, len(target))
+    if at is None:
+        return np.ones(len(names)), None
+    table = RateTable(families_of([constraint], who.scheme), target, who.members)
+    found = np.ones((len(table.cells), len(names)))
+    effects = design_effects(table, target, who.members, at)
+    for k, cells in enumerate(table.cells):
+        place = {name: g for g, name in enumerate(cells.family.scheme.names)}
+        found[k] = effects[cells.part][[place[name] for name in names]]
+    return found.max(axis=0), len(target) / len(np.unique(at))
+
+
+def _are_counts(groups: Mapping[Any, Any]) -> bool:
+    return all(isinstance(n, int | np.integer) for n in groups.values())
 
 
 def _fewest(

@@ -30,6 +30,7 @@ from fairtrain.data.draws import keyed_uniform, new_key
 from fairtrain.data.rows import Role, Rows, take_sensitive
 from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.metrics.clusters import design_effects
 from fairtrain.metrics.measures import measure_cells
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.plugin.costs import ALLOWED, costs_to_try
@@ -238,7 +239,13 @@ default="accuracy"
         return bool(self.sensitive_at_predict)
 
     def fit(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sensitive_features: Any = None,
+        sample_weight: Any = None,
+        clusters: Any = None,
     ) -> Self:
         """Learn scores out of fold, then prices.
 
@@ -252,6 +259,9 @@ default="accuracy"
             Who; left out where the constructor names columns of ``X``.
         sample_weight : array-like of shape (n,), optional
             Row weights, honoured in scores, gain and rates.
+        clusters : array-like of shape (n,) or str, optional
+            Which rows belong together, such as those of one customer, or the column of ``X`` that
+            says so: no split tears them apart, and limits allow for them.
 
         Returns
         -------
@@ -266,7 +276,7 @@ default="accuracy"
         -----
         ConstraintNotMetWarning, NearConstantWarning
         """
-        return self._fit(X, y, sensitive_features, sample_weight)
+        return self._fit(X, y, sensitive_features, sample_weight, clusters)
 
     def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
         self._lottery: Lottery | None = None
@@ -393,7 +403,8 @@ default="accuracy"
             gain=gain,
             rates=linear_rates(families, memory.scores, rows.weight),
             counted=table,
-            counts=table.effective,
+            counts=table.effective
+            / design_effects(table, free.decisions, rows.groups.members, rows.clusters),
         )
         settings = RuleSettings(self.mixing, self.aim, self.confidence)
         self._factors = [family.factor for family in families]
@@ -453,8 +464,10 @@ default="accuracy"
         if self.certification is not None:
             require_linear(estimator=self.estimator, group_estimator=self.group_estimator)
 
-    def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
-        rows = super()._read(X, y, sensitive_features, sample_weight)
+    def _read(
+        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
+    ) -> Rows:
+        rows = super()._read(X, y, sensitive_features, sample_weight, clusters)
         assert rows.labels is not None
         self._check_objective(as_objective(self.objective, rows.labels), rows)
         return rows

@@ -120,13 +120,19 @@ class Repriceable(FairEstimator):
         return other._repriced(self._rule.multipliers if warm else None)
 
     def with_rows(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sensitive_features: Any = None,
+        sample_weight: Any = None,
+        clusters: Any = None,
     ) -> Self:
         """Make another fitted classifier whose prices are chosen on other rows.
 
         Parameters
         ----------
-        X, y, sensitive_features, sample_weight
+        X, y, sensitive_features, sample_weight, clusters
             As in ``fit``: rows that trained none of the estimators, or their scores are too sure.
             The floors of :class:`~fairtrain.constraints.NoLevellingDown` are measured anew on them.
 
@@ -134,7 +140,7 @@ class Repriceable(FairEstimator):
         -------
         FairPlugInClassifier
         """
-        rows = self._read_later(X, y, sensitive_features, sample_weight)
+        rows = self._read_later(X, y, sensitive_features, sample_weight, clusters)
         if self._lottery is not None:
             self._remembered()
         other = self._twin()

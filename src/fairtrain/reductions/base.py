@@ -71,7 +71,13 @@ class Reduction(MetaEstimatorMixin, FairEstimator):
         """Keep the weights of the moment's constant answers."""
 
     def fit(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sensitive_features: Any = None,
+        sample_weight: Any = None,
+        clusters: Any = None,
     ) -> Self:
         """Train the mixture.
 
@@ -85,6 +91,9 @@ class Reduction(MetaEstimatorMixin, FairEstimator):
             Who; left out where the constructor names columns of ``X``.
         sample_weight : array-like of shape (n,), optional
             Row weights, honoured in the error and in the rates.
+        clusters : array-like of shape (n,) or str, optional
+            Which rows belong together, such as those of one customer, or the column of ``X`` that
+            says so: no split tears them apart, and limits allow for them.
 
         Returns
         -------
@@ -99,7 +108,7 @@ class Reduction(MetaEstimatorMixin, FairEstimator):
         -----
         ConstraintNotMetWarning, NearConstantWarning, MemorisationWarning, StoredRowsWarning
         """
-        return self._fit(X, y, sensitive_features, sample_weight)
+        return self._fit(X, y, sensitive_features, sample_weight, clusters)
 
     def _check_settings(self) -> None:
         if self.cv is not None and self.validation_fraction:

@@ -209,8 +209,10 @@ class ReductionsWrapper(ClassifierMixin, Reduction):
             )
         super()._check_settings()
 
-    def _read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> Rows:
-        rows = super()._read(X, y, sensitive_features, sample_weight)
+    def _read(
+        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
+    ) -> Rows:
+        rows = super()._read(X, y, sensitive_features, sample_weight, clusters)
         assert rows.labels is not None
         self.costs_ = as_costs(self.objective, rows.labels)
         if not as_objective(self.objective, rows.labels).symmetric:

@@ -169,6 +169,7 @@ def judged(
     *,
     outcome: Any,
     score: NDArray[Any] | None = None,
+    clusters: NDArray[np.int64] | None = None,
     rows: RowsRole = "certification",
     over: Sequence[str] | None = None,
     against: NDArray[Any] | None = None,
@@ -190,6 +191,8 @@ def judged(
         The favourable outcome.
     score : ndarray of shape (n,), optional
         Probability of the favourable label.
+    clusters : ndarray of int64, shape (n,), optional
+        Which rows belong together.
     rows : {"certification", "steering", "training"}
         What the rows were used for before.
     over : sequence of str, optional
@@ -199,7 +202,9 @@ def judged(
     baseline : str, default="baseline"
         The baseline's title.
     """
-    data = Rows.read_decided(target, decision, groups, y_score=score, positive_label=1)
+    data = Rows.read_decided(
+        target, decision, groups, y_score=score, clusters=clusters, positive_label=1
+    )
     report = replace(report_on(data, tuple(constraints), rows=rows), favourable=outcome)
     shown = groups.over(over)
     metrics = list(dict.fromkeys(report.group_rates["metric"]))
@@ -214,7 +219,7 @@ def judged(
         names=tuple(n for n, c in zip(shown.names, shown.scheme.counts, strict=True) if c),
         cost=None
         if against is None
-        else cost_against(target, against, decision, shown, report.confidence),
+        else cost_against(target, against, decision, shown, report.confidence, clusters=clusters),
         baseline=baseline,
     )
 

@@ -132,13 +132,15 @@ def fit_candidate(model: Any, rows: Rows) -> Any:
 
 
 def _people(model: Any, rows: Rows) -> dict[str, Any]:
-    """Groups and weights, as far as a model's ``fit`` takes them."""
+    """Groups, weights and clusters, as far as a model's ``fit`` takes them."""
     takes = inspect.signature(model.fit).parameters
     given: dict[str, Any] = {}
     if rows.weight is not None:
         if "sample_weight" not in takes:
             raise InvalidParameterError(f"{type(model).__name__}.fit takes no sample_weight.")
         given["sample_weight"] = rows.weight
+    if rows.clusters is not None and "clusters" in takes:
+        given["clusters"] = rows.clusters
     own = getattr(model, "sensitive_features", None) is not None
     if "sensitive_features" in takes and not own:
         given["sensitive_features"] = rows.sensitive

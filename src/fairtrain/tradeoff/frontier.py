@@ -243,12 +243,13 @@ class ParetoFrontier:
         chosen: Chosen | None = None,
         max_gap: float | None = None,
         sample_weight: Any = None,
+        clusters: Any = None,
     ) -> FairnessReport:
         """Judge the chosen model on rows that no choice was made on.
 
         Parameters
         ----------
-        X, y, sensitive_features, sample_weight
+        X, y, sensitive_features, sample_weight, clusters
             Fresh rows. The validation rows chose the point, so they cannot certify it.
         chosen : Chosen, optional
             What :meth:`select` or :meth:`knee` gave; ``select(max_gap)`` by default.
@@ -271,7 +272,7 @@ class ParetoFrontier:
                 "metric='demographic_parity' or another constraint."
             )
         chosen = self.select(limit) if chosen is None else chosen
-        rows = self.scorer.read(X, y, sensitive_features, sample_weight)
+        rows = self.scorer.read(X, y, sensitive_features, sample_weight, clusters)
         # Hashes of a sample of the rows that trained and chose: all, or a good part, are found.
         same = bool(self.known_rows & _row_hashes(rows.X))
         if same:

@@ -98,10 +98,23 @@ class Scorer:
             return _name_of(self.metric).replace("_", " ")
         return ", ".join(dict.fromkeys(c.name.replace("_", " ") for c in self.metric)) + " gap"
 
-    def read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> Rows:
+    def read(
+        self,
+        X: Any,
+        y: Any,
+        sensitive_features: Any,
+        sample_weight: Any = None,
+        clusters: Any = None,
+    ) -> Rows:
         """Read rows to score on: a label or group that training never saw raises."""
         return Rows.read(
-            X, y, sensitive_features, sample_weight, scheme=self.scheme, labels=self.labels
+            X,
+            y,
+            sensitive_features,
+            sample_weight,
+            clusters=clusters,
+            scheme=self.scheme,
+            labels=self.labels,
         )
 
     def __call__(self, model: Any, rows: Rows) -> Score:
@@ -177,7 +190,8 @@ class Scorer:
             return value, math.nan, math.nan
         if self.performance == "accuracy":
             hit = decisions[np.arange(n), target]
-            right = cell_means(hit, np.zeros(n, np.int64), 1, decided.weight)
+            everyone = np.zeros(n, np.int64)
+            right = cell_means(hit, everyone, 1, decided.weight, clusters=decided.clusters)
             limits = right.limits(self.confidence)
             return float(right.mean[0]), float(limits[0][0]), float(limits[1][0])
         if self.performance == "roc_auc":
@@ -185,8 +199,13 @@ class Scorer:
         else:
             measure = _balanced_accuracy_of(decisions, target)
         random = np.random.RandomState(self.seed)
+        # Clusters are drawn whole; without any each row is one.
+        cluster = np.arange(n)
+        if decided.clusters is not None:
+            cluster = np.unique(decided.clusters, return_inverse=True)[1]
+        m = int(cluster.max(initial=-1)) + 1
         draws = [
-            measure(weight * np.bincount(random.randint(0, n, n), minlength=n))
+            measure(weight * np.bincount(random.randint(0, m, m), minlength=m)[cluster])
             for _ in range(_RESAMPLES)
         ]
         tail = 50 * (1 - self.confidence)

@@ -37,6 +37,7 @@ def pareto_frontier(
     *,
     sensitive_features: Any = None,
     sample_weight: Any = None,
+    clusters: Any = None,
     etas: Sequence[float] | None = None,
     penalty: Any = None,
     param: str | None = None,
@@ -83,6 +84,10 @@ def pareto_frontier(
         Who. May be left out where an estimator names columns of ``X``.
     sample_weight : array-like of shape (n,), optional
         Row weights, in training and scores.
+    clusters : array-like of shape (n,) or str, optional
+        Which rows belong together, such as those of one customer, or the column of ``X`` that says
+        so: no split tears them apart, models that take clusters are given them, and limits allow
+        for them.
     etas : sequence of float >= 0, optional
         Strengths of the penalty. By default 0, .1, .5, 1, 5 and 10, and then twice the last one,
         up to 640, until one brings the gap on the validation rows (a mean over seeds) to the bound:
@@ -104,7 +109,7 @@ def pareto_frontier(
         end.
     baseline : estimator, optional
         An ordinary model to compare with; with ``eta = 0`` among the values it is that one.
-    validation_data : (X, y, sensitive_features) or with sample_weight as a fourth, optional
+    validation_data : (X, y, sensitive_features), with sample_weight and clusters if any, optional
         Rows that score, instead of a part of ``X``.
     validation_fraction : float in (0, 1), default=0.25
         Share of the rows that score, spread evenly over groups and labels; the same rows for every
@@ -182,7 +187,7 @@ def pareto_frontier(
     common = {"positive_label": positive_label, "missing": None if missing == "error" else missing}
     template = candidates.read_template(model, moving, options, common)
     share = validation_fraction if validation_data is None else None
-    people = sensitive_features, sample_weight
+    people = sensitive_features, sample_weight, clusters
     rows = _read(template, X, y, *people, positive_label, missing, share, seeds[0])
     assert rows.labels is not None
     judged = read_metric("demographic_parity" if metric is None else metric)
@@ -279,6 +284,7 @@ def _read(
     y: Any,
     sensitive_features: Any,
     sample_weight: Any,
+    clusters: Any,
     positive_label: Any,
     missing: Literal["error", "group"],
     share: float | None,
@@ -294,7 +300,7 @@ def _read(
         positive_label = getattr(template, "positive_label", None)
     rows = Rows.read(
         X, y, sensitive_features, sample_weight, positive_label=positive_label,
-        several_classes=True, missing=missing,
+        several_classes=True, missing=missing, clusters=clusters,
     )  # fmt: skip
     if share is None:
         return rows
@@ -305,10 +311,11 @@ def _read(
 
 
 def _read_held(scorer: Scorer, validation_data: Any) -> Rows:
-    if len(validation_data) not in (3, 4):
+    if len(validation_data) not in (3, 4, 5):
         raise InvalidParameterError(
-            "validation_data must be (X, y, sensitive_features) or, with weights, "
-            f"(X, y, sensitive_features, sample_weight); got {len(validation_data)} items."
+            "validation_data must be (X, y, sensitive_features) or, with weights and clusters, "
+            "(X, y, sensitive_features, sample_weight, clusters); got "
+            f"{len(validation_data)} items."
         )
     return scorer.read(*validation_data)
 

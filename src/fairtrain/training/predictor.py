@@ -195,7 +195,7 @@ def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
     for _, module in members:
         module.to(device).eval()
     found: list[tuple[Tensor, ...]] = []
-    weighted = False
+    weighted = clustered = False
     for batch in batches:
         n = len(batch.y)
         total = torch.zeros((), dtype=torch.float64)
@@ -203,16 +203,25 @@ def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
             total = total + share * decisions(data.head, module(batch.x), n).cpu()
         weighted = weighted or batch.weight is not None
         weight = batch.weights(torch.float32).double()
-        found.append((total, batch.y.cpu(), batch.codes.cpu(), weight.cpu()))
+        clustered = clustered or batch.clusters is not None
+        cluster = batch.codes if batch.clusters is None else batch.clusters
+        found.append((total, batch.y.cpu(), batch.codes.cpu(), weight.cpu(), cluster.cpu()))
     for _, module in members:
         module.cpu()
     if not found:
         raise InvalidDataError("a loader gave no rows.")
-    shares, y, codes, weights = (
+    shares, y, codes, weights, clusters = (
         gather_rows(torch.cat(parts).to(device)).cpu().numpy() for parts in zip(*found, strict=True)
     )
     groups = Groups(data.scheme, codes)
-    rows = Rows(None, y.astype(np.float64), groups, weights if weighted else None, data.labels)
+    rows = Rows(
+        None,
+        y.astype(np.float64),
+        groups,
+        weights if weighted else None,
+        data.labels,
+        clusters=clusters if clustered else None,
+    )
     return rows.decided(shares)  # raises on all processes, or on none
 
 

@@ -82,6 +82,7 @@ def fit_stacked(
     *,
     sensitive_features: Any = None,
     sample_weight: Any = None,
+    clusters: Any = None,
 ) -> None:
     r"""Fit trainers that differ in ``eta`` and ``random_state``, all at once.
 
@@ -99,7 +100,7 @@ def fit_stacked(
     ----------
     trainers : sequence of RegularizedFairnessTrainer
         Not fitted; fitted afterwards. ``seconds`` in their ``history_`` are each model's share.
-    X, y, sensitive_features, sample_weight
+    X, y, sensitive_features, sample_weight, clusters
         As in ``fit``.
 
     Raises
@@ -113,7 +114,7 @@ def fit_stacked(
     stacks: list[StackedRun] = []
     for _, some in groupby(by_seed, key=attrgetter("random_state")):
         first, *others = some
-        data = first.read(X, y, sensitive_features, sample_weight)
+        data = first.read(X, y, sensitive_features, sample_weight, clusters)
         for other in others:
             other.read_as(first)
         stacks.append(StackedRun([first, *others], data))
@@ -124,7 +125,13 @@ def fit_stacked(
         # One model alone is trained in half the time without a stack around it.
         alone = stack.train() if len(stack.runs) > 1 else stack.trainers
         for trainer in alone:
-            trainer.fit(X, y, sensitive_features=sensitive_features, sample_weight=sample_weight)
+            trainer.fit(
+                X,
+                y,
+                sensitive_features=sensitive_features,
+                sample_weight=sample_weight,
+                clusters=clusters,
+            )
 
 
 class StackedRun(PenaltyRun):

@@ -115,6 +115,7 @@ class FairnessTrainer(Predictor):
         *,
         sensitive_features: Any = None,
         sample_weight: Any = None,
+        clusters: Any = None,
         resume_from: str | Path | None = None,
     ) -> Self:
         """Train on rows in memory.
@@ -132,6 +133,9 @@ class FairnessTrainer(Predictor):
             Who; left out where the constructor names columns of ``X``.
         sample_weight : array-like of shape (n,), optional
             Weights of the rows, in the loss and in the rates.
+        clusters : array-like of shape (n,) or str, optional
+            Which rows belong together, such as those of one customer, or the column of ``X`` that
+            says so: no split tears them apart, and limits allow for them.
         resume_from : str or Path, optional
             A file that :class:`~fairtrain.training.loop.callbacks.Checkpoint` wrote under the same
             settings and rows: training goes on from there.
@@ -152,13 +156,16 @@ class FairnessTrainer(Predictor):
         ConstraintNotMetWarning, NearConstantWarning, SkippedBatchWarning
         """
         with process_group(self.timeout):
-            self._learn(self.read(X, y, sensitive_features, sample_weight), resume_from)
+            self._learn(self.read(X, y, sensitive_features, sample_weight, clusters), resume_from)
         return self
 
-    def read(self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any) -> FitData:
+    def read(
+        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
+    ) -> FitData:
         """Read the rows of a fit, divide them, and put them into batches."""
         engine, seed = self._start()
-        rows = self._begin(X, y, sensitive_features, sample_weight, np.random.RandomState(seed))
+        rng = np.random.RandomState(seed)
+        rows = self._begin(X, y, sensitive_features, sample_weight, rng, clusters)
         self._head = self._head_of(1 if rows.labels is None else len(rows.labels.labels))
         return from_rows(rows, self._head, batch_size=self.batch_size, engine=engine, seed=seed)
 

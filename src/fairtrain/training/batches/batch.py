@@ -46,6 +46,8 @@ class Batch(NamedTuple):
         Weight of each row.
     values : Tensor of shape (n, k) or None
         Continuous sensitive columns, as they came.
+    clusters : integer Tensor of shape (n,) or None
+        Which rows belong together; limits allow for it.
     """
 
     x: Any
@@ -53,6 +55,7 @@ class Batch(NamedTuple):
     codes: Tensor
     weight: Tensor | None = None
     values: Tensor | None = None
+    clusters: Tensor | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> Batch:
         """The rows on a device; floating inputs with the type of the module's weights."""

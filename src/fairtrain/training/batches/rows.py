@@ -87,6 +87,7 @@ def as_batch(rows: Rows) -> Batch:
         torch.from_numpy(rows.groups.codes),
         None if weight is None else weight / weight.mean(),
         torch.from_numpy(rows.groups.values) if isinstance(rows.groups, BinnedGroups) else None,
+        None if rows.clusters is None else torch.from_numpy(rows.clusters),
     )
 
 
