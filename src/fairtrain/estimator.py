@@ -31,7 +31,7 @@ from fairtrain._parameters import (
     check_parameters,
 )
 from fairtrain._warnings import warn
-from fairtrain.constraints import Constraint, as_constraints, strata_of
+from fairtrain.constraints import Constraint, Objective, as_constraints, as_objective, strata_of
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.labels import LabelCoding
@@ -44,7 +44,7 @@ from fairtrain.exceptions import (
 from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
 from fairtrain.metrics.ledger import Ledger, spent_confidence
 from fairtrain.metrics.outcomes import report_on_classes, report_on_values
-from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.metrics.report import FairnessReport, report_on, with_objective
 from fairtrain.metrics.verdicts import Usefulness, Verdict
 
 __all__ = ["FairEstimator", "require_favourable"]
@@ -193,6 +193,17 @@ class FairEstimator(BaseEstimator):
         report = judge(rows, self.constraints_, rows=role, confidence=level)
         return replace(report, reading=reading)
 
+    def _judged(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
+        """Judge decided rows, and say what they are worth by the objective."""
+        report = self._report(rows, role, reading)
+        if rows.labels is None or len(rows.labels.labels) > 2:
+            return report
+        return with_objective(report, rows, self.constraints_, self._objective(rows.labels))
+
+    def _objective(self, labels: LabelCoding | None) -> Objective:
+        """What is optimised."""
+        return as_objective(getattr(self, "objective", "accuracy"), labels)
+
     def _warn_of_outcome(self) -> None:
         """Warn where the outcome calls for it; called by ``_fit``, which ``fit`` calls."""
         self._warn_of_broken_bounds()
@@ -228,7 +239,7 @@ class FairEstimator(BaseEstimator):
             part = judged.part(role)
             if role == "certification":
                 self.ledger_.read(part)
-            reports[role] = self._report(
+            reports[role] = self._judged(
                 part if part.decision is not None else self._decided(part), role
             )
         self._keep_reports(reports)
@@ -336,14 +347,15 @@ class FairEstimator(BaseEstimator):
         report = self._steered
         if worth is Usefulness.BEATEN_BY_BASELINE:
             assert self.baseline_report_ is not None
+            accurate = report.objective == "accuracy"
+            better = "more accurate" if accurate else f"better by {report.objective}"
             return (
-                "the unconstrained model is more accurate "
-                f"({self.baseline_report_.accuracy[0]:.3f} against {report.accuracy[0]:.3f}) and "
-                "nearer to every bound."
+                f"the unconstrained model is {better} ({self.baseline_report_.worth:.3f} against "
+                f"{report.worth:.3f}) and nearer to every bound."
             )
         return (
-            f"deciding alike for everybody has accuracy {report.constant_accuracy:.3f}, this model "
-            f"{report.accuracy[0]:.3f}."
+            f"deciding alike for everybody has {report.objective} {report.constant_worth:.3f}, "
+            f"this model {report.worth:.3f}."
         )
 
     @property
@@ -417,7 +429,7 @@ class FairEstimator(BaseEstimator):
         rows = self._read_later(X, y, sensitive_features, sample_weight, clusters)
         self.ledger_ = getattr(self, "ledger_", None) or Ledger()  # older folders have none
         reading = self.ledger_.read(rows)
-        return self._report(self._decided(rows), "certification", reading)
+        return self._judged(self._decided(rows), "certification", reading)
 
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""

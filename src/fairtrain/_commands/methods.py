@@ -18,15 +18,24 @@ from fairtrain._commands.columns import SensitiveColumns
 from fairtrain._commands.data import split_seed
 from fairtrain._commands.options import Estimator, How, Shares
 from fairtrain._imports import require
+from fairtrain._text import one_line
 from fairtrain.boosting import LagrangianBoostingClassifier
-from fairtrain.constraints import Constraint
+from fairtrain.constraints import Constraint, as_objective
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.plugin import FairPlugInClassifier
 from fairtrain.reductions import ReductionsWrapper
 
-__all__ = ["METHODS", "Method", "Settings", "as_passed", "method_words", "read_method"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Settings",
+    "as_passed",
+    "method_words",
+    "read_method",
+    "read_objective",
+]
 
 _BOOSTERS = ("xgboost", "lightgbm")
 _ADVERSARIAL_NOTIONS = ("demographic_parity", "equalized_odds", "equal_opportunity")
@@ -188,7 +197,13 @@ def _chosen_estimator(settings: Settings) -> Any:
 def _plug_in(settings: Settings) -> Any:
     keywords = {k: v for k, v in settings.keywords.items() if not k.endswith("_fraction")}
     estimator = None if settings.options["estimator"] is None else _chosen_estimator(settings)
-    return FairPlugInClassifier(estimator, settings.constraint, **keywords)
+    return FairPlugInClassifier(estimator, settings.constraint, **keywords, **_objective(settings))
+
+
+def _objective(settings: Settings) -> dict[str, Any]:
+    """The objective as estimators take it."""
+    text = settings.options.get("objective")
+    return {} if text is None else {"objective": read_objective(text)}
 
 
 def _reductions(settings: Settings) -> Any:
@@ -208,7 +223,7 @@ def _check_booster(settings: Settings) -> None:
 def _boosting(settings: Settings) -> Any:
     booster = settings.options["estimator"]
     return LagrangianBoostingClassifier(
-        settings.constraint, booster=booster, **_TREES, **settings.keywords
+        settings.constraint, booster=booster, **_TREES, **settings.keywords, **_objective(settings)
     )
 
 
@@ -258,11 +273,12 @@ def _plain_network(settings: Settings) -> Any:
 def _lagrangian(settings: Settings) -> Any:
     from fairtrain.training import LagrangianFairnessTrainer
 
-    return LagrangianFairnessTrainer(None, settings.constraint, **_network_keywords(settings))
+    keywords = _network_keywords(settings) | _objective(settings)
+    return LagrangianFairnessTrainer(None, settings.constraint, **keywords)
 
 
 def _regularized(settings: Settings) -> Any:
-    return _plain_network(settings).set_params(eta=settings.options["eta"])
+    return _plain_network(settings).set_params(eta=settings.options["eta"], **_objective(settings))
 
 
 def _adversarial(settings: Settings) -> Any:
@@ -305,7 +321,7 @@ _network = partial(Method, plain=_plain_network, check=_check_network, plain_spl
 
 _METHODS = (
     # The check makes a model: a booster that is not installed says so before any work.
-    Method("plug-in", {"estimator": None}, _plug_in, None, check=_plug_in),
+    Method("plug-in", {"estimator": None, "objective": None}, _plug_in, None, check=_plug_in),
     Method(
         "reductions",
         {"estimator": "logistic"},
@@ -316,15 +332,19 @@ _METHODS = (
     ),
     Method(
         "boosting",
-        {"estimator": "xgboost"},
+        {"estimator": "xgboost", "objective": None},
         _boosting,
         _plain_booster,
         check=_check_booster,
         random_state=_AfterOneNumber,
     ),
-    _network("lagrangian", {"epochs": None}, _lagrangian),
+    _network("lagrangian", {"epochs": None, "objective": None}, _lagrangian),
     _network(
-        "regularized", {"epochs": None, "eta": 1.0}, _regularized, moves="eta", check=_check_over
+        "regularized",
+        {"epochs": None, "objective": None, "eta": 1.0},
+        _regularized,
+        moves="eta",
+        check=_check_over,
     ),
     _network(
         "adversarial",
@@ -336,6 +356,31 @@ _METHODS = (
 )
 METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 """By the name that ``--method`` takes; a new way to train is a line here."""
+
+
+def read_objective(text: str) -> Any:
+    """Read ``"f1"``, or ``"false_positive=1,false_negative=5"``.
+
+    Examples
+    --------
+    >>> read_objective("false_negative=5")
+    {'false_negative': 5.0}
+    """
+    if "=" not in text:
+        as_objective(text)  # raises where there is none of that name
+        return text
+    costs = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        try:
+            costs[name.strip()] = float(number)
+        except ValueError:
+            raise InvalidParameterError(
+                f"--objective: '{one_line(number)}' is not a number; write --objective "
+                "false_positive=1,false_negative=5."
+            ) from None
+    as_objective(costs)
+    return costs
 
 
 def read_method(how: How) -> tuple[Method, dict[str, Any]]:
@@ -363,6 +408,8 @@ def read_method(how: How) -> tuple[Method, dict[str, Any]]:
     for name in ("eta", "strength"):
         if name in given and not 0 <= given[name] < np.inf:
             raise InvalidParameterError(f"--{name} must be a number >= 0, got {given[name]:g}.")
+    if "objective" in given:
+        read_objective(given["objective"])
     if given.get("epochs", 1) < 1:
         raise InvalidParameterError(f"--epochs must be 1 or more, got {given['epochs']}.")
     return method, {**method.options, **given}

@@ -130,6 +130,9 @@ class How:
     group_inference
         Whether auto may take a method that estimates inside how likely each group is;
         --no-group-inference takes boosting where XGBoost is installed, else reductions.
+    objective
+        What decisions are best at: accuracy, balanced_accuracy, f1, auc, log_loss, or costs such
+        as false_positive=1,false_negative=5; accuracy by default.
     eta
         Strength of the penalty of regularized; 1 by default.
     strength
@@ -141,6 +144,7 @@ class How:
     method: MethodName = "auto"
     estimator: Estimator | None = None
     group_inference: bool = True
+    objective: str | None = None
     eta: float | None = None
     strength: float | None = None
     epochs: int | None = None
@@ -304,6 +308,8 @@ class SweepOptions:
     group_inference
         Whether auto may take a method that estimates inside how likely each group is;
         --no-group-inference takes boosting where XGBoost is installed, else reductions.
+    objective
+        What chooses, and is trained for where it says what errors cost: see train.
     epochs
         Passes of a network over the training rows; enough of them by default.
     resume
@@ -320,6 +326,7 @@ class SweepOptions:
     seeds: int = 1
     estimator: Estimator | None = None
     group_inference: bool = True
+    objective: str | None = None
     epochs: int | None = None
     features: Features = Features()
     shares: Shares = Shares()
@@ -339,6 +346,7 @@ class SweepOptions:
             method=self.method,
             estimator=self.estimator,
             group_inference=self.group_inference,
+            objective=self.objective,
             epochs=self.epochs,
         )
 

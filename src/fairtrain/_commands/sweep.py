@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fairtrain._commands.data import read_data
-from fairtrain._commands.methods import Method, Settings, as_passed, method_words
+from fairtrain._commands.methods import Method, Settings, as_passed, method_words, read_objective
 from fairtrain._commands.options import SweepOptions, parse_numbers
 from fairtrain._commands.output import finish, show_run
 from fairtrain._commands.progress import progress
@@ -105,6 +105,7 @@ def swept(
         "sensitive_features": who,
         "param": method.moves,
         "metric": prepared.constraint,
+        "performance": _sought(settings),
         "bound": prepared.constraint.bound,
         "validation_data": as_passed(prepared.rows.part("steering")),
         "n_seeds": seeds,
@@ -154,7 +155,9 @@ def _repriced(
         points=points.iloc[order].reset_index(drop=True),
         models=tuple(models[i] for i in order),
         param=method.moves,
-        scorer=Scorer(read_metric(constraint), "accuracy", labels, prepared.rows.groups.scheme),
+        scorer=Scorer(
+            read_metric(constraint), _sought(settings), labels, prepared.rows.groups.scheme
+        ),
         name=method.name,
         bound=constraint.bound,
         n_validation=rows,
@@ -164,7 +167,15 @@ def _repriced(
 def _out_of_fold(report: FairnessReport) -> Score:
     (result,) = report.results
     gap = result.achieved, result.lower, result.upper
-    return Score(*report.accuracy, *gap, report.near_constant)
+    known = report.objective == "accuracy"
+    performance = report.accuracy if known else (report.worth, np.nan, np.nan)
+    return Score(*performance, *gap, report.near_constant)
+
+
+def _sought(settings: Settings) -> Any:
+    """What chooses among the points."""
+    text = settings.options.get("objective")
+    return "accuracy" if text is None else read_objective(text)
 
 
 def choose(frontier: ParetoFrontier, max_gap: float, rows: str) -> tuple[Chosen, list[str]]:

@@ -102,7 +102,10 @@ class LagrangianBoosting(FairEstimator):
 
     def _train(self, rows: Rows, rng: np.random.RandomState, eval_set: Any = None) -> Rows:
         """Train, and predict for all rows."""
-        job = Job(Settings.of(self, self._seed), self.constraints_, self.scheme_)
+        objective = self._objective(rows.labels)
+        if rows.labels is not None and not objective.symmetric:
+            rows.labels.require_named("objective")
+        job = Job(Settings.of(self, self._seed), self.constraints_, self.scheme_, objective)
         given = replace(rows, weight=_without_unit(rows.weight))
         if not isinstance(rows.X, DaskRows):
             folds = () if self.cv is None else given.part("training").folds(self.cv, rng)

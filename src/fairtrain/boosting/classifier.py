@@ -48,6 +48,12 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         booster.
     learning_rate : float, default=0.1
         Shrinkage. Small steps let the multipliers keep up.
+    objective : str, dict, ErrorCosts, matrix, fairlearn's ``ErrorRate`` or callable, \
+default="accuracy"
+        What chooses the round, see :func:`~fairtrain.constraints.as_objective`: "accuracy",
+        "balanced_accuracy", "f1", "auc", "log_loss", costs of errors, or a function. Where it says
+        what errors cost (all but "auc", "log_loss" and functions) trees are grown to it too, and
+        ``predict_proba`` gives what is decided at .5 of.
     dual_lr : float, default=1.0
         What a violation of 1 adds to a multiplier in one round.
     multiplier_cap : float, default=50.0
@@ -108,7 +114,8 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
     history_ : DataFrame
         A row a round, on the steering rows: ``held_loss``, ``held_accuracy``; for every rate its
         gap (``gap_held: ...``), the working bound, the sum of its multipliers and the price of
-        each group; ``feasible``; and loss and accuracy on each ``eval_set``.
+        each group; ``feasible``; ``held_objective``, if it is not accuracy; and the same of each
+        ``eval_set``.
     multipliers_ : DataFrame
         The last multipliers: constraint, group, above, below.
     n_estimators_, best_iteration_ : int
@@ -150,6 +157,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         n_estimators: int = 100,
         max_depth: int | None = 6,
         learning_rate: float = 0.1,
+        objective: Any = "accuracy",
         dual_lr: float = 1.0,
         multiplier_cap: float = 50.0,
         validation_fraction: float | None = 0.2,
@@ -173,6 +181,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         self.n_estimators = n_estimators
         self.max_depth = max_depth
         self.learning_rate = learning_rate
+        self.objective = objective
         self.dual_lr = dual_lr
         self.multiplier_cap = multiplier_cap
         self.validation_fraction = validation_fraction

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
-from fairtrain.constraints import BoundedGroupLoss, Constraint
+from fairtrain.constraints import BoundedGroupLoss, Constraint, ErrorCosts, Objective
+from fairtrain.constraints.objectives import binned
 from fairtrain.constraints.rates import Quantity, log_loss, squared_error
 from fairtrain.constraints.table import GroupSums, RateTable
 from fairtrain.data.groups import group_sums
@@ -117,6 +118,15 @@ class Lagrangian:
         variance = max(self._mean((self.y - mean) ** 2), 1e-12)
         self.constant_error = variance if task == "regression" else min(mean, 1 - mean)
         self.counts, self.totals = self.table.effective, self.table.totals
+        self.share = mean
+        self.loss_weight = self.weight
+
+    def charge(self, costs: ErrorCosts) -> None:
+        """Let errors cost differently in the loss, whose weights keep their mean; rates stay."""
+        unfavourable, favourable = costs.relative(self.share)
+        own = np.where(self.y == 1, favourable, unfavourable).astype(self.y.dtype)
+        if not costs.equal:
+            self.loss_weight = own if self.weight is None else own * self.weight
 
     def derivatives(self, margin: Floats, prices: Floats) -> tuple[Floats, Floats]:
         """Gradient and positive Hessian in every margin, each of shape (n,).
@@ -132,8 +142,8 @@ class Lagrangian:
         """
         p, first, second = self._link(margin)
         gradient, hessian = p - self.y, first
-        if self.weight is not None:
-            gradient, hessian = gradient * self.weight, hessian * self.weight
+        if self.loss_weight is not None:
+            gradient, hessian = gradient * self.loss_weight, hessian * self.loss_weight
         slope, bend = self._priced(p, prices)
         gradient += slope * first
         added = slope * second if bend is None else slope * second + bend * first**2
@@ -159,6 +169,25 @@ class Lagrangian:
         if self.task == "regression":
             return self._mean((margin - self.y) ** 2)
         return self._mean(((margin > 0) != (self.y == 1)).astype(np.float64))
+
+    def value_of(self, objective: Objective, margin: Floats) -> float:
+        """Value of an objective; of accuracy, or minus the squared error, in regression."""
+        if self.task == "regression":
+            return -self.error(margin)
+        if objective.is_accuracy:
+            return 1 - self.error(margin)
+        if objective.name == "log_loss":
+            return -self.loss(margin)
+        return objective.of_bins(self._binned(margin))
+
+    def best_constant(self, objective: Objective) -> float:
+        """The same of the best constant."""
+        if self.task == "regression" or objective.is_accuracy:
+            return -self.constant_error if self.task == "regression" else 1 - self.constant_error
+        return objective.best_constant([0.0, 1.0], [1 - self.share, self.share])
+
+    def _binned(self, margin: Floats) -> Floats:
+        return binned(self.y, expit(margin), margin > 0, self.weight, self._sums)
 
     def favourable_share(self, margin: Floats) -> float:
         """Weighted share of favourable decisions."""

@@ -20,7 +20,8 @@ from fairtrain.boosting.backend import (
 )
 from fairtrain.boosting.crossfit import CrossFitted, Folds
 from fairtrain.boosting.objective import GroupSums, Lagrangian, predictions
-from fairtrain.constraints import Constraint
+from fairtrain.constraints import Constraint, Objective
+from fairtrain.constraints.objectives import OBJECTIVES
 from fairtrain.constraints.table import CellRows
 from fairtrain.data.groups import GroupScheme, group_sums
 from fairtrain.data.rows import Rows
@@ -48,6 +49,7 @@ class Job:
     settings: Settings
     constraints: tuple[Constraint, ...]
     scheme: GroupScheme
+    objective: Objective = OBJECTIVES["accuracy"]
 
     @property
     def families(self) -> list[RateFamily]:
@@ -134,25 +136,28 @@ def train(
         return made
 
     own, held = rows.part("training"), rows.part("steering")
+    training = lagrangian(own, np.float32)
+    if task == "classification":
+        training.charge(job.objective.costs(training.share))
     n_held = sums(np.ones(len(held)), np.zeros(len(held), dtype=np.int64), 1)[0]
     data = TreeData(
         X=own.X,
         y=_target(own),
-        weight=own.weight,
+        weight=training.loss_weight,
         steering=held.X if n_held else None,
         watched=[X for X, _ in watched],
     )
     start = load_backend(job.settings.booster).start
     settings = job.settings
     trees = CrossFitted(start, data, settings, folds) if folds else start(data, settings)
-    training = lagrangian(own, np.float32)
     steering = lagrangian(held, np.float64) if n_held else training
     if folds:
         steering = lagrangian(own, np.float64)
     followed = [
         Lagrangian([], y, np.full(len(y), -1, dtype=np.int64), task=task) for _, y in watched
     ]
-    trained = run_rounds(trees, families, training, steering, job.settings, followed)
+    sought = job.objective
+    trained = run_rounds(trees, families, training, steering, job.settings, followed, sought)
     everyone = CellRows(rows.groups.codes, len(job.scheme), rows.weight, sums=sums)
     return replace(trained, base_rates=everyone.mean(_target(rows)))
 
@@ -198,6 +203,7 @@ def run_rounds(
     steering: Lagrangian,
     settings: Settings,
     watched: Sequence[Lagrangian] = (),
+    objective: Objective = OBJECTIVES["accuracy"],
 ) -> Trained:
     """Grow trees against prices that move every round.
 
@@ -213,25 +219,27 @@ def run_rounds(
         How.
     watched : sequence of Lagrangian
         Further rows; the last of them judges performance.
+    objective : Objective
+        What it is judged by. Costs that follow from its own value move with it.
     """
-    dual = _controller(families, training, steering, settings)
+    dual = _controller(families, training, steering, settings, steering.best_constant(objective))
     # At least: a rate of one label's rows has fewer than there are.
     n_steering = max(float(steering.counts[part].sum()) for part in dual.multipliers.slices)
     n_trees, since, records = 0, 0, []
     for number in range(settings.n_estimators):
         prices = dual.prices
-        if trees.can_go_plain and not prices.any():
+        if trees.can_go_plain and objective.settled and not prices.any():
             trees.plain_round()
         else:
             trees.round(partial(training.derivatives, prices=prices))
         margin = trees.steering_margin()
         rates = steering.hard_rates(margin)
-        performance = own = _performance(steering, margin)
-        record = _measured("held", steering, margin, own)
+        performance = own = steering.value_of(objective, margin)
+        record = _measured("held", steering, margin, objective, own)
         for i, rows in enumerate(watched):
             at = trees.watched_margin(i)
-            performance = _performance(rows, at)  # the last set judges
-            record |= _measured(f"eval_{i}", rows, at, performance)
+            performance = rows.value_of(objective, at)  # the last set judges
+            record |= _measured(f"eval_{i}", rows, at, objective, performance)
         shrunk, minority = dual.shrunk(rates, steering.counts), _minority(steering, margin)
         since += 1
         if dual.offer(number, shrunk, steering.counts, performance, minority):
@@ -241,15 +249,21 @@ def run_rounds(
         records.append({"round": number, **record})
         dual.look(rates, steering.counts)
         dual.give_way(own, n_steering)
+        if not objective.settled:
+            training.charge(objective.costs(training.share, own))
         if settings.patience is not None and since >= settings.patience:
             break
     return Trained(trees.model(n_trees), n_trees, *margins, steering.counts, dual, records)
 
 
 def _controller(
-    families: Sequence[RateFamily], training: Lagrangian, steering: Lagrangian, settings: Settings
+    families: Sequence[RateFamily],
+    training: Lagrangian,
+    steering: Lagrangian,
+    settings: Settings,
+    constant: float,
 ) -> DualController:
-    lr, error = settings.dual_lr, steering.constant_error
+    lr = settings.dual_lr
     dual = DualController(
         families,
         NuPI(lr, BOOSTING.proportional * lr, BOOSTING.memory),
@@ -259,19 +273,13 @@ def _controller(
             cap=settings.cap,
             confidence=settings.confidence,
             min_count=settings.min_count,
-            constant=-error if steering.task == "regression" else 1 - error,
+            constant=constant,
         ),
         training.dual_units(),
     )
     # The centre of bounds around the overall rate is that of the rows that are priced.
     dual.multipliers.set_shares(training.totals)
     return dual
-
-
-def _performance(rows: Lagrangian, margin: Floats) -> float:
-    """Accuracy, or squared error with its sign turned."""
-    error = rows.error(margin)
-    return -error if rows.task == "regression" else 1 - error
 
 
 def _minority(rows: Lagrangian, margin: Floats) -> float:
@@ -282,11 +290,16 @@ def _minority(rows: Lagrangian, margin: Floats) -> float:
     return min(share, 1 - share)
 
 
-def _measured(name: str, rows: Lagrangian, margin: Floats, performance: float) -> dict[str, float]:
-    """Loss, and accuracy or squared error."""
+def _measured(
+    name: str, rows: Lagrangian, margin: Floats, objective: Objective, performance: float
+) -> dict[str, float]:
+    """Loss, and squared error, or accuracy and the objective."""
+    loss = {f"{name}_loss": rows.loss(margin)}
     if rows.task == "regression":
-        return {f"{name}_loss": rows.loss(margin), f"{name}_squared_error": -performance}
-    return {f"{name}_loss": rows.loss(margin), f"{name}_accuracy": performance}
+        return {**loss, f"{name}_squared_error": -performance}
+    if objective.is_accuracy:
+        return {**loss, f"{name}_accuracy": performance}
+    return {**loss, f"{name}_accuracy": 1 - rows.error(margin), f"{name}_objective": performance}
 
 
 def _columns(dual: DualController, rates: Floats, prices: Floats) -> dict[str, float]:

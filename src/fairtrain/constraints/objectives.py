@@ -23,6 +23,7 @@ from fairtrain.data.labels import LabelCoding
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = [
+    "BINS",
     "OBJECTIVES",
     "ErrorCosts",
     "Objective",
@@ -30,11 +31,15 @@ __all__ = [
     "as_costs",
     "as_objective",
     "balanced_accuracy",
+    "binned",
 ]
 
 Floats = NDArray[np.float64]
 Measure = Callable[[Floats, Floats, Floats], float]
 """``measure(y, decision or score, weight)``: larger is better."""
+
+BINS = 1000
+"""Of scores, where rows are summed rather than kept; even, so that decisions are known."""
 
 _WORDS = {"roc_auc": "auc"}
 _COSTS = {"false_positive", "false_negative"}
@@ -148,19 +153,65 @@ class Objective:
         mass = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
         return float(self.measure(y, p, mass))
 
+    def of_bins(self, bins: Floats) -> float:
+        """Value on rows that :func:`binned` summed; NaN where there are none."""
+        used = np.flatnonzero(bins > 0)
+        place = used % BINS
+        if not len(used):
+            return float("nan")
+        decided = (place >= BINS // 2).astype(np.float64)
+        return self(used // BINS, decided, (place + 0.5) / BINS, bins[used])
+
     @property
     def is_accuracy(self) -> bool:
         """Whether it is the usual one."""
         return self.name == "accuracy"
 
     def best_constant(self, y: Any, weight: Any = None) -> float:
-        """Value of the better of the two decisions that are the same for everybody."""
-        values = [self(y, np.full(len(y), d), weight=weight) for d in (0.0, 1.0)]
+        """Value of the better of the two decisions, or of one score, that is the same for all."""
+        y = np.asarray(y, dtype=np.float64)
+        share = float(np.average(y, weights=weight))
+        alike = (share,) if self.scored else (0.0, 1.0)
+        values = [self(y, np.full(len(y), d), weight=weight) for d in alike]
         return max((v for v in values if np.isfinite(v)), default=float("nan"))
 
     def costs(self, share: float, value: float = 0.5) -> ErrorCosts:
         """Costs that training uses: its own, or those of accuracy where it only chooses."""
         return ErrorCosts() if self.costs_at is None else self.costs_at(share, value)
+
+
+def binned(
+    y: Floats,
+    score: Floats,
+    decision: NDArray[Any],
+    weight: Floats | None = None,
+    sums: Callable[[Floats, NDArray[np.int64], int], Floats] | None = None,
+) -> Floats:
+    """Weights by label and score, of which any objective is known to a thousandth of a score.
+
+    Sums cross borders of processes and batches, where rows do not.
+
+    Parameters
+    ----------
+    y, score, decision : ndarray of shape (n,)
+        Labels 0/1, scores in [0, 1], and whether they decide favourably.
+    weight : ndarray of shape (n,), optional
+        Weights of the rows.
+    sums : callable, optional
+        ``sums(values, codes, size)``; over several processes where there are any.
+
+    Returns
+    -------
+    ndarray of shape (2 * BINS,)
+    """
+    place = np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
+    half = BINS // 2
+    place = np.where(decision > 0, np.maximum(place, half), np.minimum(place, half - 1))
+    codes = y.astype(np.int64) * BINS + place
+    mass = np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
+    if sums is None:
+        return np.bincount(codes, weights=mass, minlength=2 * BINS).astype(np.float64)
+    return np.asarray(sums(mass, codes, 2 * BINS))
 
 
 def accuracy(y: Floats, decision: Floats, weight: Floats) -> float:

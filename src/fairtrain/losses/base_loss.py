@@ -8,14 +8,49 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from fairtrain.constraints import ErrorCosts
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.losses.batch import read_column
 
-__all__ = ["BaseLoss", "mean_base_loss"]
+__all__ = ["BaseLoss", "CostSensitiveLoss", "mean_base_loss"]
 
 BaseLoss = Callable[[Tensor, Tensor], Tensor]
 """A function of (logits, targets) that gives one number, or one a row."""
+
+
+class CostSensitiveLoss(nn.BCEWithLogitsLoss):
+    r"""Binary cross entropy in which errors cost differently.
+
+    .. math:: \ell(z, y) = -c_{fn}\, y \log \sigma(z) - c_{fp}\, (1 - y) \log(1 - \sigma(z))
+
+    Its minimiser decides at .5 where the expected cost of the two errors is the same. Costs are
+    scaled to a mean of 1 over the rows, so that prices stay comparable.
+
+    Parameters
+    ----------
+    costs : ErrorCosts
+        Of the two errors.
+    share : float, default=0.5
+        Share of favourable labels.
+    """
+
+    def __init__(self, costs: ErrorCosts, share: float = 0.5) -> None:
+        super().__init__()
+        self.share = share
+        self.charge(costs)
+
+    def charge(self, costs: ErrorCosts) -> None:
+        """Let errors cost this from now on."""
+        self.costs = costs
+        self.false_positive, self.false_negative = costs.relative(self.share)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:  # noqa: A002
+        """Loss, averaged unless ``reduction`` says otherwise."""
+        values = F.binary_cross_entropy_with_logits(input, target, reduction="none")
+        cost = self.false_positive + (self.false_negative - self.false_positive) * target
+        return values * cost if self.reduction == "none" else (values * cost).mean()
 
 
 def mean_base_loss(

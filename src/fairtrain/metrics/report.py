@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from fairtrain.constraints import (
     Constraint,
     ConstraintSpec,
     MomentConstraint,
+    Objective,
     as_constraints,
     strata_of,
 )
@@ -38,7 +39,13 @@ from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, resu
 from fairtrain.metrics.measures import family_cells, rates_frame
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
-__all__ = ["FairnessReport", "constant_accuracy", "fairness_report", "report_on"]
+__all__ = [
+    "FairnessReport",
+    "constant_accuracy",
+    "fairness_report",
+    "report_on",
+    "with_objective",
+]
 
 NEAR_CONSTANT = 0.01
 """Near constant: one of the two decisions goes to no more than this share of the rows."""
@@ -77,11 +84,14 @@ class FairnessReport:
         Level of all intervals.
     constant_accuracy : float
         Accuracy, on these rows, of deciding alike for everybody in the better way that keeps every
-        cap and floor; NaN where none does, where there are no decisions, and where accuracy is not
-        what the model was to be best at.
+        cap and floor; NaN where none does, and where there are no decisions.
     reading : int
         How often these rows have certified this model so far; from 2 on ``confidence`` is
         stricter than was asked for, see :mod:`fairtrain.metrics.ledger`.
+    objective : str, default="accuracy"
+        What the model was to be best at; see :func:`fairtrain.constraints.as_objective`.
+    performance, constant_performance : float
+        Where that is not accuracy: its value, and that of the better constant; larger is better.
     """
 
     results: tuple[ConstraintResult, ...]
@@ -95,11 +105,25 @@ class FairnessReport:
     confidence: float
     constant_accuracy: float = np.nan
     reading: int = 1
+    objective: str = "accuracy"
+    performance: float = np.nan
+    constant_performance: float = np.nan
 
     @property
     def no_better_than_constant(self) -> bool:
-        """Whether deciding alike for everybody is as accurate, and keeps every bound besides."""
-        return bool(self.accuracy[0] <= self.constant_accuracy + 1e-9)
+        """Whether deciding alike for everybody is as good, and keeps every bound besides."""
+        return bool(self.worth <= self.constant_worth + 1e-9)
+
+    @property
+    def worth(self) -> float:
+        """Value of the objective."""
+        return self.accuracy[0] if self.objective == "accuracy" else self.performance
+
+    @property
+    def constant_worth(self) -> float:
+        """The same of the better constant that keeps every cap and floor."""
+        accurate = self.objective == "accuracy"
+        return self.constant_accuracy if accurate else self.constant_performance
 
     @property
     def verdict(self) -> Verdict:
@@ -107,10 +131,10 @@ class FairnessReport:
         return min((r.verdict for r in self.results), key=_SEVERITY.index)
 
     def is_beaten_by(self, other: FairnessReport) -> bool:
-        """Whether another model is more accurate on the same rows and nearer to every bound."""
+        """Whether another model is better on the same rows and nearer to every bound."""
         pairs = zip(self.results, other.results, strict=True)
         nearer = all(theirs.excess < ours.excess for ours, theirs in pairs)
-        return nearer and self.accuracy[0] < other.accuracy[0]
+        return nearer and self.worth < other.worth
 
     def frame(self) -> pd.DataFrame:
         """One row a constraint."""
@@ -144,14 +168,16 @@ class FairnessReport:
         said = f"{self.n_rows:,} {used}"
         if np.isfinite(self.accuracy[0]):
             said += "; accuracy {:.3f} ({:.3f} to {:.3f})".format(*self.accuracy)
+        if np.isfinite(self.performance):
+            said += f"; {self.objective} {self.performance:.3f}"
         if self.favourable is not None:
             said += f"; favourable outcome {outcome} for {self.selection_rate:.1%}"
         lines = [f"{said}."]
         if self.no_better_than_constant:
             lines.insert(
                 0,
-                "no_better_than_constant: deciding alike for everybody has accuracy "
-                f"{self.constant_accuracy:.3f} here, this model {self.accuracy[0]:.3f}.",
+                f"no_better_than_constant: deciding alike for everybody has {self.objective} "
+                f"{self.constant_worth:.3f} here, this model {self.worth:.3f}.",
             )
         lines += self.reading_words()
         lines += [f"{r.verdict}: {r.constraint}: {r.words(self.confidence)}" for r in self.results]
@@ -197,6 +223,7 @@ class FairnessReport:
             "verdict": str(self.verdict),
             "near_constant": self.near_constant,
             "constant_accuracy": plain_value(self.constant_accuracy),
+            **self._sought(),
             "accuracy": {
                 name: plain_value(value)
                 for name, value in zip(("estimate", "lower", "upper"), self.accuracy, strict=True)
@@ -205,6 +232,13 @@ class FairnessReport:
             "constraints": [result_dict(r, min_cell) for r in self.results],
             "group_rates": cell_dicts(self.group_rates, min_cell, self.results),
         }
+
+    def _sought(self) -> dict[str, Any]:
+        """What the model was to be best at, where that is not accuracy."""
+        if self.objective == "accuracy":
+            return {}
+        names = ("objective", "performance", "constant_performance")
+        return {name: plain_value(getattr(self, name)) for name in names}
 
 
 @checks(
@@ -357,19 +391,61 @@ def constant_accuracy(
     float
         NaN where no constant keeps them.
     """
+    accuracies = [
+        float(np.average(1 - np.abs(one.outcomes - one.decisions), weights=one.weight))
+        for one in _kept_constants(constraints, constants)
+    ]
+    return max(accuracies, default=float("nan"))
+
+
+def with_objective(
+    report: FairnessReport, data: Rows, constraints: Sequence[Constraint], objective: Objective
+) -> FairnessReport:
+    """Add to a report what its rows are worth by an objective that is not accuracy.
+
+    Parameters
+    ----------
+    report : FairnessReport
+        On decisions between two classes.
+    data : Rows
+        The rows; an objective of scores is not known where they have none.
+    constraints : sequence of Constraint
+        What was asked.
+    objective : Objective
+        What the model was to be best at.
+    """
+    if objective.is_accuracy:
+        return report
+    y, weight, constant = data.outcomes, data.weight, np.nan
+    known = not objective.scored or data.score is not None
+    if objective.scored:
+        constant = objective.best_constant(y, weight)
+    else:
+        alike = [{None: data.decided(np.full(len(data), d))} for d in (0.0, 1.0)]
+        kept = _kept_constants(constraints, alike)
+        constant = max((objective(y, k.decisions, weight=weight) for k in kept), default=np.nan)
+    return replace(
+        report,
+        objective=objective.name,
+        performance=objective(y, data.decisions, data.score, weight) if known else np.nan,
+        constant_performance=float(constant),
+    )
+
+
+def _kept_constants(
+    constraints: Sequence[Constraint], constants: Sequence[Mapping[Any, Rows]]
+) -> Iterator[Rows]:
+    """The constants that keep every cap and floor."""
     limits = [constraint for constraint in constraints if constraint.absolute]
     moments = [c for c in limits if isinstance(c, MomentConstraint)]
     rated = [c for c in limits if c not in moments]
     outcomes = [outcome for outcome in constants[0] if outcome is not None]
-    accuracies = []
     for decided in constants:
         one = decided[None]
         families = families_of(rated, one.groups.scheme, outcomes or None)
         kept = all(_keeps(family, decided[family.outcome]) for family in families)
         if kept and all(judge(c, one, "training", 0.95).excess <= 0 for c in moments):
-            right = 1 - np.abs(one.outcomes - one.decisions)
-            accuracies.append(float(np.average(right, weights=one.weight)))
-    return max(accuracies, default=float("nan"))
+            yield one
 
 
 def _keeps(family: RateFamily, decided: Rows) -> bool:

@@ -433,19 +433,12 @@ default="accuracy"
 
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         super()._keep_reports(reports)
-        if self._memory is not None and self.costs_.threshold == 0.5:  # accuracy is what is sought
-            self.baseline_report_ = self._report(self._unconstrained(), "steering")
+        if self._memory is not None and self.costs_.equal:
+            self.baseline_report_ = self._judged(self._unconstrained(), "steering")
 
     def _gain(self, outcome: Floats) -> Floats:
         """What the favourable decision gains, in units of the mean cost of the two errors."""
         return 2 * (outcome - self.costs_.threshold)
-
-    def _report(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
-        """Judge decided rows; where errors cost differently, accuracy says nothing of their use."""
-        report = super()._report(rows, role, reading)
-        if self.costs_.threshold != 0.5:
-            report = replace(report, constant_accuracy=float("nan"))
-        return report
 
     def _families(self) -> list[RateFamily]:
         families = families_of(self.constraints_, self.scheme_)

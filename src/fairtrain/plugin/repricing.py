@@ -186,7 +186,7 @@ class Repriceable(FairEstimator):
     def _repriced(self, start: Floats | None) -> Self:
         """Price the rows in memory, and judge the decisions that chose the prices."""
         decided = self._remembered().rows.decided(self._price(start))
-        self._keep_reports({"steering": self._report(decided, "steering")})
+        self._keep_reports({"steering": self._judged(decided, "steering")})
         return self
 
     def _twin(self) -> Self:

@@ -144,6 +144,9 @@ class Judged:
             group_rates=plain.frame(values["group_rates"]),
             confidence=float(values["confidence"]),
             constant_accuracy=plain.real(values.get("constant_accuracy")),
+            objective=values.get("objective", "accuracy"),
+            performance=plain.real(values.get("performance")),
+            constant_performance=plain.real(values.get("constant_performance")),
         )
         return cls(
             title=values["model"],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairtrain.constraints import Constraint, as_constraints
+from fairtrain.constraints import Constraint, Objective, as_constraints, as_objective
 from fairtrain.data import inputs
 from fairtrain.data.groups import GroupScheme
 from fairtrain.data.labels import LabelCoding
@@ -60,8 +60,10 @@ class Scorer:
     metric : tuple of Constraint, or callable
         What the gap is: the largest that any of the constraints limits, or a function
         ``(y_true, y_pred, sensitive_features) -> float``.
-    performance : str or callable
-        One of :data:`PERFORMANCES`, or a function ``(y_true, y_pred) -> float``.
+    performance : str, costs, Objective or callable
+        One of :data:`PERFORMANCES`, between two classes any objective
+        (:func:`~fairtrain.constraints.as_objective`), or a function ``(y_true, y_pred) -> float``
+        of labels.
     labels : LabelCoding
         Labels that were trained on.
     scheme : GroupScheme
@@ -73,23 +75,43 @@ class Scorer:
     """
 
     metric: tuple[Constraint, ...] | Callable[[Any, Any, Any], float]
-    performance: str | Callable[[Any, Any], float]
+    performance: Any
     labels: LabelCoding
     scheme: GroupScheme
     confidence: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not callable(self.performance) and self.performance not in PERFORMANCES:
+        if isinstance(self.performance, str) and self.performance in PERFORMANCES:
+            return
+        if self._of_labels:
+            return
+        try:
+            objective = as_objective(self.performance, self.labels)
+        except InvalidParameterError as wrong:
             raise InvalidParameterError(
-                f"performance must be a function or one of {', '.join(PERFORMANCES)}, got "
-                f"{self.performance!r}."
+                f"performance must be a function or one of {', '.join(PERFORMANCES)}, or an "
+                f"objective: {wrong}"
+            ) from None
+        if len(self.labels.labels) > 2:
+            raise InvalidParameterError(
+                f"performance={objective.name!r} is about two classes, y holds "
+                f"{len(self.labels.labels)}; take 'accuracy', 'balanced_accuracy' or a function."
             )
+        if not objective.symmetric:
+            self.labels.require_named("performance")
+
+    @property
+    def _of_labels(self) -> bool:
+        """Whether performance is a function of labels as they are written."""
+        return callable(self.performance) and not isinstance(self.performance, Objective)
 
     @property
     def performance_name(self) -> str:
         """What performance is, in words."""
-        return _name_of(self.performance).replace("_", " ")
+        if isinstance(self.performance, str) or self._of_labels:
+            return _name_of(self.performance).replace("_", " ")
+        return as_objective(self.performance, self.labels).name.replace("_", " ")
 
     @property
     def gap_name(self) -> str:
@@ -167,7 +189,8 @@ class Scorer:
     def _best_constant(self, rows: Rows) -> float:
         """Performance of the best model that decides the same for everybody."""
         n_classes = len(self.labels.labels)
-        if callable(self.performance):
+        if self._of_labels:
+            assert callable(self.performance)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # such as of a precision without positives
                 return max(
@@ -177,7 +200,10 @@ class Scorer:
         shares = np.bincount(_numbers(rows), rows.weight, minlength=n_classes)
         if self.performance == "accuracy":
             return float(shares.max() / shares.sum())
-        return 0.5 if self.performance == "roc_auc" else 1 / np.count_nonzero(shares)
+        if self.performance == "balanced_accuracy":
+            return float(1 / np.count_nonzero(shares))
+        objective = as_objective(self.performance, self.labels)
+        return objective.best_constant([0.0, 1.0], shares)
 
     def _chosen_labels(self, decided: Rows) -> NDArray[Any]:
         return self.labels.decode(decided.decisions.argmax(axis=1))
@@ -185,7 +211,8 @@ class Scorer:
     def _performance(self, model: Any, decided: Rows) -> tuple[float, float, float]:
         n, target, decisions = len(decided), _numbers(decided), decided.decisions
         weight = np.ones(n) if decided.weight is None else decided.weight
-        if callable(self.performance):
+        if self._of_labels:
+            assert callable(self.performance)
             value = float(self.performance(decided.targets, self._chosen_labels(decided)))
             return value, math.nan, math.nan
         if self.performance == "accuracy":
@@ -194,10 +221,10 @@ class Scorer:
             right = cell_means(hit, everyone, 1, decided.weight, clusters=decided.clusters)
             limits = right.limits(self.confidence)
             return float(right.mean[0]), float(limits[0][0]), float(limits[1][0])
-        if self.performance == "roc_auc":
-            measure = _auc_of(self._ranking(model, decided), target)
-        else:
+        if self.performance == "balanced_accuracy":
             measure = _balanced_accuracy_of(decisions, target)
+        else:
+            measure = self._sought(model, decided)
         random = np.random.RandomState(self.seed)
         # Clusters are drawn whole; without any each row is one.
         cluster = np.arange(n)
@@ -212,6 +239,19 @@ class Scorer:
         known = np.array(draws)[np.isfinite(draws)]
         low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (math.nan,) * 2
         return measure(weight), float(low), float(high)
+
+    def _sought(self, model: Any, decided: Rows) -> Callable[[Floats], float]:
+        """Value of an objective on these rows, by their weights."""
+        objective = as_objective(self.performance, self.labels)
+        y, score = decided.outcomes, None
+        if objective.scored:
+            score = self._ranking(model, decided)
+        if objective.name == "auc" and len(np.unique(y)) < 2:
+            name = self.performance if isinstance(self.performance, str) else "auc"
+            raise InvalidDataError(
+                f"performance={name!r} needs both labels among the validation rows."
+            )
+        return lambda weight: objective(y, decided.decisions[:, 1], score, weight)
 
     def _ranking(self, model: Any, decided: Rows) -> Floats:
         """Score of the favourable label."""
@@ -273,21 +313,5 @@ def _balanced_accuracy_of(decided: Floats, target: NDArray[np.int64]) -> Callabl
         rows = np.bincount(target, weight)
         hits = np.bincount(target, weight * right)
         return float(np.mean(hits[rows > 0] / rows[rows > 0]))
-
-    return measure
-
-
-def _auc_of(score: Floats, target: NDArray[np.int64]) -> Callable[[Floats], float]:
-    """Weighted Mann-Whitney statistic; ties count half."""
-    _, place = np.unique(score, return_inverse=True)
-    if len(np.unique(target)) < 2:
-        raise InvalidDataError("performance='roc_auc' needs both labels among the validation rows.")
-
-    def measure(weight: Floats) -> float:
-        positive = np.bincount(place, weight * target)
-        negative = np.bincount(place, weight * (1 - target))
-        below = np.cumsum(negative) - negative
-        pairs = positive.sum() * negative.sum()
-        return float(positive @ (below + negative / 2) / pairs) if pairs else math.nan
 
     return measure

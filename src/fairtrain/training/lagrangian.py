@@ -116,6 +116,12 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Decay of a moving average of the weights, which then steers and is kept.
     clip_norm : float, optional, default=1.0
         Largest norm of a gradient.
+    objective : str, dict, ErrorCosts, matrix, fairlearn's ``ErrorRate`` or callable, \
+default="accuracy"
+        What chooses the epoch, see :func:`~fairtrain.constraints.as_objective`: "accuracy",
+        "balanced_accuracy", "f1", "auc", "log_loss", costs of errors, or a function. Where it says
+        what errors cost (all but "auc", "log_loss" and functions) the usual loss charges it too.
+        Several classes take "accuracy" or "log_loss".
     base_loss : callable, optional
         ``base_loss(logits, targets)`` -> a number, or one a row. Default: binary or multi-class
         cross entropy, or squared error.
@@ -251,6 +257,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         lr_decay: str | Callable[[float], float] = "cosine",
         ema: float | None = None,
         clip_norm: float | None = 1.0,
+        objective: Any = "accuracy",
         base_loss: Any = None,
         validation_fraction: float | None = 0.2,
         certification_fraction: float | None = 0.0,
@@ -290,6 +297,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         self.lr_decay = lr_decay
         self.ema = ema
         self.clip_norm = clip_norm
+        self.objective = objective
         self.base_loss = base_loss
         self.validation_fraction = validation_fraction
         self.certification_fraction = certification_fraction
@@ -318,7 +326,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
             min_count=self.min_count,
             spare=self.margin,
             tolerance=self.tolerance,
-            constant=data.best_constant,
+            constant=data.constant_of(parts.cells.objective),
         )
         penalty = NETWORKS.proportional * self.dual_lr if self.dual == "augmented" else 0.0
         return LagrangianRun(

@@ -18,6 +18,7 @@ from fairtrain.constraints import (
     EqualizedOdds,
     EqualOpportunity,
     ErrorRateParity,
+    Objective,
     ParityConstraint,
     PredictiveEquality,
     as_constraints,
@@ -65,6 +66,9 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         Replace the bounds of ``constraints``.
     temperature : float > 0, default=1.0
         Sharpness of the soft rates in ``history_``; a penalty's own is one of its options.
+    objective : str, dict, ErrorCosts, matrix or fairlearn's ``ErrorRate``, default="accuracy"
+        What errors cost in the usual loss; see ``LagrangianFairnessTrainer``. As no epoch is
+        chosen, "auc" and functions are for ``pareto_frontier(performance=...)``.
     **others
         ``task``, ``optimizer``, ``lr``, ``batch_size``, ``max_epochs``, ``lr_decay``, ``ema``,
         ``clip_norm``, ``base_loss``, ``validation_fraction``, ``certification_fraction``,
@@ -128,6 +132,7 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         lr_decay: str | Callable[[float], float] = "cosine",
         ema: float | None = None,
         clip_norm: float | None = 1.0,
+        objective: Any = "accuracy",
         base_loss: Any = None,
         validation_fraction: float | None = 0.2,
         certification_fraction: float | None = 0.0,
@@ -159,6 +164,7 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         self.lr_decay = lr_decay
         self.ema = ema
         self.clip_norm = clip_norm
+        self.objective = objective
         self.base_loss = base_loss
         self.validation_fraction = validation_fraction
         self.certification_fraction = certification_fraction
@@ -179,6 +185,16 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         return as_constraints(
             given, difference_bound=self.difference_bound, ratio_bound=self.ratio_bound
         )
+
+    def _sought(self, data: FitData) -> Objective:
+        objective = super()._sought(data)
+        if objective.costs_at is None and objective.name != "log_loss":
+            raise InvalidParameterError(
+                f"the last epoch is kept and none is chosen, so that objective={objective.name!r} "
+                "would do nothing: use LagrangianFairnessTrainer, or choose eta by it in "
+                "pareto_frontier(performance=...)."
+            )
+        return objective
 
     def _make_run(self, parts: RunParts, data: FitData) -> PenaltyRun:
         given = self.penalty if isinstance(self.penalty, list | tuple) else [self.penalty]

@@ -69,10 +69,15 @@ def stackable(trainers: Sequence[RegularizedFairnessTrainer]) -> str | None:
         "callbacks look at one model at a time.": len(first.callbacks) > 0,
         "fabric runs one model at a time.": first.fabric is not None,
         f"precision {first.precision} is not stacked.": first.precision != "32",
+        "objective is not accuracy.": not _is_accuracy(first.objective),
         "several processes train one model at a time.": is_distributed()
         or all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _is_accuracy(objective: Any) -> bool:
+    return isinstance(objective, str) and objective == "accuracy"
 
 
 def fit_stacked(

@@ -25,10 +25,12 @@ from fairtrain._parameters import (
     check_parameters,
 )
 from fairtrain._warnings import warn
+from fairtrain.constraints import Objective
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
 from fairtrain.lagrangian import families_of
+from fairtrain.losses.base_loss import BaseLoss, CostSensitiveLoss
 from fairtrain.metrics.ledger import Ledger
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.training.batches.batch import FitData
@@ -282,6 +284,7 @@ class FairnessTrainer(Predictor):
             From :meth:`read`, or from loaders.
         """
         check_task(self.constraints_, data.head)
+        objective = self._sought(data)
         engine = data.engine
         module = build_module(self.module, data.n_features, data.head.n_outputs)
         data.prepare(module)
@@ -296,15 +299,44 @@ class FairnessTrainer(Predictor):
             module=module,
             net=net,
             head=data.head,
-            cells=CellSums(families, data.head, engine.device),
+            cells=CellSums(families, data.head, engine.device, objective),
             training=data.training,
             held=data.steering,
-            base_loss=self.base_loss or data.head.base_loss,
+            base_loss=self.base_loss or self._usual_loss(objective, data),
         )
         run = self._make_run(parts, data)
         primal = self._make_primal(engine, module, optimizer)
         run.deployed = getattr(primal, "deployed", module)
         return Plan(data, run, primal, data.epochs(self.max_epochs))
+
+    def _sought(self, data: FitData) -> Objective:
+        """The objective, where this task and trainer can use it."""
+        objective = self._objective(data.labels)
+        if objective.is_accuracy:
+            return objective
+        if data.head.task != "binary" and not (
+            data.head.task == "multiclass" and objective.name == "log_loss"
+        ):
+            kind = "numbers" if data.head.task == "regression" else "several classes"
+            raise InvalidParameterError(
+                f"objective={objective.name!r} is about two classes, and y holds {kind}: leave it "
+                "out, or pass base_loss=."
+            )
+        if data.labels is not None and not objective.symmetric:
+            data.labels.require_named("objective")
+        return objective
+
+    def _usual_loss(self, objective: Objective, data: FitData) -> BaseLoss:
+        share = data.favourable_share
+        if objective.costs_at is None or objective.is_accuracy:
+            return data.head.base_loss
+        if share is None and objective.name == "balanced_accuracy":
+            raise InvalidParameterError(
+                "objective='balanced_accuracy' needs the share of favourable labels, which loaders "
+                "do not tell: use fit, or costs such as {'false_negative': 3}."
+            )
+        share = 0.5 if share is None else share
+        return CostSensitiveLoss(objective.costs(share), share)
 
     def conclude(self, plan: Plan, history: Sequence[dict[str, Any]], n_skipped: int) -> None:
         """Keep what was trained, judge it, and say so.
@@ -326,7 +358,7 @@ class FairnessTrainer(Predictor):
         for _, module in self._members:
             require_finite(module)
         reports = {
-            role: self._report(decide(self._members, source.all(), data), role)
+            role: self._judged(decide(self._members, source.all(), data), role)
             for role, source in data.sources.items()
         }
         self._keep_reports(reports)
@@ -337,7 +369,7 @@ class FairnessTrainer(Predictor):
         if isinstance(self.module, nn.Module):
             last, source = list(data.sources.items())[-1]
             start = [(1.0, build_module(self.module, None, 1))]
-            self.start_report_ = self._report(decide(start, source.all(), data), last)
+            self.start_report_ = self._judged(decide(start, source.all(), data), last)
         self._notes = self._explain(run, data)
         if n_skipped:
             said = f"{n_skipped} batches were skipped: their loss or gradient was not finite."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fairtrain.constraints import Objective
 from fairtrain.data.groups import GroupScheme
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Role
@@ -114,6 +115,8 @@ class FitData:
         Share of favourable labels of each group, where it is known.
     best_constant : float
         Performance of the best constant prediction on the rows that steer, where it is known.
+    label_weights : dict of role to ndarray of shape (C,)
+        Rows of every label among those that train and steer, where they are known.
     continuous : ContinuousColumns or None
         Sensitive columns that are numbers; ``scheme`` has their bins.
     """
@@ -127,6 +130,7 @@ class FitData:
     example: Batch
     base_rates: Floats | None = None
     best_constant: float = -math.inf
+    label_weights: Mapping[Role, Floats] = field(default_factory=dict)
     continuous: ContinuousColumns | None = None
 
     @property
@@ -143,6 +147,19 @@ class FitData:
     def certification(self) -> Source | None:
         """Rows that are read once, at the end."""
         return self.sources.get("certification")
+
+    def constant_of(self, objective: Objective) -> float:
+        """Value of the best constant on the rows that steer; -inf where it is not known."""
+        if objective.is_accuracy or self.head.task != "binary":
+            return self.best_constant
+        weights = self.label_weights.get("steering", self.label_weights.get("training"))
+        return -math.inf if weights is None else objective.best_constant([0, 1], weights)
+
+    @property
+    def favourable_share(self) -> float | None:
+        """Share of favourable labels among the training rows, where it is known."""
+        weights = self.label_weights.get("training")
+        return None if weights is None else float(weights[1] / weights.sum())
 
     @property
     def n_features(self) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fairtrain.constraints.table import CellRows
@@ -137,6 +138,9 @@ def from_rows(
         example=whole.take(slice(2)).to(engine.device),
         base_rates=base_rates if head.task == "binary" else None,
         best_constant=_best_constant(parts.get("steering", training), head),
+        label_weights={
+            role: _label_weights(part) for role, part in parts.items() if head.task == "binary"
+        },
         continuous=continuous,
     )
 
@@ -145,7 +149,13 @@ def _best_constant(rows: Batch, head: Head) -> float:
     y, weight = rows.y.numpy(), rows.weights(torch.float64).numpy()
     if head.task == "regression":
         return -float(np.average((y - np.average(y, weights=weight)) ** 2, weights=weight))
-    return float(np.bincount(y, weights=weight).max() / weight.sum())
+    return float(_label_weights(rows).max() / weight.sum())
+
+
+def _label_weights(rows: Batch) -> NDArray[np.float64]:
+    weight = rows.weights(torch.float64).numpy()
+    counts = np.bincount(rows.y.numpy(), weights=weight, minlength=2)
+    return np.asarray(counts, dtype=np.float64)
 
 
 def _batch_size(rows: int, groups: int) -> int:

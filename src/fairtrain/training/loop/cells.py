@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairtrain.constraints import Objective
+from fairtrain.constraints.objectives import BINS, OBJECTIVES
 from fairtrain.constraints.rates import Rate, of_true_class
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.lagrangian import RateFamily
@@ -107,15 +109,24 @@ class CellSums:
         How labels are read.
     device : torch.device
         Where batches are.
+    objective : Objective, default=accuracy
+        What performance is.
     """
 
     def __init__(
-        self, families: Sequence[RateFamily], head: Head, device: torch.device | None = None
+        self,
+        families: Sequence[RateFamily],
+        head: Head,
+        device: torch.device | None = None,
+        objective: Objective = OBJECTIVES["accuracy"],
     ) -> None:
         self.families = list(families)
         self.head = head
+        self.objective = objective
         self.n_cells = sum(len(f.scheme) for f in families)
-        self.n_sums = 4 * self.n_cells + 3 + max(head.n_classes, 2)
+        self.n_chosen = max(head.n_classes, 2)
+        self.n_bins = 0 if objective.is_accuracy or head.task != "binary" else 2 * BINS
+        self.n_sums = 4 * self.n_cells + 3 + self.n_chosen + self.n_bins
         # Rates of one constraint share groups, and go through one sum; so do its strata, as groups
         # of their own. Averages over strata weigh the rows of every event differently.
         self._blocks: list[_Block] = []
@@ -175,7 +186,9 @@ class Measured:
     sums, counts, effective : ndarray of shape (n_cells,)
         Hard sums of the quantities, rows (or weights), and Kish's effective rows.
     performance : float
-        Accuracy; for regression minus the mean squared error.
+        Value of the objective; for regression minus the mean squared error.
+    accuracy : float
+        Share of right decisions; for regression as above.
     loss : float
         Mean base loss.
     minority : float
@@ -188,6 +201,7 @@ class Measured:
     counts: Floats
     effective: Floats
     performance: float
+    accuracy: float
     loss: float
     minority: float
     n_rows: float
@@ -246,7 +260,8 @@ def batch_sums(outputs: Tensor, batch: Batch, cells: CellSums, row_loss: Any) ->
     Returns
     -------
     Tensor of shape (n_sums,)
-        Four sums of every cell; rows, right decisions, loss; rows of each decision.
+        Four sums of every cell; rows, right decisions, loss; rows of each decision; rows by label
+        and score, where the objective needs them.
     """
     head = cells.head
     weight, decided = batch.weights(outputs.dtype), head.hard(outputs)
@@ -259,14 +274,32 @@ def batch_sums(outputs: Tensor, batch: Batch, cells: CellSums, row_loss: Any) ->
     else:
         positive = (decided * weight).sum()
         chosen = torch.stack([rows - positive, positive])
-    return torch.cat([sums.reshape(-1), torch.stack([rows, right, loss]), chosen])
+    parts = [sums.reshape(-1), torch.stack([rows, right, loss]), chosen]
+    if cells.n_bins:
+        parts.append(_binned(outputs, batch.y, weight))
+    return torch.cat(parts)
+
+
+def _binned(outputs: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """As :func:`fairtrain.constraints.objectives.binned`, of logits."""
+    place = (torch.sigmoid(outputs) * BINS).long().clamp(0, BINS - 1)
+    half = BINS // 2
+    place = torch.where(outputs > 0, place.clamp(min=half), place.clamp(max=half - 1))
+    bins = torch.zeros(2 * BINS, dtype=weight.dtype, device=weight.device)
+    return bins.index_add_(0, (y > 0.5).long() * BINS + place, weight)
 
 
 def measured(total: Tensor, cells: CellSums) -> Measured:
     """Read the sums of all batches."""
     head, n = cells.head, 4 * cells.n_cells
-    overall, chosen = total[n : n + 3], total[n + 3 :]
+    overall, chosen = total[n : n + 3], total[n + 3 : n + 3 + cells.n_chosen]
     n_rows = float(overall[0])
+    accuracy = performance = float(overall[1]) / n_rows if n_rows else np.nan
+    loss = float(overall[2]) / n_rows if n_rows else np.nan
+    if cells.objective.name == "log_loss":
+        performance = -loss
+    elif cells.n_bins:
+        performance = cells.objective.of_bins(total[-cells.n_bins :].numpy())
     sums, counts, _, squared = total[:n].reshape(4, -1).numpy()
     effective = np.divide(counts**2, squared, out=np.zeros_like(counts), where=squared > 0)
     share = float(chosen.max()) / n_rows if n_rows and head.task != "regression" else 0.0
@@ -274,8 +307,9 @@ def measured(total: Tensor, cells: CellSums) -> Measured:
         sums=sums.copy(),
         counts=counts.copy(),
         effective=effective,
-        performance=float(overall[1]) / n_rows if n_rows else np.nan,
-        loss=float(overall[2]) / n_rows if n_rows else np.nan,
+        performance=performance,
+        accuracy=accuracy,
+        loss=loss,
         minority=1.0 - share,
         n_rows=n_rows,
     )

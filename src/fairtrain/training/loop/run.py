@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairtrain.losses.base_loss import BaseLoss, mean_base_loss
+from fairtrain.constraints import ErrorCosts
+from fairtrain.losses.base_loss import BaseLoss, CostSensitiveLoss, mean_base_loss
 from fairtrain.losses.distributed import all_reduce_sum, communication_device, is_distributed
 from fairtrain.training.batches.batch import Batch, FitData, Source
 from fairtrain.training.heads import Head
@@ -127,8 +128,13 @@ class Run:
         hard, soft = (rates_of(part) for part in total[:-2].reshape(2, 2, cells.n_cells))
         right = float(total[-1] / np.maximum(total[-2], 1e-30))
         record["accuracy" if cells.head.task != "regression" else "score"] = right
-        record["held_accuracy"] = held.performance
+        record["held_accuracy"] = held.accuracy
         record["held_loss"] = held.loss
+        if not cells.objective.is_accuracy:
+            record["held_objective"] = held.performance
+        loss = self.parts.base_loss
+        if isinstance(loss, CostSensitiveLoss) and not cells.objective.settled:
+            loss.charge(cells.objective.costs(loss.share, held.performance))
         start = 0
         for family in self.families:
             part = slice(start, start + len(family.scheme))
@@ -223,11 +229,17 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has to be kept to go on later."""
-        return {"module": self.parts.module.state_dict()}
+        state: dict[str, Any] = {"module": self.parts.module.state_dict()}
+        if isinstance(self.parts.base_loss, CostSensitiveLoss):
+            costs = self.parts.base_loss.costs
+            state["costs"] = [costs.false_positive, costs.false_negative]
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state."""
         self.parts.module.load_state_dict(state["module"])
+        if isinstance(self.parts.base_loss, CostSensitiveLoss):
+            self.parts.base_loss.charge(ErrorCosts(*state["costs"]))
 
     def _mean_loss(self, outputs: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         return mean_base_loss(self.parts.base_loss, outputs, y, weight)
