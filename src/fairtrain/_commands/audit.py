@@ -18,7 +18,7 @@ from fairtrain._commands.options import AuditOptions, Shares
 from fairtrain._commands.output import finish, print_json, print_rates, print_standings, say
 from fairtrain._commands.scores import read_score
 from fairtrain._commands.tables import require_columns
-from fairtrain._text import listed, one_line
+from fairtrain._text import flatten, listed, one_line
 from fairtrain.constraints import Constraint, as_constraints
 from fairtrain.data.groups import Groups
 from fairtrain.data.labels import LabelCoding
@@ -78,11 +78,15 @@ def _judged(options: AuditOptions, data: Data) -> Judged:
 
 
 def _constraints(options: AuditOptions) -> tuple[Constraint, ...]:
-    return as_constraints(
+    asked = as_constraints(
         list(options.constraint),
         difference_bound=None if options.ratio is not None else options.bound,
         ratio_bound=options.ratio,
     )
+    given, pooled = flatten(options.people.given) or None, options.people.pooled
+    if pooled and given is None:
+        raise InvalidParameterError("--pooled averages over strata: say which with --given.")
+    return tuple(replace(constraint, given=given, pooled=pooled) for constraint in asked)
 
 
 def _certification_share(options: AuditOptions) -> float:

@@ -28,6 +28,7 @@ from fairtrain._commands.sinks import without_formulas
 from fairtrain._versions import versions
 from fairtrain.calibration import CalibrationAudit, GroupFairnessCalibrator, calibration_audit
 from fairtrain.data.rows import Rows
+from fairtrain.exceptions import InvalidParameterError
 from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.persistence import save
 from fairtrain.plotting import plot_reliability
@@ -40,6 +41,10 @@ def calibrate(path: Path, options: CalibrationOptions) -> int:
     """Fit, audit on rows that the map never saw, write the run folder."""
     check_place(options.place.out, force=options.place.force)
     rationale = read_rationale(options.place.rationale)
+    if options.people.given or options.people.pooled:
+        raise InvalidParameterError(
+            "--given and --pooled are for rates within strata: use them with train, sweep or audit."
+        )
     data = read_data(path, options.people)
     read_score(data.rows.X, options.score)  # raises before a folder is made
     data = data.divided(

@@ -112,7 +112,15 @@ class Data:
 
 def sensitive_of(people: People) -> SensitiveColumns:
     """How the sensitive columns shall be read."""
-    return SensitiveColumns(flatten(people.sensitive), parse_bins(people.bin), people.missing)
+    strata = _strata(people)
+    bins = tuple(pair for pair in parse_bins(people.bin) if pair[0] not in strata)
+    return SensitiveColumns(flatten(people.sensitive), bins, people.missing)
+
+
+def _strata(people: People) -> tuple[str, ...]:
+    """Columns of strata that are no sensitive columns."""
+    named = flatten(people.sensitive)
+    return tuple(name for name in flatten(people.given) if name not in named)
 
 
 def read_data(path: Path, people: People) -> Data:
@@ -138,9 +146,22 @@ def data_of(frame: pd.DataFrame, people: People, *, name: str, digest: str) -> D
             "differ in it entirely; name another column."
         )
     clusters = _clusters(frame, people, sensitive.columns)
+    given = flatten(people.given)
+    if people.label in given:
+        raise InvalidParameterError(f"--given '{one_line(people.label)}' is the label.")
+    if set(sensitive.columns) <= set(given):
+        raise InvalidParameterError(
+            "--given names every sensitive column, so there are no groups to compare; name one "
+            "more with --sensitive."
+        )
     target, labels = read_label(frame, people.label, people.positive)
-    groups = Groups.from_sensitive(sensitive.read(frame), missing=sensitive.missing)
-    check_groups(groups)
+    columns = replace(
+        sensitive, columns=sensitive.columns + _strata(people), bins=parse_bins(people.bin)
+    )
+    groups = Groups.from_sensitive(
+        columns.read(frame), missing=sensitive.missing, given=tuple((name, ()) for name in given)
+    )
+    check_groups(groups.over(groups.scheme.people))
     return Data(
         rows=Rows(frame, target, groups, labels=labels, clusters=clusters),
         sensitive=sensitive,

@@ -300,6 +300,11 @@ def _check_network(settings: Settings) -> None:
 def _check_over(settings: Settings, name: str = "regularized") -> None:
     """Raise where a method that knows one set of groups only shall compare others."""
     _check_network(settings)
+    if settings.constraint.given is not None:
+        raise InvalidParameterError(
+            f"--given is not for --method {name}, which compares groups over all people: take "
+            "--method plug-in, reductions, boosting or lagrangian."
+        )
     over = settings.constraint.over
     if over is not None and set(over) != set(settings.sensitive.columns):
         raise InvalidParameterError(

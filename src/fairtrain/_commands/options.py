@@ -78,6 +78,11 @@ class People:
     cluster
         Column that says which rows belong together, such as customer_id: they stay together in
         every split, and limits allow for them. It is no feature.
+    given
+        Columns within which groups are compared, such as income_band; one that is not among the
+        sensitive ones stays a feature.
+    pooled
+        With --given: bound the weighted mean over these strata, not each of them.
     """
 
     label: str
@@ -88,6 +93,8 @@ class People:
     bin: Annotated[Names, LIST] = ()
     multiline: Annotated[bool, FLAG] = False
     cluster: str | None = None
+    given: Annotated[Names, LIST] = ()
+    pooled: Annotated[bool, FLAG] = False
 
 
 @Parameter(name="*")

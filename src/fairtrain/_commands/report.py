@@ -73,7 +73,7 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     people = People(**_taken(People, options))
     ask = Ask(**_taken(Ask, {**options, "bound": options.get("bound", options.get("max_gap"))}))
     data = read_data(path, people)
-    constraint = make_constraint(ask, data.sensitive.columns)
+    constraint = make_constraint(ask, people)
     model = load_model(run)
     steps = getattr(model, "named_steps", {})
     if not isinstance(steps.get("features"), TableFeatures):
@@ -84,14 +84,15 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     groups = Groups(fair.scheme_, fair.scheme_.encode(rows.sensitive))
     same = data.digest == summary.made_with.get("data_sha256")
     role: RowsRole = "training" if same else "certification"
-    judging: dict[str, Any] = {"outcome": data.outcome, "rows": role, "over": constraint.over}
+    shown_by = constraint.columns(groups.scheme)
+    judging: dict[str, Any] = {"outcome": data.outcome, "rows": role, "over": shown_by}
     judging["clusters"] = rows.clusters
     title = f"{summary.models[-1].title}, {path.name}"
     fresh = judged(title, (constraint,), rows.outcomes, decision, groups, score=score, **judging)
     constant = judged(
         "constant", (constraint,), rows.outcomes, best_constant(rows.outcomes), groups, **judging
     )
-    shown = groups.over(constraint.over)
+    shown = groups.over(shown_by)
     now = dict(zip(shown.names, shown.counts.tolist(), strict=True))
     before = replace(summary.models[-1], title="as certified", cost=None)
     choice = [

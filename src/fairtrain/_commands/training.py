@@ -61,7 +61,10 @@ class Prepared:
     @property
     def facts(self) -> dict[str, Any]:
         """What a ``RunSummary`` says of the rows: counts of every part, a digest, the constant."""
-        split, shown = self.rows.split, self.rows.groups.over(self.constraint.over)
+        split, shown = (
+            self.rows.split,
+            self.rows.groups.over(self.constraint.columns(self.rows.groups.scheme)),
+        )
         parts = {role: getattr(split, role) for role in ("training", "steering", "certification")}
         counts = {"all": shown.counts, **{r: shown.take(at).counts for r, at in parts.items()}}
         digest = self.data.digest
@@ -95,7 +98,7 @@ class Prepared:
             rows.groups,
             clusters=rows.clusters,
             outcome=self.data.outcome,
-            over=self.constraint.over,
+            over=self.constraint.columns(rows.groups.scheme),
             **more,
         )
 
@@ -104,7 +107,7 @@ class Prepared:
         return Pipeline([("features", self.features), ("model", model)])
 
 
-def make_constraint(ask: Ask, columns: tuple[str, ...]) -> Constraint:
+def make_constraint(ask: Ask, people: People) -> Constraint:
     """One of fairtrain's constraints, over some of the sensitive columns.
 
     Raises
@@ -112,7 +115,7 @@ def make_constraint(ask: Ask, columns: tuple[str, ...]) -> Constraint:
     InvalidParameterError
         If it cannot be asked of these columns.
     """
-    over = flatten(ask.over)
+    over, columns, given = flatten(ask.over), flatten(people.sensitive), flatten(people.given)
     absent = [name for name in over if name not in columns]
     if absent:
         raise InvalidParameterError(
@@ -123,7 +126,9 @@ def make_constraint(ask: Ask, columns: tuple[str, ...]) -> Constraint:
         raise InvalidParameterError("give --bound or --ratio, not both.")
     bound = 0.05 if ask.bound is None and ask.ratio is None else ask.bound
     constraint = as_constraints(ask.constraint, difference_bound=bound, ratio_bound=ask.ratio)[0]
-    return replace(constraint, over=over) if over else constraint
+    if people.pooled and not given:
+        raise InvalidParameterError("--pooled averages over strata: say which with --given.")
+    return replace(constraint, over=over or None, given=given or None, pooled=people.pooled)
 
 
 def choose_method(options: TrainingOptions | SweepOptions) -> tuple[Method, Settings]:
@@ -136,7 +141,7 @@ def choose_method(options: TrainingOptions | SweepOptions) -> tuple[Method, Sett
     """
     method, own = read_method(options.how)
     sensitive = sensitive_of(options.people)
-    constraint = make_constraint(options.ask, sensitive.columns)
+    constraint = make_constraint(options.ask, options.people)
     settings = Settings(constraint, options.shares, sensitive, own)
     method.check(settings)
     return method, settings
@@ -260,7 +265,11 @@ def judge(
 
 def _in_words(constraint: Constraint, columns: tuple[str, ...]) -> str:
     """Say what is asked, of which groups."""
-    name, who = constraint.notion.replace("_", " "), " x ".join(constraint.over or columns)
+    strata = constraint.given_columns
+    groups = constraint.over or tuple(name for name in columns if name not in strata)
+    name, who = constraint.notion.replace("_", " "), " x ".join(groups)
+    if strata:
+        who += f" {'averaged over' if constraint.pooled else 'within each'} {' x '.join(strata)}"
     if constraint.kind == "ratio":
         return f"{name}: the lowest rate at least {constraint.bound:g} times the highest, by {who}"
     return f"{name}: any two groups by {who} at most {constraint.bound:g} apart"

@@ -170,6 +170,17 @@ class Constraint:
             said += f" given {' x '.join(self.given_columns)}"
         return f"{said}, pooled" if self.pooled else said
 
+    def columns(self, scheme: GroupScheme) -> tuple[str, ...] | None:
+        """Columns of the groups and strata that it names, in the scheme's order; None for all."""
+        if self.over is None:
+            return None
+        named = {*self.over, *self.given_columns}
+        return (
+            tuple(self.over)
+            if self.given is None
+            else tuple(name for name in scheme.columns if name in named)
+        )
+
     def group_weights(self, names: Sequence[str]) -> np.ndarray:
         """Weight of each group, shape (G,), 1 where none was given.
 

@@ -93,7 +93,7 @@ def edge_names(edges: Edges) -> list[str]:
 def cut(name: str, column: NDArray[Any], edges: Edges) -> NDArray[Any]:
     """Name of each number's stratum, None where the number is missing.
 
-    An edge belongs to the stratum above it: 30 is "30 to 45".
+    An edge belongs to the stratum above it: 30 is "30 to 45". A column of such names stays.
 
     Raises
     ------
@@ -101,6 +101,8 @@ def cut(name: str, column: NDArray[Any], edges: Edges) -> NDArray[Any]:
         If the column holds anything but numbers.
     """
     missing = np.asarray(pd.isna(column), dtype=bool)
+    if column.dtype.kind in "OUS" and set(column[~missing]) <= set(edge_names(edges)):
+        return column
     try:
         numbers = np.where(missing, np.nan, column).astype(np.float64)
     except (TypeError, ValueError):

@@ -75,8 +75,13 @@ def constraint_meaning(result: ConstraintResult, outcome: str) -> str:
         if named := result.constraint.partition(f" {bound:g} of ")[2].partition(" over ")[0]:
             return f"The {what} may not be {way} than {bound:g} in any of these groups: {named}."
         return f"The {what} of no group may be {way} than {bound:g}."
-    what = _COMPARED.get(result.constraint, f"the {result.rate.replace('_', ' ')}")
+    notion, _, strata = result.constraint.partition(" given ")
+    what = _COMPARED.get(notion, f"the {result.rate.replace('_', ' ')}")
     what = what.format(outcome=outcome)
+    if strata:
+        columns, _, pooled = strata.partition(", ")
+        within = f"averaged over {columns}" if pooled else f"within each {columns}"
+        what = f"{within}, {what}"
     against = "all people together" if result.reference == "overall" else "any other group"
     if result.kind == "ratio":
         return f"{_upper(what)} must in every group be at least {bound:.0%} of that in {against}."

@@ -12,9 +12,10 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from fairtrain.constraints import as_constraints
+from fairtrain.constraints import as_constraints, strata_of
 from fairtrain.data import inputs
 from fairtrain.data.rows import Rows
+from fairtrain.data.strata import Given
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.tradeoff import candidates
 from fairtrain.tradeoff.cache import PointCache
@@ -192,9 +193,10 @@ default="accuracy"
     template = candidates.read_template(model, moving, options, common)
     share = validation_fraction if validation_data is None else None
     people = sensitive_features, sample_weight, clusters
-    rows = _read(template, X, y, *people, positive_label, missing, share, seeds[0])
-    assert rows.labels is not None
     judged = read_metric("demographic_parity" if metric is None else metric)
+    given = _strata(template, judged)
+    rows = _read(template, X, y, *people, positive_label, missing, share, seeds[0], given)
+    assert rows.labels is not None
     scheme = rows.groups.scheme
     scorer = Scorer(judged, performance, rows.labels, scheme, confidence, seeds[0])
     held = rows.part("steering") if share is not None else _read_held(scorer, validation_data)
@@ -293,6 +295,7 @@ def _read(
     missing: Literal["error", "group"],
     share: float | None,
     seed: int,
+    given: Given,
 ) -> Rows:
     """Read and divide all rows; columns that the model itself takes from ``X`` stay there."""
     if sensitive_features is None:
@@ -304,7 +307,7 @@ def _read(
         positive_label = getattr(template, "positive_label", None)
     rows = Rows.read(
         X, y, sensitive_features, sample_weight, positive_label=positive_label,
-        several_classes=True, missing=missing, clusters=clusters,
+        several_classes=True, missing=missing, clusters=clusters, given=given,
     )  # fmt: skip
     if share is None:
         return rows
@@ -322,6 +325,12 @@ def _read_held(scorer: Scorer, validation_data: Any) -> Rows:
             f"{len(validation_data)} items."
         )
     return scorer.read(*validation_data)
+
+
+def _strata(template: Any, judged: Any) -> Given:
+    """Columns that what is trained, or the gap, is given."""
+    asked = as_constraints(_constraints_of(template))
+    return strata_of([*asked, *(() if callable(judged) else judged)])
 
 
 def _constraints_of(model: Any) -> Any:
