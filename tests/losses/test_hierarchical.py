@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -61,6 +64,59 @@ def test_shrinking_has_no_step_at_min_count() -> None:
     columns = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat(20, 1)
     logits = torch.randn(80, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(loss(logits, None, columns), full(logits, None, columns))
+
+
+def by_hand(decisions: Tensor, columns: Tensor, min_count: int, *, debias: bool = False) -> float:
+    """Demographic parity in a table of two columns, from its definition, row by row in NumPy."""
+    p, where = decisions.numpy(), columns.numpy()
+
+    def spread(cells: list[tuple[float, float]]) -> float:  # over pairs, less what noise adds
+        pairs = [(a, b) for i, a in enumerate(cells) for b in cells[:i]]
+        return float(np.mean([(a[0] - b[0]) ** 2 - debias * (a[1] + b[1]) for a, b in pairs]))
+
+    def cell(inside: np.ndarray) -> tuple[float, float]:
+        return float(p[inside].mean()), float(p[inside].var(ddof=1) / inside.sum())
+
+    values = [np.unique(where[:, k]) for k in (0, 1)]
+    columns_alone = [[cell(where[:, k] == v) for v in values[k]] for k in (0, 1)]
+    both = []
+    for (i, a), (j, b) in product(enumerate(values[0]), enumerate(values[1])):
+        inside = (where == (a, b)).all(1)
+        trust = min(1.0, inside.sum() / max(min_count, 1))
+        parent = (columns_alone[0][i][0] + columns_alone[1][j][0]) / 2
+        mean, variance = cell(inside)
+        both.append((trust * mean + (1 - trust) * parent, trust**2 * variance))
+    return 0.5 * spread(both) + spread(columns_alone[0]) + spread(columns_alone[1])
+
+
+@pytest.mark.parametrize("debias", [False, True])
+def test_the_whole_by_hand(debias: bool) -> None:
+    sizes = {(0, 0): 30, (0, 1): 10, (1, 0): 4, (1, 1): 9, (2, 0): 3, (2, 1): 12}
+    columns = torch.tensor([cell for cell, n in sizes.items() for _ in range(n)])
+    logits = torch.randn(
+        len(columns), dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
+    loss = HierarchicalFairnessLoss(num_groups=(3, 2), debias=debias)
+    expected = by_hand(torch.sigmoid(logits), columns, 10, debias=debias)
+    assert loss(logits, None, columns).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("min_count", "kept"), [(10, True), (11, False)])
+def test_an_intersection_of_just_min_count_rows_is_kept(min_count: int, kept: bool) -> None:
+    only = {"column_weights": (0.0, 0.0), "sparse": "drop", "num_groups": (2, 1)}
+    columns = torch.tensor([[0, 0]] * 10 + [[1, 0]] * 30)
+    loss = HierarchicalFairnessLoss(min_count=min_count, **only)
+    value = loss(logits_of(*[0.2] * 10, *[0.6] * 30), None, columns).item()
+    assert value == pytest.approx(0.5 * 0.4**2 if kept else 0.0, abs=1e-12)
+
+
+def test_group_counts_may_be_none_at_all_and_are_no_part_of_the_state() -> None:
+    loss = HierarchicalFairnessLoss(num_groups=(2, 2), group_counts=[0, 40, 40, 40])
+    assert not loss.state_dict()
+    counted = HierarchicalFairnessLoss(num_groups=(2, 2), group_counts=[40] * 4)
+    columns = torch.cartesian_prod(torch.arange(2), torch.arange(2)).repeat(20, 1)
+    logits = torch.randn(80, generator=torch.Generator().manual_seed(0))
+    assert loss(logits, None, columns).item() != counted(logits, None, columns).item()
 
 
 def test_group_counts_of_the_training_data_decide() -> None:

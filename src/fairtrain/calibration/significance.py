@@ -137,7 +137,8 @@ def compare_with_parent(
     fitted = fit_logistic(family, line(family), np.array([0.0, 1.0]))
     q = expit(fitted[family.group, 0] + fitted[family.group, 1] * family.x)
     own, whole = Evidence.at(cells, q), Evidence.at(family, q)
-    scale = np.maximum(np.trace(whole.slope, axis1=1, axis2=2), 1e-300)[:, None, None]
+    # Not so small that the inverse of a family without rows overflows on some processors.
+    scale = np.maximum(np.trace(whole.slope, axis1=1, axis2=2), 1e-200)[:, None, None]
     inverse = np.linalg.inv(whole.slope + 1e-10 * scale * np.eye(2))
     K = own.slope @ inverse[parent]
     others = np.maximum(whole.expected[parent] - own.expected, 0.0)

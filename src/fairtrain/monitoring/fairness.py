@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from fairtrain._parameters import (
     MISSING,
     NONE,
     RATIO,
+    Choice,
     Real,
     Table,
     Whole,
@@ -26,72 +27,38 @@ from fairtrain.data import inputs
 from fairtrain.data.groups import Missing
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.metrics.intervals import gap_interval, ratio_interval, rows_needed
+from fairtrain.metrics.intervals import rows_needed
 from fairtrain.metrics.measures import measure_cells
+from fairtrain.monitoring.alarms import Alarm, look
+from fairtrain.monitoring.dispersion import MIN_WINDOWS, is_overdispersed
+from fairtrain.monitoring.pooling import Part, WindowSequence
 from fairtrain.monitoring.waiting import Waiting
 
 __all__ = ["FairnessMonitor"]
 
 Key = tuple[int, str]
-
-
-@dataclass
-class _Record:
-    r"""All windows so far, each with one weight for all groups: its rows.
-
-    The mean of group g is :math:`\sum_t w_t r_{gt} / W`; a sum of rows would let groups that come
-    at different times look unequal where no window treats them so (Simpson's paradox). A group that
-    a window lacks is given the rate of that window, which widens no gap.
-    """
-
-    weight: float = 0.0
-    overall: float = 0.0
-    spread: float = 0.0
-    groups: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame(columns=["mean", "variance", "count"], dtype=float)
-    )
-
-    def take(self, window: pd.DataFrame) -> None:
-        """Add a window's means and counts."""
-        n = float(window["count"].sum())
-        if not n:
-            return
-        rate = float((window["mean"] * window["count"]).sum()) / n
-        names = [*self.groups.index, *window.index.difference(self.groups.index, sort=False)]
-        before = self.groups.reindex(names)
-        count = window["count"].reindex(names, fill_value=0.0)
-        mean = window["mean"].reindex(names).where(count > 0, rate)
-        variance = n**2 / count.where(count > 0, n)  # of the sum of n times the mean
-        self.groups = pd.DataFrame(
-            {
-                "mean": before["mean"].fillna(self.overall) + n * mean,
-                "variance": before["variance"].fillna(self.spread) + variance,
-                "count": before["count"].fillna(0.0) + count,
-            }
-        )
-        self.weight, self.overall = self.weight + n, self.overall + n * rate
-        self.spread += n
-
-    @property
-    def means(self) -> pd.DataFrame:
-        """Weighted means and effective rows, in the form of a window."""
-        rows = self.weight**2 / self.groups["variance"]
-        mean = self.groups["mean"] / max(self.weight, 1.0)
-        return pd.DataFrame({"mean": mean, "rows": rows, "count": self.groups["count"]})
+Measured = tuple[list[str], Part]
 
 
 @dataclass
 class FairnessMonitor:
     r"""Watch gaps between groups over windows of fresh decisions.
 
-    Two questions are asked of every window and of all windows so far together (the former sees a
-    sudden break, the latter a slow one). *Broken*: does the lower confidence limit of the gap,
-    which allows for the choice of the widest pair, lie beyond the bound? *Drifted*: does it lie
-    beyond the upper limit of the gap in the reference? Window t may spend
-    :math:`\alpha_t = \alpha \cdot 6 / (\pi^2 t^2)`, two thirds of which go to these questions and
-    rates in equal parts; the reference, which is used again and again, spends the last third once.
-    The shares sum to alpha, so that over any number of windows the chance of one false alarm is at
-    most alpha, up to the accuracy of the intervals. Windows must be disjoint sets of rows.
+    Two questions are asked of every window, of blocks of 2, 4, 8 and 16 windows, and of all windows
+    so far together (the first sees a sudden break, the others slow ones). *Broken*: does the lower
+    confidence limit of the gap, which allows for the choice of the widest pair, lie beyond the
+    bound? *Drifted*: does it lie beyond the upper limit of the gap in the reference? Look k at
+    blocks of a length may spend its part of :math:`\alpha \cdot 6 / (\pi^2 k^2)`; questions, rates
+    and lengths share two thirds of alpha; the reference, which is used again and again, spends the
+    last third once. The shares sum to alpha, so that over any number of windows the chance of one
+    false alarm is at most alpha, up to the accuracy of the intervals. Windows must be disjoint sets
+    of rows.
+
+    That is so for rows that are independent. Where rates move from window to window by themselves
+    (clients that bring many rows, decisions in batches, a state of the market that lasts) false
+    alarms become likely, and ``dispersion="estimated"`` is the remedy: limits are then widened by
+    what earlier windows varied beyond chance, and by how long that lasts. A season that all groups
+    share needs no remedy.
 
     Labels may come late: :meth:`update` takes ``ids`` then, and judges what needs no label at once;
     :meth:`add_labels` judges the rest, as a window of its own. Until then the monitor holds the id,
@@ -115,6 +82,9 @@ class FairnessMonitor:
         The favourable decision; may be left out for {0, 1}, {-1, 1} and booleans.
     missing : {"error", "group"}, default="error"
         What to do with missing sensitive values.
+    dispersion : {"binomial", "estimated"}, default="binomial"
+        How much rates vary between windows without a change: as independent rows do, or as the
+        earlier windows show; the latter needs twelve of them before the first alarm.
 
     Attributes
     ----------
@@ -145,6 +115,7 @@ class FairnessMonitor:
         "ratio_bound": RATIO | NONE,
         "positive_label": ANYTHING,
         "missing": MISSING,
+        "dispersion": Choice("binomial", "estimated"),
     }
 
     constraints: ConstraintSpec = "demographic_parity"
@@ -154,10 +125,11 @@ class FairnessMonitor:
     min_rows: int = 30
     positive_label: Any = None
     missing: Missing = "error"
+    dispersion: Literal["binomial", "estimated"] = "binomial"
     windows: list[pd.DataFrame] = field(default_factory=list, repr=False)
     _constraints: tuple[Constraint, ...] = field(default=(), repr=False)
-    _total: dict[Key, _Record] = field(default_factory=dict, repr=False)
-    _reference: dict[Key, pd.DataFrame] = field(default_factory=dict, repr=False)
+    _sequences: dict[Key, WindowSequence] = field(default_factory=dict, repr=False)
+    _reference: dict[Key, Part] = field(default_factory=dict, repr=False)
     _known: list[str] = field(default_factory=list, repr=False)
     _waiting: Waiting = field(default_factory=Waiting, repr=False)
 
@@ -208,7 +180,10 @@ class FairnessMonitor:
         if self.windows:
             raise InvalidParameterError("the reference must be set before the first window.")
         self._require_labels(y_true)
-        self._reference = self._measured(self._read(y_pred, sensitive_features, y_true))
+        measured = self._measured(self._read(y_pred, sensitive_features, y_true))
+        self._reference = {
+            key: self._sequence(key).named(names, part) for key, (names, part) in measured.items()
+        }
 
     def update(
         self, y_pred: Any, sensitive_features: Any, y_true: Any = None, *, ids: Any = None
@@ -232,7 +207,8 @@ class FairnessMonitor:
             A row a constraint and rate that could be judged: ``window``, ``constraint``, ``rate``,
             ``rows``, ``gap`` with ``lower`` and ``upper`` (95 %, of this window; a ratio for ratio
             bounds), ``gap_all`` (of all windows, each weighted by its rows), ``highest``,
-            ``lowest``, ``bound``, ``broken``, ``drifted``, ``new_groups``, ``kind`` of bound, and
+            ``lowest``, ``bound``, ``broken``, ``drifted``, ``together`` (how many newest windows
+            had to be pooled for the alarm; 0 without one), ``new_groups``, ``kind`` of bound, and
             ``rows_needed`` in the smallest group to tell a gap of half the bound from a broken one,
             where no group pair has rows enough to be compared or the interval does not tell.
         """
@@ -285,21 +261,22 @@ class FairnessMonitor:
 
         return plot_monitor(self.history, ax)
 
-    def _judged(self, measured: Mapping[Key, pd.DataFrame]) -> pd.DataFrame:
+    def _sequence(self, key: Key) -> WindowSequence:
+        return self._sequences.setdefault(key, WindowSequence())
+
+    def _judged(self, measured: Mapping[Key, Measured]) -> pd.DataFrame:
         """Judge one window."""
         if not measured:
             return pd.DataFrame()
         number = len(self.windows) + 1
-        share = self.alpha * 6 / (np.pi**2 * number**2) / (6 * len(measured))
-        new = [name for name in next(iter(measured.values())).index if name not in self._known]
+        new = [name for name in next(iter(measured.values()))[0] if name not in self._known]
         rows = []
-        for key, window in measured.items():
-            total = self._total.setdefault(key, _Record())
-            total.take(window)
-            row = self._row(key, window, total.means, share)
+        for key, (names, part) in measured.items():
+            window = self._sequence(key).named(names, part)
+            row = self._row(key, window, self._sequence(key).take(window))
             named = ", ".join(new) if number > 1 else ""
             rows.append({"window": number, **row, "new_groups": named})
-            if key not in self._reference and len(self._comparable(window)) > 1:
+            if key not in self._reference and (window.count >= self.min_rows).sum() > 1:
                 self._reference[key] = window  # the first window that can be compared with
         self._known += new
         table = pd.DataFrame(rows)
@@ -313,16 +290,37 @@ class FairnessMonitor:
         history = self.history
         alarms = history[history["broken"] | history["drifted"]]
         if not len(alarms):
-            blind = int(history["gap"].isna().groupby(history["window"]).all().sum())
-            more = f" {blind} of them had too few rows to compare groups." if blind else ""
-            return f"{len(self.windows)} windows, no alarm.{more}"
+            return f"{len(self.windows)} windows, no alarm.{self._silent(history)}"
         first = alarms.iloc[0]
         what = "broke its bound" if first["broken"] else "is wider than in the reference"
+        pooled = first["together"]
+        told = f" (told by {pooled} windows together)" if pooled > 1 else ""
         return (
-            f"{first['constraint']} {what} in window {first['window']}: {first['rate']} of "
+            f"{first['constraint']} {what} in window {first['window']}{told}: {first['rate']} of "
             f"{first['highest']!r} and {first['lowest']!r} at {first['gap']:.3f} "
             f"({first['lower']:.3f} to {first['upper']:.3f}; bound {first['bound']:g}). Find out "
             "what changed, and retrain or recalibrate on fresh rows before going on."
+            f"{self._doubt()}"
+        )
+
+    def _silent(self, history: pd.DataFrame) -> str:
+        """Why there may have been nothing to hear."""
+        blind = int(history["gap"].isna().groupby(history["window"]).all().sum())
+        more = f" {blind} of them had too few rows to compare groups." if blind else ""
+        if self.dispersion == "estimated" and len(self.windows) <= MIN_WINDOWS:
+            more += f" The first {MIN_WINDOWS} show the dispersion, and raise none."
+        return more
+
+    def _doubt(self) -> str:
+        """A word of warning where the rows were taken for independent and cannot have been."""
+        sequences = self._sequences.values()
+        if self.dispersion == "estimated" or not any(
+            is_overdispersed(s.before(0), self.min_rows) for s in sequences
+        ):
+            return ""
+        return (
+            " Rates vary between windows by more than independent rows do, by a change or all the "
+            'time; if they always do, the alarm may be false: use dispersion="estimated".'
         )
 
     def _require_labels(self, y_true: Any) -> None:
@@ -337,36 +335,38 @@ class FairnessMonitor:
         settings: dict[str, Any] = {"positive_label": self.positive_label, "missing": self.missing}
         return Rows.read_decided(y_true, y_pred, sensitive_features, **settings)
 
-    def _measured(self, rows: Rows, *, late: bool = False) -> dict[Key, pd.DataFrame]:
-        """Means and counts of every rate that the rows tell; only of those that wait if late."""
-        measured: dict[Key, pd.DataFrame] = {}
+    def _measured(self, rows: Rows, *, late: bool = False) -> dict[Key, Measured]:
+        """Every rate that the rows tell, in groups by name; only those that wait if late."""
+        measured: dict[Key, Measured] = {}
         for number, constraint in enumerate(self._constraints):
             groups = rows.groups.over(constraint.over)
             given = dict(constraint.weights or ())  # of groups that may come in other windows
-            judged = [given.get(name, 1.0) > 0 for name in groups.names]
+            judged = np.array([given.get(name, 1.0) > 0 for name in groups.names])
+            names = [name for name in groups.names if given.get(name, 1.0) > 0]
             for rate in constraint.rates:
                 if (late or rows.y is None) and _needs_labels(rate) != late:
                     continue
                 cells = measure_cells(rows, rate, groups)
-                columns = {"mean": np.nan_to_num(cells.mean), "rows": cells.total}
-                table = pd.DataFrame(columns, index=list(groups.names))[judged]
-                measured[number, rate.name] = table.assign(count=table["rows"])
+                part = Part(np.nan_to_num(cells.mean), cells.effective, cells.total)
+                measured[number, rate.name] = names, part.of(judged)
         return measured
 
-    def _row(
-        self, key: Key, window: pd.DataFrame, total: pd.DataFrame, share: float
-    ) -> dict[str, Any]:
+    def _row(self, key: Key, window: Part, sequence: WindowSequence) -> dict[str, Any]:
         constraint = self._constraints[key[0]]
-        is_ratio, bound = constraint.kind == "ratio", _pairwise_bound(constraint)
-        own, whole = (self._compared(part, is_ratio, 0.05) for part in (window, total))
-        worst = [self._worst(part, is_ratio, share) for part in (window, total)]
-        broken = [w < bound if is_ratio else w > bound for w in worst]
-        # Where only the whole record tells, its groups are the ones to name.
-        shown = own if own.highest and not (broken[1] and not broken[0]) else whole
+        kind, bound = constraint.kind, _pairwise_bound(constraint)
+        names = sequence.names
+        own, whole = (self._gap(part, kind, names) for part in (window, sequence.all))
+        alarms = self._alarms(key, sequence)
+        broken = [alarm.tested for alarm in alarms if alarm.breaks]
+        together = [alarm.tested.windows for alarm in alarms if alarm.breaks or alarm.drifts]
+        # Where only rows of several windows tell, their groups are the ones to name.
+        alone = not broken or broken[0].windows == 1
+        told = whole if not broken else self._gap(broken[0].part, kind, names)
+        shown = own if own.highest and alone else told
         return {
             "constraint": constraint.name,
             "rate": key[1].replace("_", " "),
-            "rows": int(window["count"].sum()),
+            "rows": int(window.count.sum()),
             "gap": own.gap,
             "lower": own.lower,
             "upper": own.upper,
@@ -374,47 +374,32 @@ class FairnessMonitor:
             "highest": shown.highest,
             "lowest": shown.lowest,
             "bound": bound,
-            "broken": any(broken),
-            "drifted": self._drifted(key, (window, total), is_ratio, share),
-            "kind": constraint.kind,
-            "rows_needed": np.nan if any(broken) else _rows_needed(window, constraint),
+            "broken": bool(broken),
+            "drifted": any(bool(alarm.drifts) for alarm in alarms),
+            "together": min(together, default=0),
+            "kind": kind,
+            "rows_needed": np.nan if broken else _rows_needed(window, constraint),
         }
 
-    def _drifted(
-        self, key: Key, parts: tuple[pd.DataFrame, pd.DataFrame], is_ratio: bool, share: float
-    ) -> bool:
-        """Whether the gap among groups that the reference knows has certainly widened."""
-        if key not in self._reference:
-            return False
-        reference = self._comparable(self._reference[key])
-        # One sample, used in every window: it spends its third of alpha once.
-        spent = self.alpha / (3 * sum(len(c.rates) for c in self._constraints))
-        for part in parts:
-            known = reference[reference.index.isin(self._comparable(part).index)]
-            before = self._compared(known, is_ratio, spent)
-            now = self._worst(part[part.index.isin(known.index)], is_ratio, share)
-            if (now < before.lower) if is_ratio else (now > before.upper):
-                return True
-        return False
+    def _alarms(self, key: Key, sequence: WindowSequence) -> list[Alarm]:
+        constraint = self._constraints[key[0]]
+        return look(
+            sequence,
+            self._reference.get(key),
+            bound=_pairwise_bound(constraint),
+            kind=constraint.kind,
+            alpha=self.alpha / sum(len(c.rates) for c in self._constraints),
+            min_rows=self.min_rows,
+            dispersion=self.dispersion,
+        )
 
-    def _comparable(self, part: pd.DataFrame) -> pd.DataFrame:
-        """Groups with rows enough."""
-        return part[part["count"] >= self.min_rows]
-
-    def _compared(self, part: pd.DataFrame, is_ratio: bool, alpha: float) -> _Gap:
+    def _gap(self, part: Part, kind: str, names: list[str]) -> _Gap:
         """Gap among the groups with rows enough; NaN where fewer than two can be compared."""
-        part = self._comparable(part)
-        if len(part) < 2:
+        found = part.comparable(self.min_rows).gap(0.05, kind)
+        if found.highest < 0:
             return _Gap()
-        interval = ratio_interval if is_ratio else gap_interval
-        found = interval(part["mean"].to_numpy(), part["rows"].to_numpy(), 1 - alpha)
         limits = float(found.estimate), float(found.lower), float(found.upper)
-        return _Gap(*limits, part.index[int(found.highest)], part.index[int(found.lowest)])
-
-    def _worst(self, part: pd.DataFrame, is_ratio: bool, alpha: float) -> float:
-        """The limit on the far side of the estimate from the bound: what is certain by now."""
-        gap = self._compared(part, is_ratio, alpha)
-        return gap.upper if is_ratio else gap.lower
+        return _Gap(*limits, names[int(found.highest)], names[int(found.lowest)])
 
 
 class _Gap(NamedTuple):
@@ -438,13 +423,12 @@ def _pairwise_bound(constraint: Constraint) -> float:
     return constraint.bound**2 if constraint.kind == "ratio" else 2 * constraint.bound
 
 
-def _rows_needed(window: pd.DataFrame, constraint: Constraint) -> float:
-    seen = window[window["count"] >= 1]
-    if len(seen) < 2:
+def _rows_needed(window: Part, constraint: Constraint) -> float:
+    mean, rows = (values[window.count >= 1] for values in (window.mean, window.rows))
+    if len(rows) < 2:
         return np.nan
     is_ratio = constraint.kind == "ratio"
     bound = _pairwise_bound(constraint)
     room = ((1 - bound) if is_ratio else bound) / 2
-    mean, rows = seen["mean"].to_numpy(), seen["rows"].to_numpy()
     needed = rows_needed(mean, rows, max(room, 1e-4), 0.95, ratio=is_ratio)
     return float(np.max(needed)) if bool((needed > rows).any()) else np.nan

@@ -1,0 +1,178 @@
+"""Windows of one rate, alone, in blocks and all together, and what each of these may spend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairtrain.metrics.intervals import GapInterval, gap_interval, ratio_interval
+
+__all__ = ["Due", "Part", "Pool", "WindowSequence"]
+
+Floats = NDArray[np.float64]
+
+# Lengths of blocks (0: all windows so far), and the share of the error rate that each may spend. A
+# jump shows in one window, a slow drift in eight, a small step in sixteen. One window and all of
+# them had a half each before there were blocks: giving half of it away costs them a window at most
+# (`benchmarks/monitors.py`).
+_SHARES = {1: 1 / 4, 2: 1 / 8, 4: 1 / 8, 8: 1 / 8, 16: 1 / 8, 0: 1 / 4}
+_KEPT = 80  # newest windows that are kept one by one: 64 before a block of 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """Means of G groups in some rows, with effective rows and counts, each of shape (..., G)."""
+
+    mean: Floats
+    rows: Floats
+    count: Floats
+
+    def of(self, groups: Any) -> Part:
+        """Some of the groups."""
+        return Part(self.mean[..., groups], self.rows[..., groups], self.count[..., groups])
+
+    def grown(self, size: int) -> Part:
+        """The same with groups added that have no row."""
+        more = [(0, 0)] * (self.mean.ndim - 1) + [(0, size - self.mean.shape[-1])]
+        return Part(*(np.pad(v, more) for v in (self.mean, self.rows, self.count)))
+
+    def comparable(self, min_rows: float) -> Part:
+        """The same without the rows of groups that have few."""
+        return self.only(self.count >= min_rows)
+
+    def only(self, groups: NDArray[np.bool_]) -> Part:
+        """The same without the rows of other groups."""
+        return replace(self, rows=np.where(groups, self.rows, 0.0))
+
+    def gap(self, alpha: float, kind: str) -> GapInterval:
+        """Gap or ratio of the extreme groups that have rows, with limits."""
+        interval = ratio_interval if kind == "ratio" else gap_interval
+        return interval(self.mean, self.rows, 1 - alpha)
+
+
+@dataclass
+class Pool:
+    r"""Windows together, each with one weight for all groups: its rows.
+
+    The mean of group g is :math:`\sum_t w_t r_{gt} / W`; a sum of rows would let groups that come
+    at different times look unequal where no window treats them so (Simpson's paradox). A group that
+    a window lacks is given the rate of that window, which widens no gap.
+    """
+
+    windows: int = 0
+    weight: Floats = field(default_factory=lambda: np.zeros(()))
+    overall: Floats = field(default_factory=lambda: np.zeros(()))
+    spread: Floats = field(default_factory=lambda: np.zeros(()))
+    mean: Floats = field(default_factory=lambda: np.zeros(0))
+    variance: Floats = field(default_factory=lambda: np.zeros(0))
+    count: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def take(self, window: Part) -> None:
+        """Add a window, whose groups are those known before and perhaps more."""
+        self.windows += 1
+        n = window.count.sum(axis=-1, keepdims=True)
+        known = window.mean.shape[-1] - self.mean.shape[-1]
+        rate = (window.mean * window.count).sum(axis=-1, keepdims=True) / np.maximum(n, 1.0)
+        seen = window.count > 0
+        mean = n * np.where(seen, window.mean, rate)
+        # Of the sum of n times the mean, in units of one row's variance.
+        variance = n**2 / np.where(seen, window.rows, np.maximum(n, 1.0))
+        self.mean = _appended(self.mean, self.overall, known) + mean
+        self.variance = _appended(self.variance, self.spread, known) + variance
+        self.count = _appended(self.count, 0 * self.spread, known) + window.count
+        self.weight = self.weight + n[..., 0]
+        self.overall = self.overall + (n * rate)[..., 0]
+        self.spread = self.spread + n[..., 0]
+
+    @property
+    def part(self) -> Part:
+        """Weighted means and effective rows."""
+        weight = self.weight[..., None]
+        rows = weight**2 / np.where(self.variance > 0, self.variance, 1.0)
+        return Part(self.mean / np.maximum(weight, 1.0), rows, self.count)
+
+
+def _appended(values: Floats, value: Floats, more: int) -> Floats:
+    """Values with those of ``more`` new groups at their end."""
+    if not values.size:
+        return np.zeros(1)
+    return np.concatenate([values, np.repeat(value[..., None], more, axis=-1)], axis=-1)
+
+
+class Due(NamedTuple):
+    """A test that is due: pooled rows, how many windows they are, its share of alpha."""
+
+    part: Part
+    windows: int
+    share: float
+
+
+@dataclass
+class WindowSequence:
+    r"""One rate of the groups over the windows.
+
+    Blocks of L windows overlap by a half, so that a change is soon in a block of its own. The k-th
+    may spend :math:`6 / (\pi^2 k^2)` of its length's share: a longer block pays for fewer looks.
+
+    Attributes
+    ----------
+    names : list of str
+        Groups, in the order in which they came.
+    pool : Pool
+        All windows.
+    newest : list of Part
+        The last windows one by one.
+    """
+
+    names: list[str] = field(default_factory=list)
+    pool: Pool = field(default_factory=Pool)
+    newest: list[Part] = field(default_factory=list)
+
+    @property
+    def all(self) -> Part:
+        """All windows so far."""
+        return self.pool.part
+
+    def named(self, names: list[str], part: Part) -> Part:
+        """A part whose columns are this sequence's groups, new ones at the end."""
+        self.names += [name for name in names if name not in self.names]
+        return _placed(self.names, names, part)
+
+    def take(self, window: Part) -> Self:
+        """Add a window."""
+        self.pool.take(window)
+        self.newest = [*self.newest[1 - _KEPT :], window]
+        return self
+
+    def due(self) -> Iterator[Due]:
+        """What the newest window completes: itself, blocks, and all windows."""
+        now = self.pool.windows
+        for length, share in _SHARES.items():
+            step = max(length // 2, 1)
+            if now < length or now % step:
+                continue
+            looks = (now - length) // step + 1 if length else now
+            part = self._block(length) if length else self.all
+            yield Due(part, length or now, share * 6 / (np.pi**2 * looks**2))
+
+    def before(self, windows: int) -> list[Part]:
+        """Windows that are not among the newest ``windows``; all, if that leaves none."""
+        kept = self.newest[: len(self.newest) - windows] or self.newest
+        return [part.grown(self.pool.mean.shape[-1]) for part in kept]
+
+    def _block(self, length: int) -> Part:
+        block = Pool()
+        for part in self.newest[-length:]:
+            block.take(part.grown(self.pool.mean.shape[-1]))
+        return block.part
+
+
+def _placed(order: list[str], names: list[str], part: Part) -> Part:
+    """A part with its groups in another order; others have no rows."""
+    placed = np.zeros((3, len(order)))
+    placed[:, [order.index(name) for name in names]] = part.mean, part.rows, part.count
+    return Part(*placed)
