@@ -286,3 +286,75 @@ def test_groups_of_weight_zero_are_not_watched() -> None:
     assert not row["broken"]
     assert row["rows"] == 2000
     assert FairnessMonitor().update(decided, who)["broken"].all()
+
+
+def branches(rng: np.random.Generator, n: int = 100, size: int = 20) -> dict[str, np.ndarray]:
+    """Rows of ``n`` branches, whose rates are beta distributed with a correlation of .2."""
+    branch = np.repeat(np.arange(n), size)
+    own = rng.beta(0.4 * 4, 0.6 * 4, n)
+    decided = (rng.random(n * size) < own[branch]).astype(int)
+    return {"y_pred": decided, "sensitive_features": branch % 2, "clusters": branch}
+
+
+def test_rows_in_clusters_are_worth_less() -> None:
+    data = branches(np.random.default_rng(0))
+    row = FairnessMonitor().update(**data).iloc[0]
+    expected = gap(None, **data)
+    assert row["gap"] == pytest.approx(expected.value)
+    assert (row["lower"], row["upper"]) == pytest.approx((expected.lower, expected.upper), abs=1e-3)
+    alone = FairnessMonitor().update(data["y_pred"], data["sensitive_features"]).iloc[0]
+    assert row["upper"] - row["lower"] > 1.7 * (alone["upper"] - alone["lower"])
+
+
+def test_clusters_raise_no_alarm_if_they_are_named() -> None:
+    rng = np.random.default_rng(1)
+    named, unnamed = (FairnessMonitor(difference_bound=0.02) for _ in range(2))
+    for _ in range(16):
+        data = branches(rng, n=60, size=60)
+        named.update(**data)
+        unnamed.update(data["y_pred"], data["sensitive_features"])
+    assert unnamed.broken
+    assert not named.broken
+    for _ in range(4):
+        data = branches(rng, n=60, size=60)
+        data["y_pred"][data["sensitive_features"] == 0] |= 1
+        named.update(**data)
+    assert named.broken
+
+
+def test_groups_in_few_clusters_are_not_compared() -> None:
+    data = branches(np.random.default_rng(2), n=16)
+    assert np.isnan(FairnessMonitor().update(**data)["gap"].iloc[0])
+    monitor = FairnessMonitor()
+    for seed in range(2):
+        row = monitor.update(**branches(np.random.default_rng(seed), n=16)).iloc[0]
+    assert np.isnan(row["gap"])
+    assert row["gap_all"] >= 0  # in two windows there are clusters enough
+
+
+def test_clusters_wait_with_their_rows() -> None:
+    rng = np.random.default_rng(3)
+    data = branches(rng)
+    y, ids = rng.integers(0, 2, 2000), np.arange(2000)
+    at_once, late = FairnessMonitor("equalized_odds"), FairnessMonitor("equalized_odds")
+    table = at_once.update(**data, y_true=y)
+    late.update(**data, ids=ids)
+    with pytest.raises(InvalidDataError, match="clusters for all of them or for none"):
+        late.update(data["y_pred"], data["sensitive_features"], ids=ids + 2000)
+    pd.testing.assert_frame_equal(late.add_labels(ids, y), table)
+
+
+def test_windows_with_and_without_clusters_pool() -> None:
+    rng = np.random.default_rng(4)
+    mixed = FairnessMonitor()
+    mixed.update(*window(rng))
+    mixed.update(
+        **{
+            **(data := branches(rng)),
+            "sensitive_features": np.array(["a", "new"])[data["sensitive_features"]],
+        }
+    )
+    df = mixed._sequences[0, "selection_rate"].pool.df
+    assert df is not None
+    assert (df[:2] >= 1e9).all()
+    assert 30 < df[2] < 50

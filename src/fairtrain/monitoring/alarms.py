@@ -61,7 +61,7 @@ def _drifted(
 
     The reference is one sample, used in every window: it spends its share of alpha once.
     """
-    known = (reference.count >= min_rows) & (part.count >= min_rows)
+    known = reference.has(min_rows) & part.has(min_rows)
     before = reference.only(known).gap(spent, kind)
     now = _certain(part.only(known), alpha, kind)
     return np.asarray(now < before.lower if kind == "ratio" else now > before.upper)

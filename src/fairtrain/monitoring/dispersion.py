@@ -97,9 +97,8 @@ def is_overdispersed(windows: list[Part], min_rows: float, alpha: float = 0.01) 
 
 def _residuals(windows: list[Part], min_rows: float) -> tuple[Floats, Floats] | None:
     """Residuals, shape (T, ..., G), of the usual groups where all are there; their variance."""
-    count = np.stack([part.count for part in windows])
-    enough = count.min(axis=tuple(range(1, count.ndim - 1)))
-    there = np.asarray(enough >= min_rows)
+    has = np.stack([part.has(min_rows) for part in windows])
+    there = np.asarray(has.all(axis=tuple(range(1, has.ndim - 1))))
     usual = there.mean(axis=0) >= _USUAL
     whole = there[:, usual].all(axis=1)
     if usual.sum() < 2 or whole.sum() < MIN_WINDOWS:

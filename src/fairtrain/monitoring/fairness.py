@@ -166,7 +166,9 @@ class FairnessMonitor:
         """Rows whose labels have not come."""
         return len(self._waiting)
 
-    def set_reference(self, y_pred: Any, sensitive_features: Any, y_true: Any = None) -> None:
+    def set_reference(
+        self, y_pred: Any, sensitive_features: Any, y_true: Any = None, *, clusters: Any = None
+    ) -> None:
         """Give the decisions that later ones are compared with, such as the certification rows.
 
         Without this the first window with two groups of ``min_rows`` is the reference. Groups that
@@ -174,19 +176,25 @@ class FairnessMonitor:
 
         Parameters
         ----------
-        y_pred, sensitive_features, y_true
+        y_pred, sensitive_features, y_true, clusters
             As in :meth:`update`.
         """
         if self.windows:
             raise InvalidParameterError("the reference must be set before the first window.")
         self._require_labels(y_true)
-        measured = self._measured(self._read(y_pred, sensitive_features, y_true))
+        measured = self._measured(self._read(y_pred, sensitive_features, y_true, clusters))
         self._reference = {
             key: self._sequence(key).named(names, part) for key, (names, part) in measured.items()
         }
 
     def update(
-        self, y_pred: Any, sensitive_features: Any, y_true: Any = None, *, ids: Any = None
+        self,
+        y_pred: Any,
+        sensitive_features: Any,
+        y_true: Any = None,
+        *,
+        ids: Any = None,
+        clusters: Any = None,
     ) -> pd.DataFrame:
         """Look at one window.
 
@@ -200,6 +208,10 @@ class FairnessMonitor:
             What happened; needed by notions that condition on it.
         ids : array-like of shape (n,), optional
             Names of the rows, by which :meth:`add_labels` finds those whose label comes later.
+        clusters : array-like of shape (n,), optional
+            Which rows belong together: those of a client, a branch, a judge. Limits then rest on
+            how much clusters differ. Clusters of two windows are taken for different ones; of those
+            that come in every window, what is found is true of them and not of others.
 
         Returns
         -------
@@ -215,10 +227,10 @@ class FairnessMonitor:
         if ids is None:
             self._require_labels(y_true)
         inputs.require_same_index(y_pred=y_pred, ids=ids)
-        rows = self._read(y_pred, sensitive_features, y_true)
+        rows = self._read(y_pred, sensitive_features, y_true, clusters)
         measured = self._measured(rows)
         if ids is not None and y_true is None:
-            self._waiting.add(ids, y_pred, rows.sensitive)
+            self._waiting.add(ids, y_pred, rows.sensitive, clusters)
         return self._judged(measured)
 
     def add_labels(self, ids: Any, y_true: Any) -> pd.DataFrame:
@@ -245,8 +257,8 @@ class FairnessMonitor:
             If an id waits for no label, or is named twice.
         """
         inputs.require_same_index(ids=ids, y_true=y_true)
-        decisions, who = self._waiting.decided(ids)
-        read = self._read(decisions, who, inputs.as_vector(y_true, "y_true"))
+        decisions, who, clusters = self._waiting.decided(ids)
+        read = self._read(decisions, who, inputs.as_vector(y_true, "y_true"), clusters)
         table = self._judged(self._measured(read, late=True))
         self.forget(ids)
         return table
@@ -276,7 +288,7 @@ class FairnessMonitor:
             row = self._row(key, window, self._sequence(key).take(window))
             named = ", ".join(new) if number > 1 else ""
             rows.append({"window": number, **row, "new_groups": named})
-            if key not in self._reference and (window.count >= self.min_rows).sum() > 1:
+            if key not in self._reference and window.has(self.min_rows).sum() > 1:
                 self._reference[key] = window  # the first window that can be compared with
         self._known += new
         table = pd.DataFrame(rows)
@@ -331,9 +343,9 @@ class FairnessMonitor:
                 "update(..., ids=...) names of the rows, and add_labels(ids, y_true) the labels."
             )
 
-    def _read(self, y_pred: Any, sensitive_features: Any, y_true: Any) -> Rows:
+    def _read(self, y_pred: Any, sensitive_features: Any, y_true: Any, clusters: Any) -> Rows:
         settings: dict[str, Any] = {"positive_label": self.positive_label, "missing": self.missing}
-        return Rows.read_decided(y_true, y_pred, sensitive_features, **settings)
+        return Rows.read_decided(y_true, y_pred, sensitive_features, clusters=clusters, **settings)
 
     def _measured(self, rows: Rows, *, late: bool = False) -> dict[Key, Measured]:
         """Every rate that the rows tell, in groups by name; only those that wait if late."""
@@ -347,7 +359,8 @@ class FairnessMonitor:
                 if (late or rows.y is None) and _needs_labels(rate) != late:
                     continue
                 cells = measure_cells(rows, rate, groups)
-                part = Part(np.nan_to_num(cells.mean), cells.effective, cells.total)
+                df = None if cells.design is None else cells.design.df
+                part = Part(np.nan_to_num(cells.mean), cells.effective, cells.total, df)
                 measured[number, rate.name] = names, part.of(judged)
         return measured
 

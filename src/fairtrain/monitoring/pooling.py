@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fairtrain.metrics.clusters import LEAST_CLUSTERS
 from fairtrain.metrics.intervals import GapInterval, gap_interval, ratio_interval
+from fairtrain.metrics.intervals.single import Design, student_rows, two_sided
 
 __all__ = ["Due", "Part", "Pool", "WindowSequence"]
 
@@ -20,29 +22,39 @@ Floats = NDArray[np.float64]
 # them had a half each before there were blocks: giving half of it away costs them a window at most
 # (`benchmarks/monitors.py`).
 _SHARES = {1: 1 / 4, 2: 1 / 8, 4: 1 / 8, 8: 1 / 8, 16: 1 / 8, 0: 1 / 4}
+_MANY = 1e9  # degrees of freedom of rows that are independent
 _KEPT = 80  # newest windows that are kept one by one: 64 before a block of 16
 
 
 @dataclass(frozen=True)
 class Part:
-    """Means of G groups in some rows, with effective rows and counts, each of shape (..., G)."""
+    """Means of G groups in some rows, with effective rows and counts, each of shape (..., G).
+
+    Where rows come in clusters, ``df`` has the degrees of freedom between those of each group.
+    """
 
     mean: Floats
     rows: Floats
     count: Floats
+    df: Floats | None = None
 
     def of(self, groups: Any) -> Part:
         """Some of the groups."""
-        return Part(self.mean[..., groups], self.rows[..., groups], self.count[..., groups])
+        return self.each(lambda values: values[..., groups])
 
     def grown(self, size: int) -> Part:
         """The same with groups added that have no row."""
         more = [(0, 0)] * (self.mean.ndim - 1) + [(0, size - self.mean.shape[-1])]
-        return Part(*(np.pad(v, more) for v in (self.mean, self.rows, self.count)))
+        return self.each(lambda values: np.pad(values, more))
+
+    def has(self, min_rows: float) -> NDArray[np.bool_]:
+        """Which groups have rows, and clusters, enough to be compared."""
+        enough: NDArray[np.bool_] = self.count >= min_rows
+        return enough if self.df is None else enough & (self.df >= LEAST_CLUSTERS - 1)
 
     def comparable(self, min_rows: float) -> Part:
         """The same without the rows of groups that have few."""
-        return self.only(self.count >= min_rows)
+        return self.only(self.has(min_rows))
 
     def only(self, groups: NDArray[np.bool_]) -> Part:
         """The same without the rows of other groups."""
@@ -51,7 +63,16 @@ class Part:
     def gap(self, alpha: float, kind: str) -> GapInterval:
         """Gap or ratio of the extreme groups that have rows, with limits."""
         interval = ratio_interval if kind == "ratio" else gap_interval
-        return interval(self.mean, self.rows, 1 - alpha)
+        rows = self.rows
+        if self.df is not None:
+            independent = np.zeros((self.df.shape[-1],) * 2)
+            rows = student_rows(rows, two_sided(alpha), Design(self.df, independent))
+        return interval(self.mean, rows, 1 - alpha)
+
+    def each(self, change: Callable[[Floats], Floats]) -> Part:
+        """The same change of all arrays."""
+        df = None if self.df is None else change(self.df)
+        return Part(change(self.mean), change(self.rows), change(self.count), df)
 
 
 @dataclass
@@ -70,6 +91,7 @@ class Pool:
     mean: Floats = field(default_factory=lambda: np.zeros(0))
     variance: Floats = field(default_factory=lambda: np.zeros(0))
     count: Floats = field(default_factory=lambda: np.zeros(0))
+    df: Floats | None = None
 
     def take(self, window: Part) -> None:
         """Add a window, whose groups are those known before and perhaps more."""
@@ -84,6 +106,12 @@ class Pool:
         self.mean = _appended(self.mean, self.overall, known) + mean
         self.variance = _appended(self.variance, self.spread, known) + variance
         self.count = _appended(self.count, 0 * self.spread, known) + window.count
+        if self.df is not None or window.df is not None:
+            own = np.where(seen, _MANY if window.df is None else window.df, 0.0)
+            if self.df is None:  # windows before, if any, had independent rows
+                self.df = np.where(self.count > window.count, _MANY, 0.0) + own
+            else:
+                self.df = _appended(self.df, 0 * self.spread, known) + own
         self.weight = self.weight + n[..., 0]
         self.overall = self.overall + (n * rate)[..., 0]
         self.spread = self.spread + n[..., 0]
@@ -93,7 +121,7 @@ class Pool:
         """Weighted means and effective rows."""
         weight = self.weight[..., None]
         rows = weight**2 / np.where(self.variance > 0, self.variance, 1.0)
-        return Part(self.mean / np.maximum(weight, 1.0), rows, self.count)
+        return Part(self.mean / np.maximum(weight, 1.0), rows, self.count, self.df)
 
 
 def _appended(values: Floats, value: Floats, more: int) -> Floats:
@@ -173,6 +201,11 @@ class WindowSequence:
 
 def _placed(order: list[str], names: list[str], part: Part) -> Part:
     """A part with its groups in another order; others have no rows."""
-    placed = np.zeros((3, len(order)))
-    placed[:, [order.index(name) for name in names]] = part.mean, part.rows, part.count
-    return Part(*placed)
+    at = [order.index(name) for name in names]
+
+    def put(values: Floats) -> Floats:
+        placed = np.zeros(len(order))
+        placed[at] = values
+        return placed
+
+    return part.each(put)

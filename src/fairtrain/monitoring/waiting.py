@@ -14,6 +14,7 @@ from fairtrain.exceptions import InvalidDataError
 __all__ = ["Waiting"]
 
 _DECISION = "decision of the model"  # no sensitive column is called so
+_CLUSTER = "cluster of the row"
 
 
 @dataclass
@@ -23,7 +24,8 @@ class Waiting:
     Attributes
     ----------
     rows : DataFrame
-        By id; a column for the decision, and one for each sensitive column.
+        By id; a column for the decision, one for the cluster where rows come in such, and one for
+        each sensitive column.
     """
 
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -31,7 +33,7 @@ class Waiting:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def add(self, ids: Any, y_pred: Any, sensitive: inputs.Columns) -> None:
+    def add(self, ids: Any, y_pred: Any, sensitive: inputs.Columns, clusters: Any = None) -> None:
         """Hold the rows of a window.
 
         Raises
@@ -42,7 +44,13 @@ class Waiting:
         names = _names(ids)
         decisions = inputs.as_vector(y_pred, "y_pred")
         inputs.check_lengths(len(decisions), ids=names)
-        window = pd.DataFrame({_DECISION: decisions, **sensitive}, index=names)
+        own = {} if clusters is None else {_CLUSTER: inputs.as_vector(clusters, "clusters")}
+        window = pd.DataFrame({_DECISION: decisions, **own, **sensitive}, index=names)
+        if len(self) and (_CLUSTER in window) != (_CLUSTER in self.rows):
+            raise InvalidDataError(
+                "rows that wait for labels come in clusters, or do not: pass clusters for all of "
+                "them or for none, or forget(ids) those that wait."
+            )
         if len(self) and set(window.columns) != set(self.rows.columns):
             raise InvalidDataError(
                 "the rows that wait for labels have the sensitive columns "
@@ -55,8 +63,8 @@ class Waiting:
             raise InvalidDataError(f"ids must name each waiting row once, not {twice} twice.")
         self.rows = rows
 
-    def decided(self, ids: Any) -> tuple[Any, dict[str, Any]]:
-        """Decisions and sensitive columns of rows that wait.
+    def decided(self, ids: Any) -> tuple[Any, dict[str, Any], Any]:
+        """Decisions, sensitive columns and clusters (or None) of rows that wait.
 
         Raises
         ------
@@ -70,7 +78,8 @@ class Waiting:
                 f"ids must name waiting rows once; {listed(strange[:1])} does not."
             )
         columns = {name: column.to_numpy() for name, column in self.rows.loc[names].items()}
-        return columns.pop(_DECISION), {str(name): column for name, column in columns.items()}
+        decisions, clusters = columns.pop(_DECISION), columns.pop(_CLUSTER, None)
+        return decisions, {str(name): column for name, column in columns.items()}, clusters
 
     def forget(self, ids: Any) -> None:
         """Drop rows; ids that do not wait are passed over."""
