@@ -240,9 +240,93 @@ def pairs() -> Iterator[Line]:
                     yield line(f"width of ours over {name}", setting, 1.1, ratio)
 
 
+def worst_pairs() -> Iterator[Line]:
+    """The same over all rates of a grid, enumerated: the worst case and the mean width."""
+    grid = [0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99]
+    for n in ((30, 30), (100, 100), (200, 40), (1000, 50)):
+        rows = np.array(n)
+        x = np.stack(np.meshgrid(*(np.arange(m + 1) for m in n), indexing="ij"), -1).reshape(-1, 2)
+        ours = pairwise_differences(x / rows, rows)
+        limits = {
+            "ours": (ours.lower[:, 0, 1], ours.upper[:, 0, 1]),
+            "Miettinen-Nurminen": miettinen_nurminen(x, rows),
+            "Agresti-Caffo": agresti_caffo(x, rows),
+        }
+        chance = {p: [stats.binom.pmf(np.arange(m + 1), m, p) for m in n] for p in grid}
+        found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in limits}
+        for a in grid:
+            for b in grid:
+                weight = np.outer(chance[a][0], chance[b][1]).ravel()
+                for name, (lower, upper) in limits.items():
+                    tails = [weight @ (lower > a - b + 1e-12), weight @ (upper < a - b - 1e-12)]
+                    found[name].append((sum(tails), max(tails), weight @ (upper - lower)))
+        own = np.array([width for _, _, width in found["ours"]])
+        for name, values in found.items():
+            outside, tail, width = np.array(values).T
+            setting = f"{n[0]} and {n[1]} rows, the worst of {len(grid) ** 2} pairs of rates"
+            yield line(f"smallest coverage, two rates: {name}", setting, 0.95, 1 - outside.max())
+            yield line(f"one limit fails, two rates: {name}", setting, 0.025, tail.max())
+            if name != "ours":
+                ratio = (own / width).mean()
+                yield line(f"mean width of ours over {name}", setting, 1.1, ratio)
+
+
+def max_t(
+    rng: np.random.Generator, x: NDArray[Any], n: NDArray[Any], times: int = 1000
+) -> tuple[Floats, Floats]:
+    """Bootstrap of the largest studentised difference, for each of the samples of x."""
+    lower, upper = [], []
+    for seen in x / n:
+        p = rng.binomial(n, seen, (times, len(n))) / n
+        shrunk = (p * n + 0.5) / (n + 1)
+        spread = shrunk * (1 - shrunk) / n
+        apart = (p - seen)[:, :, None] - (p - seen)[:, None, :]
+        t = np.abs(apart) / np.sqrt(spread[:, :, None] + spread[:, None, :])
+        own = (seen * n + 0.5) / (n + 1)
+        error = np.sqrt(np.add.outer(own * (1 - own) / n, own * (1 - own) / n))
+        half = np.quantile(t.max(axis=(1, 2)), 0.95) * error
+        lower.append(seen[:, None] - seen[None, :] - half)
+        upper.append(seen[:, None] - seen[None, :] + half)
+    return np.array(lower), np.array(upper)
+
+
+def many_groups(times: int = 400) -> Iterator[Line]:
+    """Our simultaneous intervals of all pairs beside a max-t bootstrap."""
+    for groups in (8, 30):
+        for sizes in ("100 rows", "1000 rows", "50 to 2000 rows"):
+            for rates in ("near 0.1", "near 0.3", "0.02 to 0.6"):
+                rng = np.random.default_rng([groups, len(sizes), len(rates), 5])
+                few, _, many = sizes.removesuffix(" rows").partition(" to ")
+                n = np.geomspace(int(few), int(many or few), groups).astype(int)
+                a, _, b = rates.removeprefix("near ").partition(" to ")
+                p = rng.permutation(np.linspace(float(a), float(b or a), groups))
+                x = rng.binomial(n, p, (times, groups))
+                truth = p[:, None] - p[None, :]
+                ours = pairwise_differences(x / n, np.broadcast_to(n, x.shape))
+                found = {"ours": (ours.lower, ours.upper), "max-t bootstrap": max_t(rng, x, n)}
+                setting = f"{groups} groups of {sizes}, rates {rates}"
+                pair = ~np.eye(groups, dtype=bool)
+                for name, (lower, upper) in found.items():
+                    inside = ((lower <= truth + 1e-12) & (upper >= truth - 1e-12)).all(axis=(1, 2))
+                    yield line(f"all pairs at once: {name}", setting, 0.95, inside.mean())
+                wide = [(upper - lower)[:, pair].mean() for lower, upper in found.values()]
+                yield line("width of ours over max-t bootstrap", setting, 1.1, wide[0] / wide[1])
+
+
+PARTS: tuple[Callable[[], Iterator[Line]], ...] = (
+    power,
+    shares,
+    single_rates,
+    losses,
+    pairs,
+    worst_pairs,
+    many_groups,
+)
+
+
 def main() -> None:
     """Simulate all and write the table."""
-    lines = [one for part in (power, shares, single_rates, losses, pairs) for one in part()]
+    lines = [one for part in PARTS for one in part()]
     table = pd.DataFrame(lines)
     table.to_csv(RESULTS / "honesty.csv", index=False)
     print(table.groupby("statement")["measured"].describe()[["count", "min", "mean", "max"]])
