@@ -1,4 +1,4 @@
-"""Features of a table: numbers imputed and scaled, categories one-hot with rare levels merged."""
+"""Features of a table: numbers and dates imputed and scaled, categories one-hot or rare."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fairtrain._commands.columns import SensitiveColumns, as_words
-from fairtrain._commands.options import Features
-from fairtrain._commands.tables import require_columns
-from fairtrain._text import flatten, listed, one_line
+from fairtrain._commands.plan import as_dates
+from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["TableFeatures", "choose_features"]
+__all__ = ["TableFeatures"]
 
 MISSING, RARE = "(missing)", "(rare)"
+_PARTS = ("year", "month", "day of the week", "days")
 
 
 class TableFeatures(TransformerMixin, BaseEstimator):
@@ -33,8 +33,11 @@ class TableFeatures(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    numeric, categorical : sequence of str
-        Feature columns.
+    numeric, categorical, dates : sequence of str
+        Feature columns. A date gives four numbers: year, month, day of the week, and days since
+        1970, so that seasons and trends are seen.
+    lenient : sequence of str
+        Numeric columns that hold words too, which count as missing.
     sensitive : SensitiveColumns, optional
         Sensitive columns that serve as categorical features too, read as they were for training.
     min_frequency : int, default=10
@@ -53,11 +56,15 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         numeric: Sequence[str] = (),
         categorical: Sequence[str] = (),
         *,
+        dates: Sequence[str] = (),
+        lenient: Sequence[str] = (),
         sensitive: SensitiveColumns | None = None,
         min_frequency: int = 10,
     ) -> None:
         self.numeric = numeric
         self.categorical = categorical
+        self.dates = dates
+        self.lenient = lenient
         self.sensitive = sensitive
         self.min_frequency = min_frequency
 
@@ -73,7 +80,7 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         )
         self.transformer_ = ColumnTransformer(
             [
-                ("numbers", numbers, list(self.numeric)),
+                ("numbers", numbers, [*self.numeric, *self._date_parts]),
                 ("categories", codes, list(self.levels_)),
             ],
             verbose_feature_names_out=False,
@@ -102,7 +109,11 @@ class TableFeatures(TransformerMixin, BaseEstimator):
     def columns(self) -> tuple[str, ...]:
         """Columns that a table must have."""
         sensitive = () if self.sensitive is None else self.sensitive.columns
-        return tuple(dict.fromkeys([*self.numeric, *self.categorical, *sensitive]))
+        return tuple(dict.fromkeys([*self.numeric, *self.categorical, *self.dates, *sensitive]))
+
+    @property
+    def _date_parts(self) -> list[str]:
+        return [f"{name}: {part}" for name in self.dates for part in _PARTS]
 
     def _words(self, X: pd.DataFrame) -> dict[str, pd.Series]:
         absent = [name for name in self.columns if name not in X.columns]
@@ -116,65 +127,40 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         return {name: column.fillna(MISSING) for name, column in words.items()}
 
     def _table(self, X: pd.DataFrame, words: dict[str, pd.Series]) -> pd.DataFrame:
-        columns: dict[str, Any] = {name: _as_number(X[name], name) for name in self.numeric}
+        columns: dict[str, Any] = {
+            name: _as_number(X[name], name, lenient=name in self.lenient) for name in self.numeric
+        }
+        for name in self.dates:
+            columns |= _date_columns(X[name], name)
         for name, column in words.items():
             known = self.levels_[name]
             columns[name] = column.where(column.isin(known), RARE) if RARE in known else column
         return pd.DataFrame(columns, index=X.index)
 
 
-def _as_number(column: pd.Series, name: str) -> NDArray[np.float64]:
+def _date_columns(column: pd.Series, name: str) -> dict[str, NDArray[np.float64]]:
+    dates = as_dates(column) if column.notna().any() else pd.to_datetime(column)
+    if dates is None:
+        value = column.dropna().iloc[0]
+        raise InvalidDataError(
+            f"column '{one_line(name)}' must hold dates, as it did for training, but holds "
+            f"'{one_line(value)}'."
+        )
+    days = (dates - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
+    parts = (dates.dt.year, dates.dt.month, dates.dt.day_of_week, days // 1)
+    return {
+        f"{name}: {part}": np.asarray(values, dtype=np.float64)
+        for part, values in zip(_PARTS, parts, strict=True)
+    }
+
+
+def _as_number(column: pd.Series, name: str, *, lenient: bool = False) -> NDArray[np.float64]:
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     bad = np.isnan(numbers) & column.notna().to_numpy()
-    if bad.any():
+    if bad.any() and not lenient:
         value = column.iloc[int(np.argmax(bad))]
         raise InvalidDataError(
             f"column '{one_line(name)}' must hold numbers, as it did for training, but holds "
             f"'{one_line(value)}'."
         )
     return np.where(np.isinf(numbers), np.nan, numbers)
-
-
-def _numeric_columns(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the columns that hold numbers or truth values.
-
-    Raises
-    ------
-    InvalidDataError
-        If a column holds dates.
-    """
-    numeric = []
-    for name in names:
-        column = frame[name]
-        dates = pd.api.types.is_datetime64_any_dtype(column) or (
-            column.dtype == object and column.map(lambda v: hasattr(v, "isoformat")).any()
-        )
-        if dates:
-            raise InvalidDataError(
-                f"column '{one_line(name)}' holds dates or times, which are no feature: turn it "
-                f"into a number, or leave it out with --drop {one_line(name)}."
-            )
-        if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-            numeric.append(name)
-    return tuple(numeric)
-
-
-def choose_features(
-    frame: pd.DataFrame, options: Features, *, without: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Numeric and categorical columns among those that nobody took out.
-
-    Raises
-    ------
-    InvalidDataError
-        If a named column is absent, or none is left.
-    """
-    known = tuple(frame.columns)
-    dropped, codes = flatten(options.drop, known), flatten(options.categorical, known)
-    require_columns(frame, (*dropped, *codes), what="column")
-    out = {*without, *dropped}
-    names = [name for name in known if name not in out]
-    numbers = _numeric_columns(frame, [name for name in names if name not in codes])
-    if not names and not options.use_sensitive:
-        raise InvalidDataError("no feature column is left.")
-    return numbers, tuple(name for name in names if name not in set(numbers))

@@ -31,6 +31,7 @@ __all__ = [
     "TrainingOptions",
     "parse_numbers",
     "read_options",
+    "read_toml",
     "to_toml",
 ]
 
@@ -170,11 +171,14 @@ class Features:
         Numeric columns that are codes without a scale.
     drop
         Columns to leave out, such as identifiers and what is known only after the decision.
+    columns
+        TOML file with what columns are used as: postcode = "category", or number, date, drop.
     """
 
     use_sensitive: Annotated[bool, FLAG] = False
     categorical: Annotated[Names, LIST] = ()
     drop: Annotated[Names, LIST] = ()
+    columns: Path | None = None
 
 
 @Parameter(name="*")
@@ -396,6 +400,33 @@ class CalibrationOptions:
     json: Annotated[bool, FLAG] = False
 
 
+def read_toml(path: Path, option: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    option : str
+        The option that names it, for messages.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it cannot be read.
+    """
+    import tomllib
+
+    name = f"{option} '{one_line(path)}'"
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InvalidParameterError(f"{name} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidParameterError(f"{name} is not TOML: {one_line(error)}.") from None
+
+
 def read_options(path: Path, command: str) -> dict[str, Any]:
     """Read the options of one command.
 
@@ -411,16 +442,7 @@ def read_options(path: Path, command: str) -> dict[str, Any]:
     InvalidParameterError
         If the file cannot be read, or an option is a table, a date or a list of lists.
     """
-    import tomllib
-
-    name = f"--config '{one_line(path)}'"
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise InvalidParameterError(f"{name} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidParameterError(f"{name} is not TOML: {one_line(error)}.") from None
+    content = read_toml(path, "--config")
     own = content.get(command)
     if not isinstance(own, dict):
         own = {key: value for key, value in content.items() if not isinstance(value, dict)}
@@ -428,8 +450,9 @@ def read_options(path: Path, command: str) -> dict[str, Any]:
         words = value if isinstance(value, list) else [value]
         if not all(isinstance(word, str | int | float) for word in words):
             raise InvalidParameterError(
-                f"{name}: '{one_line(key)}' must be a word, a number, true, false or a list of "
-                f"these, got {one_line(value)}; write {one_line(key)} = ... under [{command}]."
+                f"--config '{one_line(path)}': '{one_line(key)}' must be a word, a number, true, "
+                f"false or a list of these, got {one_line(value)}; write {one_line(key)} = ... "
+                f"under [{command}]."
             )
     return own
 

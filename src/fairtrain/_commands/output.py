@@ -297,7 +297,7 @@ def show_run(
         print_json(summary.to_dict())
         note(*summary.notes, f"the run is in {out}")
         return
-    say(*summary.warnings(), *summary.method)
+    say(*summary.warnings(), *summary.method, *summary.columns)
     print_groups(summary.group_counts)
     print_models(summary)
     if trade_off is not None:

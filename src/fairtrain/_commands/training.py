@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from fairtrain._commands.data import Data, sensitive_of
-from fairtrain._commands.features import TableFeatures, choose_features
+from fairtrain._commands.features import TableFeatures
 from fairtrain._commands.methods import Method, Settings, read_method
 from fairtrain._commands.options import Ask, People, SweepOptions, TrainingOptions
 from fairtrain._commands.output import notes_of
+from fairtrain._commands.plan import plan_columns
 from fairtrain._commands.progress import epochs_shown, working
 from fairtrain._text import flatten, one_line
 from fairtrain._versions import versions
@@ -51,12 +52,15 @@ class Prepared:
         Fitted on the rows that train.
     rows : Rows
         The same people with features that a model reads.
+    columns : tuple of str
+        What was found in the columns, in sentences.
     """
 
     data: Data
     constraint: Constraint
     features: TableFeatures
     rows: Rows
+    columns: tuple[str, ...]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -78,6 +82,7 @@ class Prepared:
                 name: {part: int(rows[g]) for part, rows in counts.items()}
                 for g, name in enumerate(shown.names)
             },
+            "columns": self.columns,
             "constant": self.judged("constant", best_constant(self.rows.part("certification").y)),
             "made_with": {
                 **versions(),
@@ -155,13 +160,22 @@ def prepare(
     data = data.divided(
         validation=shares.validation, certification=shares.certification, seed=shares.seed
     )
-    numeric, categorical = choose_features(
-        data.rows.X, features, without=_taken(options.people, data.sensitive.columns)
+    training = data.rows.part("training")
+    plan = plan_columns(
+        training.X,
+        training.outcomes,
+        features,
+        without=_taken(options.people, data.sensitive.columns),
     )
     table = TableFeatures(
-        numeric, categorical, sensitive=data.sensitive if features.use_sensitive else None
-    ).fit(data.rows.part("training").X)
-    return Prepared(data, constraint, table, replace(data.rows, X=table.transform(data.rows.X)))
+        plan.of("number"),
+        plan.of("category"),
+        dates=plan.of("date"),
+        lenient=plan.lenient,
+        sensitive=data.sensitive if features.use_sensitive else None,
+    ).fit(training.X)
+    rows = replace(data.rows, X=table.transform(data.rows.X))
+    return Prepared(data, constraint, table, rows, tuple(plan.sentences()))
 
 
 def _taken(people: People, sensitive: tuple[str, ...]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ SCHEMA = 1
 """Version of the structure; whoever changes the meaning of a key raises it."""
 
 _TEXTS = ("title", "data", "outcome", "constraint", "rationale")
-_SENTENCES = ("notes", "choice", "method")
+_SENTENCES = ("notes", "choice", "method", "columns")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class RunSummary:
         Versions, seed, hash of the data.
     method : tuple of str
         Sentences: how the models were trained, and what is inferred of people inside.
+    columns : tuple of str
+        Sentences: what the columns are used as, which are left out, and what looks wrong.
     constant : Judged or None
         The best decision that is the same for everybody, on the rows that judged the models.
     """
@@ -72,6 +74,7 @@ class RunSummary:
     frontiers: tuple[FrontierChart, ...] = ()
     made_with: Mapping[str, Any] = field(default_factory=dict)
     method: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     constant: Judged | None = None
 
     def __post_init__(self) -> None:
@@ -187,7 +190,7 @@ class RunSummary:
             values = {"constant": None, "method": (), **values}
             constant = values["constant"]
             words: dict[str, Any] = {name: values[name] for name in _TEXTS}
-            words |= {name: tuple(values[name]) for name in _SENTENCES}
+            words |= {name: tuple(values.get(name, ())) for name in _SENTENCES}
             return cls(
                 **words,
                 models=tuple(Judged.from_dict(model) for model in values["models"]),
