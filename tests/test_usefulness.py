@@ -23,6 +23,7 @@ METHODS = {
     "plug-in": lambda: fairtrain.FairPlugInClassifier(LogisticRegression(), cv=2, random_state=0),
     "network": lambda: fairtrain.LagrangianFairnessTrainer(max_epochs=2, random_state=0),
     "penalty": lambda: fairtrain.RegularizedFairnessTrainer(max_epochs=2, random_state=0),
+    "adversary": lambda: fairtrain.AdversarialDebiasingTrainer(max_epochs=2, random_state=0),
 }
 
 
@@ -106,6 +107,46 @@ def test_the_plug_in_knows_what_its_scores_do_without_prices() -> None:
         LogisticRegression(), objective={"false_positive": 1, "false_negative": 3}, cv=2
     ).fit(X, y, sensitive_features=group)
     assert costly.baseline_report_ is None
+
+
+def test_the_reduction_knows_its_estimator_without_constraints() -> None:
+    X, y, group = signal(2000)
+    X[:, 0] += group
+    for settings, role in (({}, "training"), ({"cv": 2}, "steering")):
+        model = fairtrain.ReductionsWrapper(
+            LogisticRegression(), difference_bound=0.1, random_state=0, **settings
+        ).fit(X, y, sensitive_features=group)
+        free = model.baseline_report_
+        assert free is not None
+        assert free.rows == role
+        assert free.n_rows == model.reports_[role].n_rows
+        assert free.accuracy[0] > model.reports_[role].accuracy[0]
+        assert free.results[0].achieved > 0.2
+
+
+def test_thresholds_that_are_no_better_than_a_constant_say_so() -> None:
+    X, y, group = signal(2000)
+    rule = fairtrain.GroupThresholds(tolerance=0.1).fit(0.5 + 0.4 * np.sign(X[:, 0]), y, group)
+    assert rule.usefulness_ == "useful"
+    scores = np.random.default_rng(1).uniform(size=len(y))
+    y = (np.arange(len(y)) % 5 == 0).astype(int)
+    with pytest.warns((NearConstantWarning, UselessModelWarning)):
+        rule = fairtrain.GroupThresholds(tolerance=0.0).fit(scores, y, group)
+    assert rule.accuracy_ >= 0.8 or rule.usefulness_ == "no_better_than_constant"
+
+
+def test_a_calibrated_classifier_without_signal_says_so() -> None:
+    X, y, group = noise()
+    with pytest.warns(UselessModelWarning, match="no_better_than_constant: deciding alike"):
+        model = fairtrain.CalibratedFairClassifier(LogisticRegression(), cv=2).fit(
+            X, y, sensitive_features=group
+        )
+    assert model.usefulness_ == "no_better_than_constant"
+    X, y, group = signal()
+    model = fairtrain.CalibratedFairClassifier(LogisticRegression(), cv=2).fit(
+        X, y, sensitive_features=group
+    )
+    assert model.usefulness_ == "useful"
 
 
 def rare(n: int = 3000) -> tuple[Any, Any, Any]:

@@ -230,6 +230,8 @@ def test_what_a_constant_or_the_baseline_beats_is_never_chosen_silently() -> Non
     assert beaten.beaten_by_baseline.tolist() == [True]
     with pytest.warns(UselessModelWarning, match="the baseline performs better"):
         beaten.select(1.0)
+    with pytest.warns(UselessModelWarning, match="at the knee, is beaten"):
+        beaten.knee()
     assert replace(good, baseline=None).beaten_by_baseline.tolist() == [False]
 
 

@@ -320,6 +320,10 @@ class GroupFairnessCalibrator(BaseEstimator):
             result[strange] = self._inherited(x[strange], sensitive_features, strange)
         return result
 
+    def _of_known(self, scores: Any, codes: Codes) -> Floats:
+        """Calibrated probabilities of people whose groups were seen and are coded already."""
+        return np.asarray(self._maps(logits_of(scores, self.scale, self._labels), codes))
+
     def fit_transform(
         self, scores: Any, y: Any, sensitive_features: Any, sample_weight: Any = None
     ) -> Floats:

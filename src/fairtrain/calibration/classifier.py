@@ -16,13 +16,15 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from fairtrain._parameters import ANYTHING, COLUMNS, SEED, SPLITTER, Table, Whole, check_parameters
+from fairtrain._warnings import warn
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.calibration.cells import Floats
 from fairtrain.data import inputs
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows, take_sensitive
 from fairtrain.data.splits import stratified_folds
-from fairtrain.exceptions import InvalidDataError
+from fairtrain.exceptions import InvalidDataError, UselessModelWarning
+from fairtrain.metrics.verdicts import Usefulness, usefulness
 
 __all__ = ["CalibratedFairClassifier"]
 
@@ -54,6 +56,8 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         Fitted to all rows.
     calibrator_ : GroupFairnessCalibrator
         Fitted to out-of-fold scores; ``calibrator_.group_report_`` says what was done.
+    usefulness_ : Usefulness
+        Whether deciding alike for everybody would be as accurate as ``predict`` on those scores.
     n_features_in_, feature_names_in_
         As in scikit-learn, without the sensitive columns.
 
@@ -119,6 +123,12 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         Returns
         -------
         self
+
+        Warns
+        -----
+        UselessModelWarning
+            If ``predict`` is no more accurate than one decision for everybody. Probabilities of a
+            rare outcome can be worth having all the same: decide by thresholds on them.
         """
         check_parameters(self)
         template = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
@@ -144,7 +154,23 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
             self.calibrator_.set_params(positive_label=self.classes_[1], scale="probability")
             scores = scores[:, 1]
         self.calibrator_.fit(scores, rows.targets, rows.groups, rows.weight)
+        self._judge_use(rows, self.calibrator_._of_known(scores, rows.groups.codes))
         return self
+
+    def _judge_use(self, rows: Rows, proba: Floats) -> None:
+        """Keep whether decisions are worth having, and warn where they are not."""
+        decided = np.argmax(proba, axis=1) if proba.ndim > 1 else proba > 0.5
+        accuracy = float(np.average(decided == rows.outcomes, weights=rows.weight))
+        shares = np.bincount(rows.outcomes.astype(np.int64), rows.weight)
+        constant = float(shares.max() / shares.sum())
+        self.usefulness_ = usefulness(accuracy, constant)
+        if self.usefulness_ is not Usefulness.USEFUL:
+            warn(
+                f"{self.usefulness_}: deciding alike for everybody has accuracy {constant:.3f}, "
+                f"predict {accuracy:.3f}. Decide by GroupThresholds on the probabilities, or "
+                "improve the estimator.",
+                UselessModelWarning,
+            )
 
     def _held_out_scores(self, rows: Rows, weight: Floats | None) -> Floats:
         """Scores of rows by fits without them; sets ``estimator_``. Weights are of all rows."""

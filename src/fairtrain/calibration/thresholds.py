@@ -42,7 +42,8 @@ from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, Missing
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidDataError, NearConstantWarning
+from fairtrain.exceptions import InvalidDataError, NearConstantWarning, UselessModelWarning
+from fairtrain.metrics.verdicts import Usefulness, usefulness
 
 __all__ = ["GroupThresholds", "threshold_effects"]
 
@@ -97,6 +98,9 @@ class GroupThresholds(BaseEstimator):
         Largest difference of the constrained rate(s) between two groups, on those rows.
     accuracy_ : float
         Expected accuracy on them.
+    usefulness_ : Usefulness
+        Whether deciding alike for everybody, which keeps every parity, would be as accurate there.
+        No rule without a tolerance can be more accurate at a gap as small: thresholds are the best.
     scheme_ : GroupScheme
         The groups seen in ``fit``.
 
@@ -164,6 +168,8 @@ class GroupThresholds(BaseEstimator):
         -----
         NearConstantWarning
             If the tolerance is kept only by giving (almost) everybody the same decision.
+        UselessModelWarning
+            If the decisions are no more accurate than one decision for everybody.
         """
         check_parameters(self)
         _probabilities(scores)
@@ -197,12 +203,22 @@ class GroupThresholds(BaseEstimator):
         self.gap_ = float(max(np.ptp(achieved[name]) for name in names))
         self.accuracy_ = float((curves.right * weight).sum() / len(rows))
         selected = float(np.average(achieved["selection_rate"], weights=groups.counts))
+        share = float(rows.outcomes.mean())
+        constant = max(share, 1 - share)
+        self.usefulness_ = usefulness(self.accuracy_, constant)
         if min(selected, 1 - selected) <= _NEAR_CONSTANT:
             warn(
                 f"the tolerance {self.tolerance:g} is kept by giving "
                 f"{max(selected, 1 - selected):.1%} the same decision. "
                 "Set randomized=True, or loosen the tolerance.",
                 NearConstantWarning,
+            )
+        elif self.usefulness_ is not Usefulness.USEFUL:
+            warn(
+                f"{self.usefulness_}: deciding alike for everybody has accuracy {constant:.3f}, "
+                f"these thresholds {self.accuracy_:.3f}. Loosen the tolerance, or improve the "
+                "scores.",
+                UselessModelWarning,
             )
         self.draw_key_ = int(np.random.default_rng(self.random_state).integers(2**63))
         return self

@@ -20,7 +20,15 @@ from fairtrain.metrics.limits import NOTHING_KNOWN, Limited, limited
 from fairtrain.metrics.measures import family_cells
 from fairtrain.metrics.power import POWER, bound_in_reach, rows_short
 
-__all__ = ["ConstraintResult", "EmptyCell", "RowsRole", "Usefulness", "Verdict", "judge"]
+__all__ = [
+    "ConstraintResult",
+    "EmptyCell",
+    "RowsRole",
+    "Usefulness",
+    "Verdict",
+    "judge",
+    "usefulness",
+]
 
 Floats = NDArray[np.float64]
 RowsRole = Literal["certification", "steering", "training"]
@@ -67,6 +75,13 @@ class Usefulness(StrEnum):
     USEFUL = "useful"
     NO_BETTER_THAN_CONSTANT = "no_better_than_constant"
     BEATEN_BY_BASELINE = "beaten_by_baseline"
+
+
+def usefulness(accuracy: float, constant: float) -> Usefulness:
+    """What decisions are worth beside deciding alike for everybody, by their accuracies."""
+    if accuracy <= constant + _ROUNDING:
+        return Usefulness.NO_BETTER_THAN_CONSTANT
+    return Usefulness.USEFUL
 
 
 @dataclass(frozen=True)

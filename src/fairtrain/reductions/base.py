@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
 from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Real, Table, Whole
 from fairtrain.data.draws import new_key
-from fairtrain.data.rows import Rows
+from fairtrain.data.rows import Role, Rows
 from fairtrain.data.splits import RowSplit
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import InvalidParameterError
@@ -131,7 +131,7 @@ class Reduction(MetaEstimatorMixin, FairEstimator):
         )
         moment = self._moment()
         settings: dict[str, Any] = {"eps": self.eps, "max_iter": self.max_iter, "nu": self.nu}
-        run, answered = run_reduction(oracle, moment, learning, **settings)
+        run, answered, plain = run_reduction(oracle, moment, learning, **settings)
         self.exponentiated_gradient_ = run
         self.draw_key_ = new_key(rng)
         self.history_: pd.DataFrame = run.history
@@ -151,9 +151,20 @@ class Reduction(MetaEstimatorMixin, FairEstimator):
         self.weights_ = weights[kept]
         self._keep_constants(weights[len(trained) :])
         warn_if_rows_stored(self.predictors_)
+        if not self._is_regression:
+            self._keep_baseline(plain, rows, learning)
         return (
             self._out_of_fold(rows, self._mixed(trained, answered, learning.X)) if folds else rows
         )
+
+    def _keep_baseline(self, plain: Oracle, rows: Rows, learning: Rows) -> None:
+        """Judge the estimator without constraints on the rows that judge the mixture."""
+        role: Role = "steering" if plain.folds or "steering" in rows.roles else "training"
+        decided = learning.decided(plain.predict(learning.X))
+        if "steering" in rows.roles:
+            steering = rows.part("steering")
+            decided = steering.decided(plain.answers(plain.model, steering.X).astype(np.float64))
+        self.baseline_report_ = self._report(decided, role)
 
     def _out_of_fold(self, rows: Rows, decided: Floats) -> Rows:
         """Rows with decisions where out-of-fold ones weighed the mixture: who trains, steers."""

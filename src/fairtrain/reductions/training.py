@@ -69,7 +69,7 @@ class ReductionRun:
 
 def run_reduction(
     oracle: Oracle, moment: Recorded, rows: Rows, *, eps: float, max_iter: int, nu: float | None
-) -> tuple[ReductionRun, NDArray[Any]]:
+) -> tuple[ReductionRun, NDArray[Any], Oracle]:
     """Train the mixture; see :class:`fairtrain.ReductionsWrapper` for the settings.
 
     Parameters
@@ -89,6 +89,8 @@ def run_reduction(
         What it leaves behind.
     answered : ndarray of shape (T, n)
         What every predictor says of the training rows; out of fold, where the oracle has folds.
+    plain : Oracle
+        The estimator without constraints.
     """
     X = rows.X
     y = rows.outcomes if rows.labels is None else rows.outcomes.astype(np.int8)
@@ -105,7 +107,7 @@ def run_reduction(
         if (trial.gamma(lambda _: answers) <= bound + 1e-9).all():
             once = pd.DataFrame({0: bound * 0.0})  # no multiplier was needed
             bookkeeping = (once, once, once[[]], 0, 0, 0.0, 1, 0, [0.0], nu, pd.DataFrame())
-            return ReductionRun([plain.model], np.ones(1), *bookkeeping), answers[None, :]
+            return ReductionRun([plain.model], np.ones(1), *bookkeeping), answers[None, :], plain
     reduction = ExponentiatedGradient(oracle, moment, eps=eps, max_iter=max_iter, nu=nu)
     with warnings.catch_warnings():
         # fairlearn's own bookkeeping, once a new predictor; nothing a user could act on.
@@ -122,7 +124,7 @@ def run_reduction(
             "history": _history(moment, reduction.lambda_vecs_EG_.to_numpy(), norm=1 / eps),
         }
     )
-    return run, np.array([oracle.answers(p, X) for p in reduction.predictors_])
+    return run, np.array([oracle.answers(p, X) for p in reduction.predictors_]), plain
 
 
 def _history(moment: Recorded, multipliers: Floats, *, norm: float) -> pd.DataFrame:

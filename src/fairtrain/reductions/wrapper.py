@@ -109,6 +109,8 @@ class ReductionsWrapper(ClassifierMixin, Reduction):
     fairness_report_ : FairnessReport
         What was achieved, on certification rows if there are any, else on steering rows, else on
         training rows.
+    baseline_report_ : FairnessReport
+        The estimator without constraints, on the rows that steered, else trained.
     reports_ : dict of str to FairnessReport
         The same for each of "training", "steering" and "certification" that exists. With ``cv`` the
         steering rows are all but the certifying ones, and the decisions out of fold.

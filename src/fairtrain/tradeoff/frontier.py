@@ -215,24 +215,36 @@ class ParetoFrontier:
         best = under.sort_values(
             ["near_constant", "performance", "gap"], ascending=[True, False, True], kind="stable"
         ).index[0]
-        chosen = self._chosen(int(best))
-        said = ""
-        if chosen.near_constant:
-            said = "only models that decide (almost) the same for everybody have"
-        elif self.points.loc[best].get("no_better_than_constant", False):
-            said = "only models that perform no better than one decision for everybody have"
-        elif self.beaten_by_baseline[best]:
-            said = "the baseline performs better, at a gap no wider, than any model that has"
-        if said:
-            kind = NearConstantWarning if chosen.near_constant else UselessModelWarning
-            warn(f"{said} a gap of at most {limit:g}.", kind)
-        return chosen
+        return self._handed_out(int(best), f"of those with a gap of at most {limit:g}")
 
     def knee(self) -> Chosen:
-        """Choose the point after which fairness gets dear; see :func:`~.dominance.knee`."""
+        """Choose the point after which fairness gets dear; see :func:`~.dominance.knee`.
+
+        Warns
+        -----
+        NearConstantWarning, UselessModelWarning
+            As :meth:`select`.
+        """
         usable = self.points[~self.points["near_constant"]]
         table = usable if len(usable) else self.points
-        return self._chosen(int(table.index[knee(table["gap"], table["performance"])]))
+        return self._handed_out(
+            int(table.index[knee(table["gap"], table["performance"])]), "at the knee"
+        )
+
+    def _handed_out(self, best: int, where: str) -> Chosen:
+        """Give a model, and warn where one that costs nothing would do as well."""
+        chosen = self._chosen(best)
+        said = ""
+        if chosen.near_constant:
+            said = "decides (almost) the same for everybody"
+        elif self.points.loc[best].get("no_better_than_constant", False):
+            said = "performs no better than one decision for everybody"
+        elif self.beaten_by_baseline[best]:
+            said = "is beaten: the baseline performs better at a gap no wider"
+        if said:
+            kind = NearConstantWarning if chosen.near_constant else UselessModelWarning
+            warn(f"the best model, {where}, {said}.", kind)
+        return chosen
 
     def evaluate(
         self,
