@@ -387,9 +387,9 @@ def column_of_values(y: Any) -> NDArray[np.float64]:
     """Read the values of a regression as an array of shape (n,)."""
     if y is None:
         raise InvalidDataError("requires y to be passed, but the target y is None.")
-    if len(shape := np.shape(y)) > 1 and shape[1] > 1:
+    if getattr(y, "ndim", 1) == 2 and y.shape[1] > 1:
         raise InvalidDataError(
-            f"y should be a 1d array, got an array of shape {shape} instead: one number a row is "
+            f"y should be a 1d array, got an array of shape {y.shape} instead: one number a row is "
             "predicted; fit a model for each column."
         )
     return as_float_column(column_or_1d(y, warn=True) if getattr(y, "ndim", 1) == 2 else y, "y")
