@@ -427,9 +427,30 @@ class FairEstimator(BaseEstimator):
             read before it was saved.
         """
         rows = self._read_later(X, y, sensitive_features, sample_weight, clusters)
-        self.ledger_ = getattr(self, "ledger_", None) or Ledger()  # older folders have none
-        reading = self.ledger_.read(rows)
+        reading = self._enter(rows)
         return self._judged(self._decided(rows), "certification", reading)
+
+    def note_reading(
+        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+    ) -> int:
+        """Enter in the ledger that something else certifies this model on these rows.
+
+        Parameters
+        ----------
+        X, y, sensitive_features, sample_weight
+            As in :meth:`evaluate`, which does this by itself.
+
+        Returns
+        -------
+        int
+            How often they have certified it now; 1: they are fresh. From 2 on the level to judge at
+            is :func:`~fairtrain.metrics.ledger.spent_confidence`.
+        """
+        return self._enter(self._read_later(X, y, sensitive_features, sample_weight))
+
+    def _enter(self, rows: Rows) -> int:
+        self.ledger_ = getattr(self, "ledger_", None) or Ledger()  # older folders have none
+        return self.ledger_.read(rows)
 
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""

@@ -24,7 +24,7 @@ from fairtrain.data.groups import Groups
 from fairtrain.data.labels import LabelCoding
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics import gap, group_rates
-from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, small_cells
+from fairtrain.metrics.disclosure import cell_dicts, hidden_cells, plain_value
 from fairtrain.metrics.planning import CertificationPlan, certification_plan
 from fairtrain.report.judged import Judged, judged
 
@@ -44,10 +44,13 @@ def audit(path: Path, options: AuditOptions) -> int:
     data = read_data(path, options.people)
     plans = _plans(options, data, share) if options.plan else None
     judgement = _judged(options, data) if decided else None
+    hidden = _hidden(data, judgement)
+    if judgement is not None:
+        judgement = judgement.among(hidden)
     if options.show.json:
-        print_json(_to_dict(options, data, judgement, plans))
+        print_json(_to_dict(options, data, judgement, plans, hidden))
     else:
-        _show_base_rates(data)
+        _show_base_rates(data, hidden)
         for name, plan in plans or ():
             say(f"{name}: what the rows can show, before training", *str(plan).splitlines(), "")
         if judgement is not None:
@@ -93,7 +96,7 @@ def _certification_share(options: AuditOptions) -> float:
     """Share of the rows that will certify, once checked."""
     share = options.certification
     if share is None:
-        return Shares().certification
+        return Shares().share
     if not options.plan:
         raise InvalidParameterError("--certification is read with --plan only; leave it out.")
     if not 0 < share <= 1:
@@ -128,7 +131,7 @@ def _families(groups: Groups) -> list[tuple[str, Groups]]:
 
 
 def _base_rates(data: Data, part: Groups) -> pd.DataFrame:
-    return group_rates(
+    rates = group_rates(
         None,
         data.rows.y,
         part,
@@ -136,17 +139,26 @@ def _base_rates(data: Data, part: Groups) -> pd.DataFrame:
         positive_label=1,
         clusters=data.rows.clusters,
     )
+    return rates.assign(metric="base_rate")
 
 
-def _show_base_rates(data: Data) -> None:
+def _hidden(data: Data, judgement: Judged | None) -> frozenset[tuple[str, str]]:
+    """What must be left out: labels by every family of groups and decisions are one publication."""
+    tables = [_base_rates(data, part) for _, part in _families(data.rows.groups)]
+    if judgement is None:
+        return frozenset(hidden_cells([tables]))
+    return frozenset(hidden_cells([[*tables, judgement.rates]], results=[judgement.report.results]))
+
+
+def _show_base_rates(data: Data, hidden: frozenset[tuple[str, str]]) -> None:
     for name, part in _families(data.rows.groups):
         rates = _base_rates(data, part)
-        heading = {"selection_rate": f"share {data.outcome} [95 %]"}
-        print_rates(f"{name}: labels", rates, heading)
+        heading = {"base_rate": f"share {data.outcome} [95 %]"}
+        print_rates(f"{name}: labels", rates, heading, hidden)
         if len(part) < 2:
             continue
         widest = gap(None, data.rows.y, part, positive_label=1, clusters=data.rows.clusters)
-        if not {widest.highest, widest.lowest} & small_cells(rates, "selection_rate"):
+        if not {("base_rate", end) for end in (widest.highest, widest.lowest)} & hidden:
             say(
                 f"Base rates of '{widest.highest}' and '{widest.lowest}' differ by "
                 f"{widest.value:.3f} (95 % interval {widest.lower:.3f} to {widest.upper:.3f}).",
@@ -159,14 +171,15 @@ def _to_dict(
     data: Data,
     judgement: Judged | None,
     plans: Sequence[tuple[str, CertificationPlan]] | None,
+    hidden: frozenset[tuple[str, str]],
 ) -> dict[str, Any]:
     families = [
-        {"over": name, "groups": _cells(_base_rates(data, part))}
+        {"over": name, "groups": _cells(_base_rates(data, part), hidden)}
         for name, part in _families(data.rows.groups)
     ]
     report = None
     if judgement is not None:
-        report = replace(judgement.report, group_rates=judgement.rates).to_dict(min_cell=MIN_CELL)
+        report = replace(judgement.report, group_rates=judgement.rates).to_dict(hidden=hidden)
         report["auc"] = (
             judgement.auc if options.score is not None and np.isfinite(judgement.auc) else None
         )
@@ -205,9 +218,9 @@ def _plan_dict(over: str, plan: CertificationPlan) -> dict[str, Any]:
     }
 
 
-def _cells(rates: pd.DataFrame) -> list[dict[str, Any]]:
+def _cells(rates: pd.DataFrame, hidden: frozenset[tuple[str, str]]) -> list[dict[str, Any]]:
     shown = ("group", "count", "rate", "lower", "upper")
-    return [{name: cell[name] for name in shown} for cell in cell_dicts(rates)]
+    return [{name: cell[name] for name in shown} for cell in cell_dicts(rates, hidden=hidden)]
 
 
 def _show(judgement: Judged, outcome: str, options: AuditOptions) -> None:
@@ -226,6 +239,7 @@ def _show(judgement: Judged, outcome: str, options: AuditOptions) -> None:
     say(f"Accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}){auc}.")
     for result in judgement.report.results:
         say(f"{result.constraint}: {result.verdict}. {judgement.words(result, outcome)}")
+    say(*judgement.report.joint_words(shown=True))
     if options.rows == "certification":
         say(
             "These verdicts take it that none of the rows trained or tuned the model; if they "

@@ -21,6 +21,7 @@ from fairtrain._text import flatten, one_line
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
+from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["Data", "data_of", "read_data", "sensitive_of", "split_seed"]
@@ -93,8 +94,7 @@ class Data:
                 f"--validation {validation:g} and --certification {certification:g} "
                 "leave no row to train on; their sum must stay below 1."
             )
-        if not 0 <= seed < 2**32:
-            raise InvalidParameterError(f"--seed must lie in 0 .. 4294967295, got {seed}.")
+        _check_seed(seed)
         divided = self.rows.divided(
             validation_fraction=validation,
             certification_fraction=certification,
@@ -108,6 +108,19 @@ class Data:
                     f"the {len(at)} rows that {does} have one label only; more rows are needed."
                 )
         return replace(self, rows=divided)
+
+    def undivided(self, *, seed: int) -> Data:
+        """Let every row train, steer and certify."""
+        _check_seed(seed)
+        everybody = np.arange(len(self.rows))
+        return replace(
+            self, rows=replace(self.rows, split=RowSplit(everybody, everybody, everybody))
+        )
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise InvalidParameterError(f"--seed must lie in 0 .. 4294967295, got {seed}.")
 
 
 def sensitive_of(people: People) -> SensitiveColumns:

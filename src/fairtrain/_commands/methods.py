@@ -32,6 +32,7 @@ __all__ = [
     "Method",
     "Settings",
     "as_passed",
+    "check_certification",
     "method_words",
     "read_method",
     "read_objective",
@@ -74,7 +75,7 @@ class Settings:
         """Keywords that every estimator which splits its rows takes."""
         return {
             "validation_fraction": self.shares.validation,
-            "certification_fraction": self.shares.certification,
+            "certification_fraction": self.shares.share,
             "positive_label": self.positive,
             "missing": self.sensitive.missing,
             "random_state": self.shares.seed,
@@ -126,7 +127,7 @@ class Method:
         if self.reprices:
             assert rows.split is not None
             learning = np.concatenate([rows.split.training, rows.split.steering])
-            return _fit(self.fair(settings), rows.take(np.sort(learning)))
+            return _fit(self.fair(settings), rows.take(np.unique(learning)))
         seed = settings.shares.seed
         model = self.fair(settings).set_params(random_state=self.random_state(seed))
         return _fit(model, rows).set_params(random_state=seed)
@@ -197,6 +198,8 @@ def _chosen_estimator(settings: Settings) -> Any:
 def _plug_in(settings: Settings) -> Any:
     keywords = {k: v for k, v in settings.keywords.items() if not k.endswith("_fraction")}
     estimator = None if settings.options["estimator"] is None else _chosen_estimator(settings)
+    if settings.shares.cross:
+        keywords["certification"] = "cross"
     return FairPlugInClassifier(estimator, settings.constraint, **keywords, **_objective(settings))
 
 
@@ -204,6 +207,22 @@ def _objective(settings: Settings) -> dict[str, Any]:
     """The objective as estimators take it."""
     text = settings.options.get("objective")
     return {} if text is None else {"objective": read_objective(text)}
+
+
+def check_certification(method: Method, settings: Settings) -> None:
+    """Raise where all rows shall certify a model for which that is not shown to hold."""
+    if not settings.shares.cross:
+        return
+    if not method.reprices:
+        raise InvalidParameterError(
+            f"--certification cross is not shown to hold for --method {method.name}: give the "
+            "share of the rows that only judge, or leave --method and --no-group-inference out."
+        )
+    if settings.options["estimator"] not in (None, "logistic"):
+        raise InvalidParameterError(
+            "--certification cross is shown to hold for linear scores only: leave --estimator "
+            f"{settings.options['estimator']} out, or give the share of the rows that only judge."
+        )
 
 
 def _reductions(settings: Settings) -> Any:
@@ -449,18 +468,31 @@ def _scores_words(how: How, model: Any) -> str:
     why = (
         "as asked" if how.estimator else "the better of histogram boosting and logistic regression"
     )
+    if model.held_out_ is not None and not how.estimator:
+        why = "as --certification cross is shown to hold for linear scores"
     return (
         f"Trained by the plug-in{chosen}. Its scores come from {model.estimator_name_}, {why} "
         f"(out-of-fold log loss {model.log_loss_['outcome']:.3f})."
     )
 
 
-def _inference_words(model: Any) -> tuple[str, str]:
+def _inference_words(model: Any) -> tuple[str, ...]:
     """What a privacy officer has to find, and which rows did what."""
+    if model.held_out_ is not None:
+        return (_INFERRED.format(model.group_estimator_name_), *model._notes[1:], _PREPARED)
     return (
-        "The group of each person is estimated inside: from the features, "
-        f"{model.group_estimator_name_} says how likely each group is. Decisions ask for nobody's "
-        "group, and no such estimate is ever returned; --no-group-inference trains without.",
+        _INFERRED.format(model.group_estimator_name_),
         "The rows for training and those for steering did both, and each was decided by models "
         "that never saw it.",
     )
+
+
+_INFERRED = (
+    "The group of each person is estimated inside: from the features, {} says how likely each "
+    "group is. Decisions ask for nobody's group, and no such estimate is ever returned; "
+    "--no-group-inference trains without."
+)
+_PREPARED = (
+    "Categories, scales and what stands for missing features were taken from all rows, without "
+    "their labels."
+)

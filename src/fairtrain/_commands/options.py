@@ -191,14 +191,25 @@ class Shares:
     validation
         Share of the rows that steer and choose.
     certification
-        Share of the rows that only judge.
+        Share of the rows that only judge; cross: all of them judge, each the one of five models
+        that never saw it, and one of these, drawn for every person, decides (plug-in, auto).
     seed
         Same seed, same rows, same result.
     """
 
     validation: float = 0.2
-    certification: float = 0.3
+    certification: float | Literal["cross"] = 0.3
     seed: int = 0
+
+    @property
+    def cross(self) -> bool:
+        """Whether all rows certify."""
+        return self.certification == "cross"
+
+    @property
+    def share(self) -> float:
+        """Share of the rows that only judge."""
+        return 0.0 if isinstance(self.certification, str) else self.certification
 
 
 @Parameter(name="*")

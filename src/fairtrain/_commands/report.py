@@ -15,6 +15,7 @@ from fairtrain._commands.runs import (
     load_model,
     new_file,
     read_config,
+    read_ledger,
     read_rationale,
     read_summary,
     write_json,
@@ -23,6 +24,7 @@ from fairtrain._commands.training import decisions, make_constraint
 from fairtrain._text import one_line
 from fairtrain._versions import versions
 from fairtrain.data.groups import Groups
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.verdicts import RowsRole
 from fairtrain.report import RunSummary, judged, render_card, render_report
@@ -80,13 +82,20 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
         raise InvalidDataError(f"'{one_line(run)}' holds no model that reads a table.")
     fair = steps["model"]
     rows = data.rows
-    decision, score = decisions(fair, steps["features"].transform(rows.X), data.favourable)
+    X = steps["features"].transform(rows.X)
+    decision, score = decisions(fair, X, data.favourable)
     groups = Groups(fair.scheme_, fair.scheme_.encode(rows.sensitive))
     same = data.digest == summary.made_with.get("data_sha256")
     role: RowsRole = "training" if same else "certification"
     shown_by = constraint.columns(groups.scheme)
-    judging: dict[str, Any] = {"outcome": data.outcome, "rows": role, "over": shown_by}
-    judging["clusters"] = rows.clusters
+    reading = 1 if same else _entered(run, fair, X, rows)
+    judging: dict[str, Any] = {
+        "outcome": data.outcome,
+        "rows": role,
+        "over": shown_by,
+        "reading": reading,
+        "clusters": rows.clusters,
+    }
     title = f"{summary.models[-1].title}, {path.name}"
     fresh = judged(title, (constraint,), rows.outcomes, decision, groups, score=score, **judging)
     constant = judged(
@@ -119,6 +128,15 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
         made_with={**summary.made_with, **versions(), "judged_on_sha256": data.digest},
         constant=constant,
     )
+
+
+def _entered(run: Path, fair: Any, X: Any, rows: Rows) -> int:
+    """How often these rows have certified the model now; the run's ledger keeps count."""
+    fair.ledger_ = read_ledger(run) or getattr(fair, "ledger_", None)
+    reading: int = fair.note_reading(X, rows.targets, sensitive_features=rows.sensitive)
+    with new_file(run / "ledger.json", force=True) as work:
+        write_json(work, fair.ledger_.to_dict())
+    return reading
 
 
 def _options(run: Path) -> dict[str, Any]:

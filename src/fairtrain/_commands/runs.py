@@ -14,6 +14,7 @@ from fairtrain import _atomic
 from fairtrain._commands.options import to_toml
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.metrics.ledger import Ledger
 from fairtrain.persistence import load, save
 from fairtrain.plotting.style import save_figure
 from fairtrain.report import RunSummary, render_card, render_report
@@ -29,6 +30,7 @@ __all__ = [
     "new_run",
     "options_of",
     "read_config",
+    "read_ledger",
     "read_rationale",
     "read_summary",
     "settings_shown",
@@ -39,7 +41,7 @@ __all__ = [
 
 RUN_FILES = (
     "model", "metrics.json", "config.toml", "report.html", "model_card.md", "fresh.html",
-    "frontier.csv", "frontier.json", "frontier.png",
+    "ledger.json", "frontier.csv", "frontier.json", "frontier.png",
     "calibration.csv", "reliability.png",
     "model.joblib",  # of earlier versions
 )  # fmt: skip
@@ -202,6 +204,17 @@ def load_model(path: Path) -> Any:
             f"'{one_line(folder)}' does not exist; MODEL is a run folder or its model folder."
         )
     return load(folder)
+
+
+def read_ledger(run: Path) -> Ledger | None:
+    """Which rows ``report --data`` read after the run was made; None where it read none."""
+    file = run / "ledger.json"
+    if not file.is_file():
+        return None
+    try:
+        return Ledger.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InvalidDataError(f"'{one_line(file)}' cannot be read: {error}.") from None
 
 
 def read_rationale(given: str | None) -> str:

@@ -16,7 +16,7 @@ from fairtrain._commands.runs import (
     settings_shown,
     write_run,
 )
-from fairtrain._commands.training import choose_method, fit, judge, prepare
+from fairtrain._commands.training import choose_method, fit, judge, judge_held_out, prepare
 from fairtrain.report import RunSummary
 
 __all__ = ["train"]
@@ -32,9 +32,12 @@ def train(path: Path, options: TrainingOptions) -> int:
     notes: list[str] = []
     with new_run(place.out, force=place.force) as folder:
         fair = fit(method, prepared, settings, "fair model", notes)
-        plain = fit(method, prepared, settings, "baseline", notes, fair=fair)
-        baseline, decided = judge("baseline", plain, prepared)
-        judged = judge("fair model", fair, prepared, decided)[0]
+        if options.shares.cross:
+            baseline, judged = judge_held_out(fair, prepared)
+        else:
+            plain = fit(method, prepared, settings, "baseline", notes, fair=fair)
+            baseline, decided = judge("baseline", plain, prepared)
+            judged = judge("fair model", fair, prepared, decided)[0]
         summary = RunSummary(
             title=f"Fair model of {options.people.label}",
             models=(baseline, judged),
@@ -43,6 +46,7 @@ def train(path: Path, options: TrainingOptions) -> int:
             notes=tuple(notes),
             rationale=rationale,
             method=method_words(options.how, method, fair),
+            crossed=options.shares.cross,
         )
         write_run(folder, "train", given, summary, prepared.pipeline(fair))
     show_run(summary, options.show, place.out)

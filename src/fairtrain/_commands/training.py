@@ -12,7 +12,13 @@ from sklearn.pipeline import Pipeline
 
 from fairtrain._commands.data import Data, sensitive_of
 from fairtrain._commands.features import TableFeatures
-from fairtrain._commands.methods import Method, Settings, read_method
+from fairtrain._commands.methods import (
+    Method,
+    Settings,
+    as_passed,
+    check_certification,
+    read_method,
+)
 from fairtrain._commands.options import Ask, People, SweepOptions, TrainingOptions
 from fairtrain._commands.output import notes_of
 from fairtrain._commands.plan import plan_columns
@@ -108,7 +114,10 @@ class Prepared:
         )
 
     def pipeline(self, model: Any) -> Pipeline:
-        """From a row of the table to a decision."""
+        """From a row of the table to a decision; its ledger knows the rows that certified it."""
+        if getattr(model, "held_out_", None) is None:
+            X, y, who = as_passed(self.rows.part("certification"))
+            model.note_reading(X, y, sensitive_features=who)
         return Pipeline([("features", self.features), ("model", model)])
 
 
@@ -148,6 +157,12 @@ def choose_method(options: TrainingOptions | SweepOptions) -> tuple[Method, Sett
     sensitive = sensitive_of(options.people)
     constraint = make_constraint(options.ask, options.people)
     settings = Settings(constraint, options.shares, sensitive, own)
+    if settings.shares.cross and isinstance(options, SweepOptions):
+        raise InvalidParameterError(
+            "--certification cross is not for sweep: to choose among bounds by their gaps and to "
+            "certify on the same rows does not hold; give the share of the rows that only judge."
+        )
+    check_certification(method, settings)
     method.check(settings)
     return method, settings
 
@@ -157,9 +172,12 @@ def prepare(
 ) -> Prepared:
     """Split the rows, and learn features from those that train."""
     shares, features = options.shares, options.features
-    data = data.divided(
-        validation=shares.validation, certification=shares.certification, seed=shares.seed
-    )
+    if shares.cross:
+        data = data.undivided(seed=shares.seed)
+    else:
+        data = data.divided(
+            validation=shares.validation, certification=shares.share, seed=shares.seed
+        )
     training = data.rows.part("training")
     plan = plan_columns(
         training.X,
@@ -275,6 +293,17 @@ def judge(
     decision, score = decisions(model, X, favourable)
     more = {"score": score, "against": against, "baseline": baseline}
     return prepared.judged(title, decision, **more), decision
+
+
+def judge_held_out(model: Any, prepared: Prepared) -> tuple[Judged, Judged]:
+    """Judge scores without prices, and with them, each row by what never saw it."""
+    held, free = model.held_out_, model.free_held_out_
+    effect = {"design_effect": held.design_effect}
+    baseline = prepared.judged("baseline", free.decisions, score=free.scores, **effect)
+    fair = prepared.judged(
+        "fair model", held.decisions, score=held.scores, against=free.decisions, **effect
+    )
+    return baseline, fair
 
 
 def _in_words(constraint: Constraint, columns: tuple[str, ...]) -> str:

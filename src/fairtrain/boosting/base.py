@@ -23,6 +23,7 @@ from fairtrain.data.rows import Role, Rows
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
 from fairtrain.lagrangian import explain_training, multiplier_frame
+from fairtrain.metrics.joint import jointly
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import judge
 
@@ -153,11 +154,13 @@ class LagrangianBoosting(FairEstimator):
             return report
         confidence = report.confidence
         soft = replace(rows, decision=rows.score)
+        judged = [(c, soft if is_probability_loss(c) else rows) for c in self.constraints_]
         results = tuple(
-            judge(c, soft, role, confidence) if is_probability_loss(c) else found
-            for c, found in zip(self.constraints_, report.results, strict=True)
+            judge(c, on, role, confidence) if on is soft else found
+            for (c, on), found in zip(judged, report.results, strict=True)
         )
-        return replace(report, results=results)
+        joint = jointly(judged, results, role, confidence)
+        return replace(report, results=results, joint=joint)
 
     def _decision(self, X: Any) -> Floats:
         values = self._predicted(X)

@@ -5,20 +5,21 @@ Everything that is shown, written or saved asks here what to leave out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fairtrain.metrics.publication import Publication
+from fairtrain.metrics.publication import Publication, Results, Tables
 from fairtrain.metrics.verdicts import ConstraintResult
 
 __all__ = [
     "FEW_WORDS",
     "HIDDEN",
     "MIN_CELL",
+    "OF_ALL",
     "cell_dicts",
     "count_words",
     "hidden_cells",
@@ -36,6 +37,9 @@ MIN_CELL = 10
 FEW_WORDS = f"the numbers rest on a group of fewer than {MIN_CELL} rows and are not shown."
 """Said in the place of numbers that rest on a small cell."""
 
+OF_ALL = ("selection_rate", "accuracy", "base_rate")
+"""Rates over all rows of a group, whatever their labels."""
+
 HIDDEN = "hidden"
 """Written for a count that would tell of a small cell."""
 
@@ -47,9 +51,9 @@ def small_cells(rates: pd.DataFrame, metric: str) -> frozenset[str]:
 
 
 def hidden_cells(
-    rates: pd.DataFrame | Sequence[pd.DataFrame],
+    rates: pd.DataFrame | Tables,
     min_cell: int = MIN_CELL,
-    results: Sequence[ConstraintResult] = (),
+    results: Results = (),
 ) -> set[tuple[str, str]]:
     """Cells (metric, group) that are small, or that a small one could be worked out from.
 
@@ -60,15 +64,17 @@ def hidden_cells(
 
     Parameters
     ----------
-    rates : DataFrame or sequence of DataFrame
-        Tables of rates on the same rows, as from ``group_rates``, such as those of a baseline and a
-        fair model, or of several partitions; the one with most groups is the finest.
+    rates : DataFrame, or sequence of DataFrame or of sequences of them
+        Tables of rates on the same rows, as from ``group_rates``: one for each model, or several
+        where its groups are told in several partitions, the one with most groups the finest. A cell
+        that is hidden in one model is hidden in all.
     min_cell : int, default=10
         Cells with fewer rows are small.
-    results : sequence of ConstraintResult
+    results : sequence of ConstraintResult, or a sequence of them for each model
         What is said of constraints beside them.
     """
-    tables = [rates] if isinstance(rates, pd.DataFrame) else list(rates)
+    models: Tables = [rates] if isinstance(rates, pd.DataFrame) else rates
+    tables = [t for m in models for t in ([m] if isinstance(m, pd.DataFrame) else m)]
     hidden: set[tuple[str, str]] = set()
     for table in tables:
         cells = list(zip(table["metric"], table["group"], table["count"], strict=True))
@@ -77,8 +83,8 @@ def hidden_cells(
     hidden = _closed(tables, hidden)
     if not hidden or any(_left_out(table).any() for table in tables):
         return hidden  # nothing small, or a table that was cleared before it was written
-    published = Publication(tables, [r for r in results if not rests_on_few(r, min_cell)], min_cell)
-    helpless: set[tuple[str, str]] | None = None
+    published = Publication(models, _shown(results, min_cell), min_cell)
+    helpless: set[tuple[str, str, int]] | None = None
     while unsafe := [cell for cell in published.exposed(hidden) if cell not in (helpless or ())]:
         if helpless is None:  # what the totals alone tell, such as that nobody was selected
             everything = {
@@ -89,6 +95,15 @@ def hidden_cells(
             break
         hidden |= more
     return _closed(tables, hidden)
+
+
+def _shown(results: Results, min_cell: int) -> Results:
+    """Those that do not rest on few rows."""
+    flat = [r for r in results if isinstance(r, ConstraintResult)]
+    if flat or not results:
+        return [r for r in flat if not rests_on_few(r, min_cell)]
+    each = [said for said in results if not isinstance(said, ConstraintResult)]
+    return [[r for r in said if not rests_on_few(r, min_cell)] for said in each]
 
 
 def _closed(tables: Sequence[pd.DataFrame], hidden: set[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -123,7 +138,7 @@ def hidden_count(metric: str, count: int, min_cell: int = MIN_CELL) -> int | str
     # have one label, where few have the other.
     if count < min_cell:
         return f"under {min_cell}"
-    return count if metric in ("selection_rate", "accuracy") else HIDDEN
+    return count if metric in OF_ALL else HIDDEN
 
 
 def count_words(count: int | str) -> str:
@@ -144,6 +159,9 @@ def plain_value(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+_SUPPOSED = ("true_gap", "smallest_bound", "chance_broken")
+
+
 def result_dict(result: ConstraintResult, min_cell: int = MIN_CELL) -> dict[str, Any]:
     """A result as plain values, without numbers where it rests on few rows."""
     hidden = rests_on_few(result, min_cell)
@@ -156,22 +174,33 @@ def result_dict(result: ConstraintResult, min_cell: int = MIN_CELL) -> dict[str,
         "rate": result.rate,
         **{name: None if hidden else plain_value(getattr(result, name)) for name in numbers},
         "verdict": str(result.verdict),
+        "left_out": list(result.left_out),
         "suppressed": hidden,
         "rows_needed": {
             name: None if hidden else plain_value(rows) for name, rows in result.rows_needed.items()
         },
         "empty": [] if hidden else [asdict(cell) for cell in result.empty],
-        **{k: None if hidden else getattr(result, k) for k in ("true_gap", "smallest_bound")},
+        **{
+            k: None if hidden else getattr(result, k)
+            for k in ("true_gap", "smallest_bound", "chance_broken")
+        },
         **({"clusters": {} if hidden else result.clusters} if result.clusters else {}),
         "words": "suppressed: too few rows in a group" if hidden else result.words(),
     }
 
 
 def cell_dicts(
-    rates: pd.DataFrame, min_cell: int = MIN_CELL, results: Sequence[ConstraintResult] = ()
+    rates: pd.DataFrame,
+    min_cell: int = MIN_CELL,
+    results: Sequence[ConstraintResult] = (),
+    hidden: Collection[tuple[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rates of every group as plain values, without those that :func:`hidden_cells` names."""
-    hidden = hidden_cells(rates, min_cell, results)
+    """Rates of every group as plain values, without those that :func:`hidden_cells` names.
+
+    ``hidden`` are cells that were found for a publication of which this is a part.
+    """
+    if hidden is None:
+        hidden = hidden_cells(rates, min_cell, results)
     written = []
     for row in rates.to_dict("records"):
         shown = {str(name): plain_value(value) for name, value in row.items()}

@@ -14,6 +14,7 @@ from fairtrain.constraints import Constraint, MomentConstraint
 from fairtrain.constraints.rates import LOSSES, of_true_class
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells, cell_means
+from fairtrain.metrics.joint import jointly
 from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, constant_accuracy
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, judge
@@ -62,13 +63,16 @@ def report_on_classes(
     by_class = [judged(y == c, decision[:, c]) for c in range(len(classes))]
     stricter = 1 - (1 - confidence) / len(classes)
     results: list[ConstraintResult] = []
+    judged_on: list[tuple[Constraint, Rows]] = []
     for constraint in constraints:
         if all(of_true_class(rate) for rate in constraint.rates):
             results.append(judge(constraint, of_truth, rows, confidence))
+            judged_on.append((constraint, of_truth))
             continue
         for label, of_class in zip(classes, by_class, strict=True):
             result = judge(constraint, of_class, rows, stricter)
             results.append(replace(result, constraint=f"{result.constraint}: {label}"))
+            judged_on.append((constraint, of_class))
     frames = [
         _named(rates_frame(of_class, _CLASS_RATES, groups, confidence), label)
         for label, of_class in zip(classes, by_class, strict=True)
@@ -92,6 +96,7 @@ def report_on_classes(
         constant_accuracy=constant_accuracy(
             constraints, [_alike(k, y, classes, by_class, of_truth) for k in range(len(classes))]
         ),
+        joint=jointly(judged_on, results, rows, confidence),
     )
 
 
@@ -115,8 +120,9 @@ def report_on_values(
     # A moment has no rate of its own: then groups are told by the error that numbers have.
     rated = [c for c in constraints if not isinstance(c, MomentConstraint)]
     rates = dict.fromkeys(rate for c in rated for rate in c.rates) or (LOSSES["squared"],)
+    results = tuple(judge(c, data, rows, confidence) for c in constraints)
     return FairnessReport(
-        results=tuple(judge(c, data, rows, confidence) for c in constraints),
+        results=results,
         rows=rows,
         n_rows=len(data),
         accuracy=(np.nan, np.nan, np.nan),
@@ -128,6 +134,7 @@ def report_on_values(
             ignore_index=True,
         ),
         confidence=confidence,
+        joint=jointly([(c, data) for c in constraints], results, rows, confidence),
     )
 
 

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fairtrain.constraints import Constraint
+from fairtrain.constraints.rates import Rate
 from fairtrain.data.groups import Groups, group_sums
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells
 from fairtrain.metrics.intervals.single import error_rate, student_rows, two_sided
+from fairtrain.metrics.measures import measure_cells
 
-__all__ = ["Change", "Cost", "cost_against", "paired_difference"]
+__all__ = [
+    "Change",
+    "Cost",
+    "Narrowing",
+    "cost_against",
+    "narrowed",
+    "paired_difference",
+]
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,13 @@ class Cost:
     lost: float
     changes: tuple[Change, ...]
 
+    def without(self, groups: Collection[str]) -> Self:
+        """Leave out what changes in these groups."""
+        changes = (
+            replace(c, gained=None, lost=None) if c.group in groups else c for c in self.changes
+        )
+        return replace(self, changes=tuple(changes))
+
     def words(self) -> str:
         """Say in a sentence what it costs.
 
@@ -84,12 +103,122 @@ class Cost:
         return f"{said} ({level} interval of the difference: {span}, on the same rows)."
 
 
+@dataclass(frozen=True)
+class Narrowing:
+    """By how much a model brought two groups together, on rows that the baseline decided too.
+
+    Attributes
+    ----------
+    rate : str
+        What they differ in.
+    highest, lowest : str
+        The groups that are farthest apart under the baseline.
+    change : tuple of three floats
+        Their difference under the baseline less that under the model, with limits.
+    confidence : float
+        Level of the limits, whichever pair of groups was farthest apart.
+    """
+
+    rate: str
+    highest: str
+    lowest: str
+    change: tuple[float, float, float]
+    confidence: float
+
+    def words(self) -> str:
+        """Say it in a sentence.
+
+        Examples
+        --------
+        >>> print(Narrowing("selection_rate", "a", "b", (0.11, 0.08, 0.14), 0.95).words())
+        Even so, between 'a' and 'b', farthest apart under the baseline, the difference in selection
+        rate is 0.110 smaller (95% interval 0.080 to 0.140, on the same rows): an improvement.
+        """
+        value, low, high = self.change
+        way = "smaller" if value >= 0 else "larger"
+        ends = (low, high) if value >= 0 else (-high, -low)
+        sure = "an improvement" if low > 0 else "no improvement" if high < 0 else "maybe by chance"
+        return (
+            f"Even so, between '{self.highest}' and '{self.lowest}', farthest apart under the "
+            f"baseline, the difference in {self.rate.replace('_', ' ')} is {abs(value):.3f} {way} "
+            f"({100 * self.confidence:.4g}% interval {ends[0]:.3f} to {ends[1]:.3f}, on the same "
+            f"rows): {sure}."
+        )
+
+
+def narrowed(
+    constraint: Constraint, baseline: Rows, model: Rows, confidence: float = 0.95
+) -> Narrowing | None:
+    r"""Compare the widest difference of the baseline with the same difference under a model.
+
+    With the paired change :math:`c_g` of the rate in each of the two groups and its limits
+    :math:`l_g, u_g` (:func:`paired_difference`), the change of their difference has
+
+    .. math:: L = c_a - c_b - \sqrt{(c_a - l_a)^2 + (u_b - c_b)^2}
+
+    and U likewise (Zou & Donner, 2008); all pairs and rates share the level (Bonferroni), so that
+    it does not matter that the widest was picked.
+
+    Parameters
+    ----------
+    constraint : Constraint
+        A parity of differences.
+    baseline, model : Rows
+        The same rows as each decided them.
+    confidence : float, default=0.95
+        Level.
+
+    Returns
+    -------
+    Narrowing or None
+        None for other bounds, within strata, and where fewer than two groups have rows.
+    """
+    if constraint.kind != "difference" or getattr(constraint, "given", None) is not None:
+        return None
+    groups = model.groups.merged(*constraint.partition(model.groups.scheme))
+    if groups.members.ndim > 1:
+        return None
+    judged = constraint.group_weights(groups.names) > 0
+    found: list[tuple[float, Rate, int, int]] = []
+    for rate in constraint.rates:
+        cells = measure_cells(baseline, rate, groups)
+        mean = np.where(judged & (cells.count > 0), cells.mean, np.nan)
+        if np.isfinite(mean).sum() > 1:
+            top, bottom = int(np.nanargmax(mean)), int(np.nanargmin(mean))
+            found.append((float(mean[top] - mean[bottom]), rate, top, bottom))
+    if not found:
+        return None
+    _, rate, top, bottom = max(found, key=lambda one: one[0])
+    pairs = len(constraint.rates) * judged.sum() * (judged.sum() - 1) / 2
+    y, inside = model.outcomes, np.asarray(rate.mask(model.outcomes), dtype=bool)
+    change = rate.quantity(y, baseline.decisions) - rate.quantity(y, model.decisions)
+
+    def of(group: int) -> tuple[float, float, float]:
+        at = np.flatnonzero((groups.codes == group) & inside)
+        return paired_difference(
+            change[at],
+            1 - (1 - confidence) / pairs,
+            weight=None if model.weight is None else model.weight[at],
+            clusters=None if model.clusters is None else model.clusters[at],
+            design_effect=model.design_effect,
+        )
+
+    (a, low_a, high_a), (b, low_b, high_b) = of(top), of(bottom)
+    low, high = (
+        a - b - float(np.hypot(a - low_a, high_b - b)),
+        a - b + float(np.hypot(high_a - a, b - low_b)),
+    )
+    names = groups.names
+    return Narrowing(rate.name, names[top], names[bottom], (a - b, low, high), confidence)
+
+
 def paired_difference(
     difference: NDArray[Any],
     confidence: float = 0.95,
     *,
     weight: NDArray[Any] | None = None,
     clusters: NDArray[np.int64] | None = None,
+    design_effect: float = 1.0,
 ) -> tuple[float, float, float]:
     r"""Mean of paired differences in [-1, 1] of two rates, with limits.
 
@@ -109,6 +238,8 @@ def paired_difference(
         Weights of the rows; n is then their effective number.
     clusters : ndarray of int64, shape (n,), optional
         Cluster of each row; n is then divided by the design effect, and z is Student's t.
+    design_effect : float, default=1
+        Variance of a mean over these rows, over that of independent ones.
 
     References
     ----------
@@ -124,7 +255,7 @@ def paired_difference(
     if not len(d):
         raise InvalidDataError("there are no rows to compare two models on.")
     everyone, z = np.zeros(len(d), dtype=np.int64), two_sided(error_rate(confidence))
-    cells = cell_means(d, everyone, 1, weight, clusters=clusters)
+    cells = cell_means(d, everyone, 1, weight, clusters=clusters).inflated(design_effect)
     value, rows = float(cells.mean[0]), float(student_rows(cells.effective, z, cells.design)[0])
     n = rows + 2
     centre = value * rows / n
@@ -142,6 +273,7 @@ def cost_against(
     confidence: float = 0.95,
     *,
     clusters: NDArray[np.int64] | None = None,
+    design_effect: float = 1.0,
 ) -> Cost:
     """Compare a model's decisions with the baseline's, row by row.
 
@@ -157,6 +289,8 @@ def cost_against(
         Level of the interval.
     clusters : ndarray of int64, shape (n,), optional
         Cluster of each row.
+    design_effect : float, default=1
+        Variance of a mean over these rows, over that of independent ones.
 
     Returns
     -------
@@ -170,7 +304,12 @@ def cost_against(
         )
     gained, lost = (1 - b) * f, b * (1 - f)
     return Cost(
-        accuracy=paired_difference(np.abs(y - f) - np.abs(y - b), confidence, clusters=clusters),
+        accuracy=paired_difference(
+            np.abs(y - f) - np.abs(y - b),
+            confidence,
+            clusters=clusters,
+            design_effect=design_effect,
+        ),
         confidence=confidence,
         gained=float(gained.mean()),
         lost=float(lost.mean()),

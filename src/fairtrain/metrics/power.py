@@ -20,6 +20,7 @@ __all__ = [
     "POWER",
     "Requirement",
     "bound_in_reach",
+    "chance_broken",
     "check_shares",
     "least_rows",
     "level_cells",
@@ -278,6 +279,66 @@ def smallest_bound(chance: Callable[[float], float], kind: str, power: float = P
         middle = (strict + loose) / 2
         strict, loose = (strict, middle) if chance(middle) >= power else (middle, loose)
     return float(loose)
+
+
+def chance_broken(constraint: Constraint, cells: Sequence[Cells], shift: Floats) -> float:
+    r"""Estimated chance that a bound is broken in the population, from rows that chose the model.
+
+    .. math:: P\Big(\max_r G(\hat p_r + \varepsilon_r) > b\Big), \qquad
+              \varepsilon_{rg} \sim N\big(0,\ \hat p_{rg} (1 - \hat p_{rg}) / n_{rg}\big)
+
+    where G is what the bound limits. Prices that steer to a bound end on it, so that the noise of
+    the rows decides on which side of it the truth lies: the chance is one half for two groups, and
+    more for several, as any of them can break it. It is that of a flat prior; it does not know how
+    many other models were tried on these rows, which makes it too small where those were many.
+
+    Parameters
+    ----------
+    constraint : Constraint
+        What was asked.
+    cells : sequence of Cells
+        Its rates on those rows.
+    shift : ndarray of shape (G,)
+        How far each group's own bound lies above the common one.
+
+    Returns
+    -------
+    float
+        NaN where no rates are known.
+    """
+    kept = 1.0
+    for cell in cells:
+        known = cell.known
+        if known.sum() < (1 if constraint.absolute else 2):
+            continue
+        some = cell.of(np.flatnonzero(known))
+        n = some.effective
+        centre = (some.mean * n + 2) / (n + 4)  # Agresti and Coull: no rate is sure
+        flips = some.variance is None or some.support == "unit"
+        variance = centre * (1 - centre) if some.variance is None else some.variance
+        x = some.mean + np.sqrt(np.nan_to_num(variance) / np.maximum(n, 1)) * _samples(len(n))
+        x = np.clip(x, 0.0, 1.0) if flips else x
+        beyond = _excess(constraint, x, shift[known] if len(shift) == len(known) else 0.0, some)
+        kept *= float((beyond <= 0).mean())
+    return 1 - kept
+
+
+def _excess(constraint: Constraint, x: Floats, shift: Floats | float, cells: Cells) -> Floats:
+    """By how much sampled means, shape (m, G), exceed a bound."""
+    bound, kind = constraint.bound, constraint.kind
+    if kind == "upper":
+        return np.asarray((x - shift).max(axis=1) - bound)
+    if kind == "lower":
+        return np.asarray(bound - (x - shift).min(axis=1))
+    overall = getattr(constraint, "reference", "") == "overall"
+    middle = np.average(x, axis=1, weights=cells.total)[:, None] if overall else None
+    if kind == "difference":
+        apart = np.ptp(x, axis=1) if middle is None else np.abs(x - middle).max(axis=1)
+        return np.asarray(apart - bound)
+    tops = x.max(axis=1)[:, None] if middle is None else np.maximum(x, middle)
+    lows = x if middle is None else np.minimum(x, middle)
+    ratio = np.divide(lows, tops, out=np.ones_like(lows), where=np.broadcast_to(tops, x.shape) > 0)
+    return np.asarray(bound - ratio.min(axis=1))
 
 
 def rows_short(

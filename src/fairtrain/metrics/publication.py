@@ -13,7 +13,7 @@ from scipy import optimize
 from fairtrain.data.groups import EVERYBODY
 from fairtrain.metrics.verdicts import ConstraintResult
 
-__all__ = ["Publication"]
+__all__ = ["Publication", "Results", "Tables"]
 
 Floats = NDArray[np.float64]
 Cell = tuple[str, str]
@@ -32,7 +32,13 @@ _RATES = {
     "zero_one_loss": ((0.0, 1.0, 1.0, 0.0), _ALL),
     "squared_loss": ((0.0, 1.0, 1.0, 0.0), _ALL),
     "positive_predictive_value": ((1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0)),
+    "base_rate": ((1.0, 0.0, 1.0, 0.0), _ALL),
 }
+
+_TOTALLED = {"selection_rate", "accuracy", "base_rate"}  # what is told of all people together
+
+Tables = Sequence[pd.DataFrame | Sequence[pd.DataFrame]]
+Results = Sequence[ConstraintResult] | Sequence[Sequence[ConstraintResult]]
 
 
 class Publication:
@@ -40,32 +46,32 @@ class Publication:
 
     Parameters
     ----------
-    tables : sequence of DataFrame
+    tables : sequence of DataFrame, or of sequences of them
         As in :func:`fairtrain.metrics.disclosure.hidden_cells`.
-    results : sequence of ConstraintResult
-        Those whose numbers are shown.
+    results : sequence of ConstraintResult, or of sequences of them
+        Those whose numbers are shown, of all models or of each.
     min_cell : int
         Cells with fewer rows are small.
     """
 
-    def __init__(
-        self, tables: Sequence[pd.DataFrame], results: Sequence[ConstraintResult], min_cell: int
-    ) -> None:
-        self.results, self.min_cell = results, min_cell
-        names = max((list(dict.fromkeys(t["group"])) for t in tables), key=len)
+    def __init__(self, tables: Tables, results: Results, min_cell: int) -> None:
+        self.min_cell = min_cell
+        models = [[table] if isinstance(table, pd.DataFrame) else list(table) for table in tables]
+        names = max((list(dict.fromkeys(t["group"])) for m in models for t in m), key=len)
         self.groups = [str(name) for name in names]
         # One block for every model and class: (metric, group) -> (rate, count).
         self.blocks: list[dict[Cell, tuple[float, int]]] = []
         self.spelled: list[str] = []
-        for table in tables:
+        self.results: list[Sequence[ConstraintResult]] = []
+        for frames, said in zip(models, _of_each(results, len(models)), strict=True):
             parts: dict[str, dict[Cell, tuple[float, int]]] = {}
-            rows = zip(*(table[c] for c in ("metric", "group", "rate", "count")), strict=True)
-            for metric, group, rate, count in rows:
-                name, _, label = str(metric).partition(": ")
+            for metric, group, rate, count in (row for table in frames for row in _cells(table)):
+                name, _, label = metric.partition(": ")
                 if name in _RATES:
-                    parts.setdefault(label, {})[name, str(group)] = (float(rate), int(count))
+                    parts.setdefault(label, {})[name, group] = (rate, count)
             self.blocks += parts.values()
             self.spelled += [f": {label}" if label else "" for label in parts]
+            self.results += [said] * len(parts)
 
     @cached_property
     def people(self) -> Floats:
@@ -104,15 +110,15 @@ class Publication:
         """
         known = set(self.groups) - {group for _, group in hidden}
         rows = [row for b in range(len(self.blocks)) for row in self._told(b, hidden, known)]
-        told = np.array(rows).reshape(len(rows), len(self.blocks), len(self.groups), 4)
+        told = np.array(rows).reshape(len(rows), *self.people.shape)
         told[:, :, [group in known for group in self.groups]] = 0.0
-        flat = told.reshape(len(rows), -1)
+        flat = told.reshape(len(rows), self.people.size)
         return np.asarray(np.unique(flat[flat.any(axis=1)], axis=0))
 
     def _told(self, b: int, hidden: set[Cell], known: set[str]) -> Iterator[Floats]:
         """Equations of one block: totals, cells that are shown, gaps, and labels."""
         everyone, label = range(len(self.groups)), self.spelled[b]
-        for metric in {metric for metric, _ in self.blocks[b]} & {"selection_rate", "accuracy"}:
+        for metric in {metric for metric, _ in self.blocks[b]} & _TOTALLED:
             yield from (self.row(b, everyone, part) for part in _RATES[metric])
         for (metric, group), (rate, count) in self.blocks[b].items():
             if group in known:
@@ -123,17 +129,17 @@ class Publication:
                 yield self.row(b, inside, np.subtract(top, np.multiply(rate, whole)))
             if (shown or whole is _ALL) and count >= self.min_cell:
                 yield self.row(b, inside, whole)
-        for result in self.results:
+        for result in self.results[b]:
             if result.rate in _RATES and (not label or result.constraint.endswith(label)):
                 for name in (result.highest, result.lowest):
                     inside = self.members(name)
                     yield from (self.row(b, inside, part) for part in _RATES[result.rate])
-        if b and label == self.spelled[0]:  # the labels are those of the first model
+        if (first := self.spelled.index(label)) < b:  # the labels are those of the first model
             for part in ((1.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 1.0)):
-                yield from (self.row(b, [g], part) - self.row(0, [g], part) for g in everyone)
+                yield from (self.row(b, [g], part) - self.row(first, [g], part) for g in everyone)
 
-    def exposed(self, hidden: set[Cell]) -> list[Cell]:
-        """Small cells whose people are determined, or bounded to within one person."""
+    def exposed(self, hidden: set[Cell]) -> list[tuple[str, str, int]]:
+        """Small cells, with their blocks, whose people are determined, or to within one person."""
         told: Floats | None = None
         result = []
         for b, block in enumerate(self.blocks):
@@ -144,7 +150,7 @@ class Publication:
                     continue
                 told = self.equations(hidden) if told is None else told
                 if self._range(told, self.row(b, inside, _RATES[metric][0])) < least - 1e-6:
-                    result.append((metric + self.spelled[b], group))
+                    result.append((metric + self.spelled[b], group, b))
         return result
 
     def _swaps(self, hidden: set[Cell], block: int) -> dict[str, Floats]:
@@ -168,13 +174,15 @@ class Publication:
         favourable = ("true_positive_rate", "false_negative_rate", "positive_predictive_value")
         by_label = dict.fromkeys(favourable, first)
         by_label |= dict.fromkeys(("false_positive_rate", "true_negative_rate"), second)
+        # Labels are the same in every block, so that no two of them can be exchanged unseen.
+        by_label["base_rate"] = np.zeros(len(self.groups))
         return dict.fromkeys(_RATES, either) | by_label
 
     @cached_property
     def _sets(self) -> list[frozenset[str]]:
         """Coarser groups that are spoken of and that each finest group lies in."""
         names = {group for block in self.blocks for _, group in block} - set(self.groups)
-        names |= {n for r in self.results for n in (r.highest, r.lowest)}
+        names |= {n for said in self.results for r in said for n in (r.highest, r.lowest)}
         inside = {name: set(self.members(name).tolist()) for name in names}
         return [frozenset(n for n in names if g in inside[n]) for g in range(len(self.groups))]
 
@@ -192,9 +200,9 @@ class Publication:
             ends.append(sign * float(answer.fun))
         return float(ends[1] - ends[0])
 
-    def next(self, hidden: set[Cell], exposed: Sequence[Cell]) -> set[Cell]:
+    def next(self, hidden: set[Cell], exposed: Sequence[tuple[str, str, int]]) -> set[Cell]:
         """Cells of the smallest group that is still shown, one of the exposed cell's sets first."""
-        metric, group = exposed[0]
+        metric, group, _ = exposed[0]
         near = self._sets[int(self.members(group)[0])]
         cells = [
             (name + self.spelled[b], other, self._size(block, other))
@@ -220,12 +228,30 @@ class Publication:
         return max(count for (_, other), (_, count) in block.items() if other == group)
 
 
+def _cells(table: pd.DataFrame) -> Iterator[tuple[str, str, float, int]]:
+    columns = (table[c] for c in ("metric", "group", "rate", "count"))
+    for metric, group, rate, count in zip(*columns, strict=True):
+        yield str(metric), str(group), float(rate), int(count)
+
+
+def _of_each(results: Results, n: int) -> list[Sequence[ConstraintResult]]:
+    """Results of every model, where they are those of all."""
+    flat = [r for r in results if isinstance(r, ConstraintResult)]
+    if flat or not results:
+        return [flat] * n
+    return [said for said in results if not isinstance(said, ConstraintResult)]
+
+
 def _people(block: dict[Cell, tuple[float, int]], group: str) -> Floats:
     """People of one group by label and decision; without rates on labels, all have label 0."""
     empty = (0.0, 0)
     yes, positives = block.get(("true_positive_rate", group), empty)
     no, negatives = block.get(("false_positive_rate", group), empty)
     if not positives and not negatives:
+        if ("base_rate", group) in block:
+            share, count = block["base_rate", group]
+            positives = np.nan_to_num(share) * count
+            return np.array([0.0, 0.0, positives, count - positives])
         rate, count = next((v for (_, g), v in block.items() if g == group), empty)
         no, negatives = rate, count
     first, second = np.nan_to_num([yes * positives, no * negatives])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +35,14 @@ from fairtrain.data.inputs import as_vector, is_number
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
-from fairtrain.metrics.disclosure import MIN_CELL, cell_dicts, plain_value, result_dict
+from fairtrain.metrics.disclosure import (
+    MIN_CELL,
+    cell_dicts,
+    plain_value,
+    rests_on_few,
+    result_dict,
+)
+from fairtrain.metrics.joint import JointStatement, jointly
 from fairtrain.metrics.measures import family_cells, rates_frame
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
@@ -92,6 +99,8 @@ class FairnessReport:
         What the model was to be best at; see :func:`fairtrain.constraints.as_objective`.
     performance, constant_performance : float
         Where that is not accuracy: its value, and that of the better constant; larger is better.
+    joint : JointStatement or None
+        What holds of several constraints at once; on certification rows.
     """
 
     results: tuple[ConstraintResult, ...]
@@ -108,6 +117,7 @@ class FairnessReport:
     objective: str = "accuracy"
     performance: float = np.nan
     constant_performance: float = np.nan
+    joint: JointStatement | None = None
 
     @property
     def no_better_than_constant(self) -> bool:
@@ -181,6 +191,7 @@ class FairnessReport:
             )
         lines += self.reading_words()
         lines += [f"{r.verdict}: {r.constraint}: {r.words(self.confidence)}" for r in self.results]
+        lines += self.joint_words()
         if self.near_constant:
             lines.append("near_constant: (almost) everybody gets the same decision.")
         return "\n".join(lines)
@@ -195,10 +206,21 @@ class FairnessReport:
             f"{100 * self.confidence:.4g}% ones: only fresh rows have their full level."
         ]
 
+    def joint_words(self, *, shown: bool = False) -> list[str]:
+        """Say what holds of all constraints at once; ``shown`` leaves out what few rows tell."""
+        if self.joint is None:
+            return []
+        joint = self.joint
+        if shown:
+            joint = joint.without([rests_on_few(r) for r in self.results])
+        return joint.words([r.constraint for r in self.results])
+
     def __str__(self) -> str:
         return self.explain()
 
-    def to_dict(self, *, min_cell: int = MIN_CELL) -> dict[str, Any]:
+    def to_dict(
+        self, *, min_cell: int = MIN_CELL, hidden: Collection[tuple[str, str]] | None = None
+    ) -> dict[str, Any]:
         """Make a plain structure for JSON, with small cells left out.
 
         Parameters
@@ -209,6 +231,9 @@ class FairnessReport:
             rest on such a cell, a group's other rates on labels, and, where only a few rows are
             hidden, the rates of the next smallest group, which would give them away as the
             difference to all rows.
+        hidden : collection of (metric, group), optional
+            Cells to leave out instead, where other numbers of these rows are published beside
+            them: see :func:`fairtrain.metrics.disclosure.hidden_cells`.
         """
         if not is_number(min_cell) or min_cell < 0:
             raise InvalidParameterError(
@@ -230,7 +255,10 @@ class FairnessReport:
             },
             "selection_rate": plain_value(self.selection_rate),
             "constraints": [result_dict(r, min_cell) for r in self.results],
-            "group_rates": cell_dicts(self.group_rates, min_cell, self.results),
+            "joint": None
+            if self.joint is None
+            else self.joint.without([rests_on_few(r, min_cell) for r in self.results]).to_dict(),
+            "group_rates": cell_dicts(self.group_rates, min_cell, self.results, hidden),
         }
 
     def _sought(self) -> dict[str, Any]:
@@ -357,8 +385,9 @@ def report_on(
         "false_positive_rate",
         "positive_predictive_value",
     )
+    results = tuple(judge(c, data, rows, confidence) for c in constraints)
     return FairnessReport(
-        results=tuple(judge(c, data, rows, confidence) for c in constraints),
+        results=results,
         rows=rows,
         n_rows=len(data.decisions),
         accuracy=(float(accuracy.mean[0]), float(lower[0]), float(upper[0])),
@@ -370,6 +399,7 @@ def report_on(
         constant_accuracy=constant_accuracy(
             constraints, [{None: data.decided(np.full(len(data), d))} for d in (0.0, 1.0)]
         ),
+        joint=jointly([(c, data) for c in constraints], results, rows, confidence),
     )
 
 

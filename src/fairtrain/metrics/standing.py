@@ -35,18 +35,22 @@ class GroupStanding:
     needed : float or None
         Rows that give an 80 % chance to show that the bound is kept (see
         :attr:`ConstraintResult.rows_needed`), where there are too few; inf if no number would.
+    told : bool
+        Whether ``rows`` may be told: not where they have one label and few have the other.
     """
 
     verdict: Verdict | None
     rows: int
     needed: float | None = None
+    told: bool = True
 
     def words(self) -> str:
         """Say it in a few words, without a count that would tell of single people."""
         if self.verdict is Verdict.TOO_FEW_ROWS:
             needed = np.inf if self.needed is None else self.needed
             about = rounded_rows(needed, "about ")
-            return f"{self.verdict}: has {count_words(self.rows)}, needs {about}"
+            has = f"has {count_words(self.rows)}, " if self.told else ""
+            return f"{self.verdict}: {has}needs {about}"
         return "enough rows" if self.verdict is None else str(self.verdict)
 
 

@@ -18,7 +18,7 @@ from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.clusters import LEAST_CLUSTERS
 from fairtrain.metrics.limits import NOTHING_KNOWN, Limited, limited
 from fairtrain.metrics.measures import family_cells
-from fairtrain.metrics.power import POWER, bound_in_reach, rows_short
+from fairtrain.metrics.power import POWER, bound_in_reach, chance_broken, rows_short
 
 __all__ = [
     "ConstraintResult",
@@ -144,6 +144,11 @@ class ConstraintResult:
     smallest_bound : float or None
         Where there are too few rows, the strictest bound that as many would show with a chance of
         80 %, were the true gap half of it; None where none would. One number for all groups.
+    left_out : tuple of str
+        Groups of the scheme that a parity does not judge, because it gives them weight 0.
+    chance_broken : float or None
+        Where the verdict is ``not_certified``: the estimated chance that the bound is broken in the
+        population (:func:`~fairtrain.metrics.power.chance_broken`).
     clusters : dict of str to int
         Where rows come in clusters: how many there are, of every group, in the event where it has
         fewest. A group in fewer than ten is neither shown to keep a bound nor to break it.
@@ -167,6 +172,8 @@ class ConstraintResult:
     true_gap: float | None = None
     smallest_bound: float | None = None
     clusters: dict[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    chance_broken: float | None = None
 
     @property
     def absolute(self) -> bool:
@@ -218,6 +225,10 @@ class ConstraintResult:
                     f"rows, and {self.pairwise:.3f} between {self.highest!r} and {self.lowest!r}"
                 )
         said += f"; {most} {self.bound:g} is asked."
+        if self.left_out:
+            said += f" Not judged, as the constraint leaves them out: {', '.join(self.left_out)}."
+        if self.chance_broken is not None:
+            said += f" {broken_words(self.chance_broken)}"
         if self.verdict is Verdict.TOO_FEW_ROWS and self.rows_needed:
             said += f" {self._needs()}"
         return said
@@ -227,8 +238,10 @@ class ConstraintResult:
         ordered = sorted(
             self.rows_needed.items(), key=lambda item: (item[0] not in empty, -item[1])
         )
+        has = {name: f"{self._has(name)} and" for name in self.counts}
+        has |= {name: f"{said} and" for name, said in empty.items()}
         parts = [
-            f"{empty.get(name, self._has(name))} and needs {self._wants(name, rows)}"
+            f"{has.get(name, repr(name))} needs {self._wants(name, rows)}"
             for name, rows in ordered[:most]
         ]
         more = len(ordered) - most
@@ -246,12 +259,12 @@ class ConstraintResult:
         return said + self._next_step(what)
 
     def _has(self, name: str) -> str:
-        said = f"{name!r} has {self.counts.get(name, 0)} rows"
+        said = f"{name!r} has {self.counts[name]} rows"
         return f"{said} in {self.clusters[name]} clusters" if name in self.clusters else said
 
     def _wants(self, name: str, rows: float) -> str:
         said = rounded_rows(rows, "about ")
-        if name not in self.clusters or not np.isfinite(rows):
+        if name not in self.clusters or name not in self.counts or not np.isfinite(rows):
             return said
         clusters = rows * self.clusters[name] / self.counts[name]
         return f"{said} in {rounded_rows(float(np.round(clusters)))}"
@@ -267,6 +280,20 @@ class ConstraintResult:
             f"{what} is {supposed}: get more rows, widen the bound or merge small groups "
             "(fairtrain.certification_plan)."
         )
+
+
+def broken_words(chance: float) -> str:
+    """Say a chance that a bound is broken as so many of ten models.
+
+    Examples
+    --------
+    >>> print(broken_words(0.61))
+    These rows chose the model: about 6 in 10 such models break the bound on new people.
+    """
+    tenths = round(10 * chance)
+    many = f"about {tenths} in 10" if 0 < tenths < 10 else "fewer than 1 in 10"
+    many = "more than 9 in 10" if tenths == 10 else many
+    return f"These rows chose the model: {many} such models break the bound on new people."
 
 
 def rounded_rows(rows: float, about: str = "") -> str:
@@ -289,13 +316,21 @@ def bound_words(bound: float) -> str:
 
 
 def judge(
-    constraint: Constraint, rows: Rows, role: RowsRole, confidence: float
+    constraint: Constraint,
+    rows: Rows,
+    role: RowsRole,
+    confidence: float,
+    *,
+    advise: bool = True,
 ) -> ConstraintResult:
     """Compare one constraint's rates across its groups and reach a verdict.
 
     Strata count as rates do: the widest gap of any is what was achieved, its near limit holds for
     all of them together (Bonferroni), and the far one needs no correction (Berger, 1982). Judged
     are all groups of the scheme but those of weight 0, whether they have rows or not.
+
+    Without ``advise`` the limits, and whether it is ``met``, are worked out and nothing is said of
+    the rows that would be needed.
 
     Raises
     ------
@@ -343,7 +378,7 @@ def judge(
     small = {name: float(fewest) for name, counts in rows_of.items() if min(counts) < fewest}
     small |= scarce
     true_gap: float | None = None
-    if shown or broken or (within and role != "certification"):
+    if not advise or shown or broken or (within and role != "certification"):
         short = small  # nothing to tell, or nothing but whether all groups are large enough
     else:
         short, true_gap = rows_short(
@@ -373,8 +408,14 @@ def judge(
         },
         empty=empty,
         true_gap=None if true_gap is None or not few else true_gap + own,
-        smallest_bound=None if scarce or not few else bound_in_reach(constraint, cells, confidence),
+        smallest_bound=bound_in_reach(constraint, cells, confidence)
+        if few and advise and not scarce
+        else None,
         clusters=clusters,
+        left_out=_left_out(constraint, scheme.names),
+        chance_broken=chance_broken(constraint, cells, shift)
+        if verdict is Verdict.NOT_CERTIFIED
+        else None,
     )
 
 
@@ -421,6 +462,14 @@ def _verdict(
     if shown:
         return Verdict.MET
     return Verdict.TOO_FEW_ROWS if within or short else Verdict.NOT_MET
+
+
+def _left_out(constraint: Constraint, names: Sequence[str]) -> tuple[str, ...]:
+    """Groups that a parity gives no weight; a cap or floor names those that it is about."""
+    if constraint.absolute:
+        return ()
+    weights = constraint.group_weights(names)
+    return tuple(name for name, weight in zip(names, weights, strict=True) if not weight > 0)
 
 
 def _event(rate: Rate) -> str:

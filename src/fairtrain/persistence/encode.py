@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from types import FunctionType, MappingProxyType
@@ -26,7 +26,7 @@ from fairtrain.persistence.allowed import (
     name_of,
 )
 
-__all__ = ["Encoded", "encode"]
+__all__ = ["Encoded", "encode", "hidden_in_reports"]
 
 
 @dataclass
@@ -87,6 +87,7 @@ class _Encoder:
         self._known: dict[int, int] = {}
         self._kept: list[Any] = []  # keeps ids from being used again
         self._owners: list[Any] = []
+        self._hidden: dict[int, frozenset[tuple[str, str]]] = {}
 
     def value(self, what: Any, where: str) -> Any:
         """A plain value, or a reference to a node."""
@@ -118,7 +119,7 @@ class _Encoder:
             (type | FunctionType, lambda: {"t": "name", "name": self._own(what, where)}),
             (
                 FairnessReport,
-                lambda: self._object(what if self._whole else _suppressed(what), where),
+                lambda: self._object(what if self._whole else self._suppressed(what), where),
             ),
         )
         for kinds, write in writers:
@@ -215,6 +216,7 @@ class _Encoder:
             if hasattr(what, name):
                 state[name] = getattr(what, name)
         self._owners.append(what)
+        self._hidden |= hidden_in_reports(state)
         kept: dict[str, Any] = {}
         for name, item in state.items():
             inside = f"{where}.{name}"
@@ -269,6 +271,11 @@ class _Encoder:
         return {**node, "n_features": getattr(owner, "n_features_in_", None),
                 "n_outputs": getattr(head, "n_outputs", 1)}  # fmt: skip
 
+    def _suppressed(self, report: FairnessReport) -> FairnessReport:
+        if id(report) not in self._hidden:
+            self._hidden |= hidden_in_reports({"": report})
+        return _suppressed(report, self._hidden[id(report)])
+
     def _torch(self, what: Any, where: str) -> dict[str, Any]:
         import torch
 
@@ -301,10 +308,27 @@ def _without_small_groups(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def _suppressed(report: FairnessReport) -> FairnessReport:
+def hidden_in_reports(state: Mapping[str, Any]) -> dict[int, frozenset[tuple[str, str]]]:
+    """What a model's reports must hide, by their id; those on the same rows are one publication."""
+    nested = [v for v in state.values() if isinstance(v, dict)]
+    found = [*state.values(), *(v for values in nested for v in values.values())]
+    by_rows: dict[tuple[str, int], dict[int, FairnessReport]] = {}
+    for report in found:
+        if isinstance(report, FairnessReport):
+            by_rows.setdefault((report.rows, report.n_rows), {})[id(report)] = report
+    hidden: dict[int, frozenset[tuple[str, str]]] = {}
+    for reports in by_rows.values():
+        together = list(reports.values())
+        cells = hidden_cells(
+            [r.group_rates for r in together], results=[r.results for r in together]
+        )
+        hidden |= dict.fromkeys(reports, frozenset(cells))
+    return hidden
+
+
+def _suppressed(report: FairnessReport, hidden: Collection[tuple[str, str]]) -> FairnessReport:
     """The report without what a few rows would disclose."""
     rates = report.group_rates.copy()
-    hidden = hidden_cells(rates, results=report.results)
     pairs = zip(rates["metric"], rates["group"], strict=True)
     cells = np.array([pair in hidden for pair in pairs], dtype=bool)
     rates.loc[cells, ["rate", "lower", "upper"]] = np.nan
@@ -317,4 +341,7 @@ def _suppressed(report: FairnessReport) -> FairnessReport:
     nothing: dict[str, Any] = dict.fromkeys(("achieved", "lower", "upper", "pairwise"), math.nan)
     nothing |= {"highest": "", "lowest": "", "rows_needed": {}, "empty": (), "clusters": {}}
     results = tuple(replace(r, **nothing) if rests_on_few(r) else r for r in report.results)
-    return replace(report, group_rates=rates, results=results)
+    joint = report.joint
+    if joint is not None:
+        joint = joint.without([rests_on_few(r) for r in report.results])
+    return replace(report, group_rates=rates, results=results, joint=joint)

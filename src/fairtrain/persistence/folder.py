@@ -26,7 +26,7 @@ from fairtrain.persistence.content import (
     to_files,
     to_json,
 )
-from fairtrain.persistence.encode import encode
+from fairtrain.persistence.encode import encode, hidden_in_reports
 from fairtrain.persistence.limits import MOST_FILES, MOST_MANIFEST
 
 __all__ = ["MANIFEST", "load", "save"]
@@ -221,6 +221,7 @@ def _description(model: Any) -> dict[str, Any]:
     last = model.steps[-1][1] if hasattr(model, "steps") else model
     first = model.steps[0][1] if hasattr(model, "steps") else model
     report = getattr(last, "fairness_report_", None)
+    hidden = hidden_in_reports(getattr(last, "__dict__", {}))
     ledger = getattr(last, "ledger_", None)
     names = getattr(first, "feature_names_in_", None)
     constraints = getattr(last, "constraints_", None)
@@ -230,7 +231,7 @@ def _description(model: Any) -> dict[str, Any]:
         "n_features_in": getattr(first, "n_features_in_", None),
         "feature_names_in": None if names is None else [str(name) for name in names],
         "constraints": None if constraints is None else [_words(c) for c in constraints],
-        "report": None if report is None else report.to_dict(),
+        "report": None if report is None else report.to_dict(hidden=hidden[id(report)]),
         "ledger": None if ledger is None else ledger.summary(),
     }
 

@@ -20,7 +20,7 @@ from fairtrain.data.rows import Rows
 from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["DESIGN_EFFECT", "FOLDS", "Lottery", "require_linear", "train_members"]
+__all__ = ["DESIGN_EFFECT", "FOLDS", "HeldOut", "Lottery", "require_linear", "train_members"]
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +54,25 @@ class Lottery:
         return np.asarray(np.mean([of(member) for member in self.members], axis=0))
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What members said of the rows of ``fit`` that they never saw.
+
+    Attributes
+    ----------
+    decision : ndarray of shape (n,)
+        Decisions, or chances of a favourable one where scores tie.
+    score : ndarray of shape (n,)
+        Chances after prices, of which a favourable decision would be taken at .5.
+    outcome : ndarray of shape (n,)
+        P(y = 1 | x), before any price.
+    """
+
+    decision: Floats
+    score: Floats
+    outcome: Floats
+
+
 def require_linear(**estimators: Any) -> None:
     """Raise unless scores are linear, or left to the default.
 
@@ -73,7 +92,7 @@ def require_linear(**estimators: Any) -> None:
 
 def train_members(
     make: Callable[[Rows, int], Any], rows: Rows, rng: np.random.RandomState
-) -> tuple[Lottery, Floats]:
+) -> tuple[Lottery, HeldOut]:
     """Train the members, and decide about every row by the one that never saw it.
 
     Parameters
@@ -88,10 +107,11 @@ def train_members(
     Returns
     -------
     lottery : Lottery
-    decision : ndarray of shape (n,)
-        Held-out decisions, or chances of a favourable one where scores tie.
+    held_out : HeldOut
+        What each row was told by it.
     """
-    members, decided, own = [], [], np.empty(len(rows))
+    members, decided = [], []
+    told = HeldOut(*np.empty((3, len(rows))))
     for training, held in rows.folds(FOLDS, rng):
         nobody = training[:0]
         part = rows.take(training)
@@ -99,6 +119,7 @@ def train_members(
         member = make(replace(part, split=everybody), int(rng.randint(0, 2**31 - 1)))
         members.append(member)
         decided.append(member._decided(rows).decisions)
-        own[held] = decided[-1][held]
+        told.decision[held] = decided[-1][held]
+        told.outcome[held], told.score[held] = member._chances(rows.take(held))
     disagreement = np.average(np.ptp(decided, axis=0) > 0, weights=rows.weight)
-    return Lottery(tuple(members), float(disagreement)), own
+    return Lottery(tuple(members), float(disagreement)), told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -16,19 +16,27 @@ from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.disclosure import (
     FEW_WORDS,
+    HIDDEN,
+    MIN_CELL,
+    OF_ALL,
+    hidden_cells,
     hidden_count,
     plain_value,
     rests_on_few,
     shown_count,
 )
+from fairtrain.metrics.joint import JointStatement
+from fairtrain.metrics.ledger import spent_confidence
 from fairtrain.metrics.measures import rates_frame
-from fairtrain.metrics.paired import Cost, cost_against
+from fairtrain.metrics.paired import Cost, Narrowing, cost_against, narrowed
 from fairtrain.metrics.report import FairnessReport, report_on
 from fairtrain.metrics.standing import GroupStanding, group_standings
-from fairtrain.metrics.verdicts import ConstraintResult, RowsRole
+from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict
 from fairtrain.report import plain
 
-__all__ = ["Judged", "best_constant", "judged"]
+__all__ = ["Judged", "best_constant", "judged", "published"]
+
+Cell = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,11 @@ class Judged:
         What it costs beside the baseline; None for the baseline, or where that is not known.
     baseline : str
         Title of that baseline.
+    published : frozenset of (metric, group) or None
+        Cells that are hidden because of what is published beside it; None: it stands alone.
+    narrowings : tuple of (Narrowing or None)
+        For each constraint, how much nearer groups are than under the baseline, where that is
+        known and there are too few rows to certify it.
     """
 
     title: str
@@ -63,11 +76,41 @@ class Judged:
     names: tuple[str, ...]
     cost: Cost | None = None
     baseline: str = "baseline"
+    published: frozenset[Cell] | None = None
+    narrowings: tuple[Narrowing | None, ...] = ()
 
     @cached_property
-    def hidden(self) -> frozenset[tuple[str, str]]:
+    def hidden(self) -> frozenset[Cell]:
         """Cells (metric, group) that are small, or that a small one could be worked out from."""
-        return plain.hidden(self.rates, results=self.report.results)
+        return published([self]) if self.published is None else self.published
+
+    def among(self, hidden: frozenset[Cell]) -> Self:
+        """The same model in a publication that hides these cells."""
+        cost = self.cost
+        if cost is not None:
+            cost = cost.without({group for metric, group in hidden if metric == "selection_rate"})
+        on_labels = {group for metric, group in hidden if metric not in OF_ALL}
+        rows = zip(self.report.results, self.standings, strict=True)
+        return replace(
+            self,
+            published=hidden,
+            cost=cost,
+            report=replace(
+                self.report,
+                results=tuple(_without_counts(r, on_labels) for r in self.report.results),
+            ),
+            standings=tuple(
+                {
+                    name: replace(
+                        s,
+                        told=s.told
+                        and not (of_label(r) and name in on_labels and s.rows >= MIN_CELL),
+                    )
+                    for name, s in standing.items()
+                }
+                for r, standing in rows
+            ),
+        )
 
     @cached_property
     def _cells(self) -> dict[tuple[str, str], dict[Any, Any]]:
@@ -100,25 +143,37 @@ class Judged:
         if self.gap(result) is None:
             return FEW_WORDS
         said = result.words(self.report.confidence)
-        return said.replace("selection rate", f"share {outcome}", 1)
+        said = said.replace("selection rate", f"share {outcome}", 1)
+        narrowing = self.narrowing(result)
+        if narrowing is None:
+            return said
+        return f"{said} {narrowing.words().replace('selection rate', f'share {outcome}')}"
+
+    def narrowing(self, result: ConstraintResult) -> Narrowing | None:
+        """How much nearer groups are than under the baseline; None where it is not shown."""
+        each = zip(self.report.results, self.narrowings, strict=False)
+        found = next((n for r, n in each if r is result), None)
+        return None if self.gap(result) is None else found
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for JSON, small cells left out."""
-        report = self.report.to_dict()
+        report = self.report.to_dict(hidden=self.hidden)
         for entry, result in zip(report["constraints"], self.report.results, strict=True):
+            if (narrowing := self.narrowing(result)) is not None:
+                entry["narrowing"] = asdict(narrowing)
             entry["counts"] = {name: shown_count(count) for name, count in result.counts.items()}
         return {
             "model": self.title,
             "auc": plain_value(self.auc),
             **report,
-            "group_rates": plain.cells(self.report.group_rates, report["group_rates"]),
-            "shown_rates": plain.cells(self.rates),
+            "group_rates": plain.cells(self.report.group_rates, self.hidden),
+            "shown_rates": plain.cells(self.rates, self.hidden),
             "names": list(self.names),
             "groups": [
                 {
                     name: {
                         "verdict": None if s.verdict is None else str(s.verdict),
-                        "rows": shown_count(s.rows),
+                        "rows": shown_count(s.rows) if s.told else HIDDEN,
                         "rows_needed": plain_value(s.needed) or None,
                     }
                     for name, s in standing.items()
@@ -147,6 +202,8 @@ class Judged:
             objective=values.get("objective", "accuracy"),
             performance=plain.real(values.get("performance")),
             constant_performance=plain.real(values.get("constant_performance")),
+            reading=int(values.get("reading", 1)),
+            joint=JointStatement.from_dict(joint) if (joint := values.get("joint")) else None,
         )
         return cls(
             title=values["model"],
@@ -160,6 +217,7 @@ class Judged:
             names=tuple(values["names"]),
             cost=None if values["cost"] is None else plain.cost(values["cost"]),
             baseline=values.get("baseline", "baseline"),
+            narrowings=tuple(plain.narrowing(one) for one in values["constraints"]),
         )
 
 
@@ -177,6 +235,8 @@ def judged(
     over: Sequence[str] | None = None,
     against: NDArray[Any] | None = None,
     baseline: str = "baseline",
+    design_effect: float = 1.0,
+    reading: int = 1,
 ) -> Judged:
     """Judge decisions, 0/1 or probabilities of the favourable one, against constraints.
 
@@ -204,15 +264,30 @@ def judged(
         The baseline's decisions on the same rows: what the model costs is then measured.
     baseline : str, default="baseline"
         The baseline's title.
+    design_effect : float, default=1
+        Variance of a mean over these rows, over that of independent ones.
+    reading : int, default=1
+        How often these rows have certified the model; see :mod:`fairtrain.metrics.ledger`.
     """
     data = Rows.read_decided(
         target, decision, groups, y_score=score, clusters=clusters, positive_label=1
     )
-    report = replace(report_on(data, tuple(constraints), rows=rows), favourable=outcome)
+    data = replace(data, design_effect=design_effect)
+    level = spent_confidence(0.95, reading)
+    report = report_on(data, tuple(constraints), rows=rows, confidence=level)
+    report = replace(report, favourable=outcome, reading=reading)
     shown = groups.over(over)
     metrics = list(dict.fromkeys(report.group_rates["metric"]))
     metrics += ["mean_score"] if score is not None else []
     results = zip(constraints, report.results, strict=True)
+    narrowings: tuple[Narrowing | None, ...] = ()
+    if against is not None and report.verdict is Verdict.TOO_FEW_ROWS:
+        before = data.decided(np.asarray(against, dtype=np.float64))
+        few = [r.verdict is Verdict.TOO_FEW_ROWS for r in report.results]
+        narrowings = tuple(
+            narrowed(c, before, data, level) if is_few else None
+            for c, is_few in zip(constraints, few, strict=True)
+        )
     return Judged(
         title=title,
         report=report,
@@ -222,9 +297,44 @@ def judged(
         names=tuple(n for n, c in zip(shown.names, shown.scheme.counts, strict=True) if c),
         cost=None
         if against is None
-        else cost_against(target, against, decision, shown, report.confidence, clusters=clusters),
+        else cost_against(
+            target,
+            against,
+            decision,
+            shown,
+            report.confidence,
+            clusters=clusters,
+            design_effect=design_effect,
+        ),
         baseline=baseline,
+        narrowings=narrowings,
     )
+
+
+def published(models: Sequence[Judged]) -> frozenset[Cell]:
+    """Cells to hide where these models, all judged on the same rows, are published together."""
+    tables = [[m.report.group_rates, m.rates] for m in models]
+    # A summary read from a file has no rate where one was hidden when it was written.
+    blank = {cell for model in tables for table in model for cell in _blank(table)}
+    hidden = hidden_cells(tables, results=[m.report.results for m in models])
+    return frozenset({*hidden, *blank, *(c for m in models for c in m.published or ())})
+
+
+def _blank(table: pd.DataFrame) -> list[Cell]:
+    left_out = table[table["rate"].isna() & (table["count"] > 0)]
+    return list(zip(left_out["metric"], left_out["group"], strict=True))
+
+
+def of_label(result: ConstraintResult) -> bool:
+    """Whether what is compared is a rate among people of one label."""
+    return result.rate not in (*OF_ALL, "error_rate", "zero_one_loss", "squared_loss")
+
+
+def _without_counts(result: ConstraintResult, groups: Collection[str]) -> ConstraintResult:
+    """Leave out the rows of one label of groups where few have the other."""
+    if not of_label(result) or rests_on_few(result):
+        return result
+    return replace(result, counts={n: c for n, c in result.counts.items() if n not in groups})
 
 
 def best_constant(target: Any) -> NDArray[np.float64]:

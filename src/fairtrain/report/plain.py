@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,12 +13,11 @@ import pandas as pd
 from fairtrain.metrics.disclosure import (
     HIDDEN,
     MIN_CELL,
-    hidden_cells,
     hidden_count,
     plain_value,
     shown_count,
 )
-from fairtrain.metrics.paired import Change, Cost
+from fairtrain.metrics.paired import Change, Cost, Narrowing
 from fairtrain.metrics.standing import GroupStanding
 from fairtrain.metrics.verdicts import ConstraintResult, EmptyCell, Verdict
 from fairtrain.report.chart import FrontierChart, FrontierPoint
@@ -29,7 +28,7 @@ __all__ = [
     "chart_dict",
     "cost",
     "frame",
-    "hidden",
+    "narrowing",
     "real",
     "result",
     "setting_text",
@@ -71,29 +70,8 @@ def real(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def hidden(
-    rates: pd.DataFrame,
-    told: Iterable[Mapping[str, Any]] | None = None,
-    *,
-    results: Sequence[ConstraintResult] = (),
-) -> frozenset[tuple[str, str]]:
-    """Cells (metric, group) that are small, or that a small one could be worked out from.
-
-    ``told`` are cells of a report, which says itself what it hides.
-    """
-    # A summary read from a file has no rate where one was hidden when it was written.
-    left_out = rates[rates["rate"].isna() & (rates["count"] > 0)]
-    blank = zip(left_out["metric"], left_out["group"], strict=True)
-    if told is None:
-        return frozenset({*hidden_cells(rates, results=results), *blank})
-    return frozenset({*blank, *((c["metric"], c["group"]) for c in told if c["suppressed"])})
-
-
-def cells(
-    rates: pd.DataFrame, told: Iterable[Mapping[str, Any]] | None = None
-) -> list[dict[str, Any]]:
+def cells(rates: pd.DataFrame, left_out: Collection[tuple[str, str]]) -> list[dict[str, Any]]:
     """Cells of a frame, without the numbers of those that are hidden."""
-    left_out = hidden(rates, told)
     rows = rates.to_dict("records")
     return [cell_dict(row, (row["metric"], row["group"]) in left_out) for row in rows]
 
@@ -134,18 +112,27 @@ def result(values: Mapping[str, Any]) -> ConstraintResult:
         lowest=values["lowest"] or "",
         verdict=Verdict(values["verdict"]),
         rows_needed={name: math.inf if rows is None else float(rows) for name, rows in needed},
-        counts={name: uncount(count) for name, count in values["counts"].items()},
+        counts={n: uncount(rows) for n, rows in values["counts"].items() if rows != HIDDEN},
         empty=tuple(EmptyCell(**cell) for cell in values["empty"]),
         true_gap=values.get("true_gap"),
         smallest_bound=values.get("smallest_bound"),
+        left_out=tuple(values.get("left_out", ())),
+        chance_broken=values.get("chance_broken"),
         clusters=dict(values.get("clusters", {})),
     )
+
+
+def narrowing(values: Mapping[str, Any]) -> Narrowing | None:
+    """Read how much nearer groups are than under the baseline, if a constraint says so."""
+    found = values.get("narrowing")
+    return None if found is None else Narrowing(**{**found, "change": tuple(found["change"])})
 
 
 def standing(values: Mapping[str, Any]) -> GroupStanding:
     """Read what is said of a group."""
     verdict = None if values["verdict"] is None else Verdict(values["verdict"])
-    return GroupStanding(verdict, uncount(values["rows"]), values["rows_needed"])
+    told = values["rows"] != HIDDEN
+    return GroupStanding(verdict, uncount(values["rows"]), values["rows_needed"], told)
 
 
 def cost(values: Mapping[str, Any]) -> Cost:

@@ -11,7 +11,7 @@ from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.disclosure import shown_count
 from fairtrain.report import plain
 from fairtrain.report.chart import FrontierChart
-from fairtrain.report.judged import Judged
+from fairtrain.report.judged import Judged, published
 
 __all__ = ["SCHEMA", "RunSummary", "joined", "the_model"]
 
@@ -58,6 +58,9 @@ class RunSummary:
         Sentences: what the columns are used as, which are left out, and what looks wrong.
     constant : Judged or None
         The best decision that is the same for everybody, on the rows that judged the models.
+    crossed : bool
+        Whether all rows trained, steered and judged, each the member of a lottery that never saw
+        it.
     """
 
     title: str
@@ -76,12 +79,24 @@ class RunSummary:
     method: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     constant: Judged | None = None
+    crossed: bool = False
 
     def __post_init__(self) -> None:
         if len(self.models) < 2:
             raise InvalidDataError(
                 f"a summary compares a baseline with at least one model, got {len(self.models)}."
             )
+
+        # Whatever is shown, written or saved of any of them is one publication.
+        together = [m for m in (self.constant, *self.models) if m is not None]
+        by_rows: dict[int, list[Judged]] = {}
+        for model in together:
+            by_rows.setdefault(model.report.n_rows, []).append(model)
+        hidden = {rows: published(models) for rows, models in by_rows.items()}
+        shown = [model.among(hidden[model.report.n_rows]) for model in together]
+        object.__setattr__(self, "models", tuple(shown[-len(self.models) :]))
+        if self.constant is not None:
+            object.__setattr__(self, "constant", shown[0])
 
     @property
     def on_fresh_rows(self) -> bool:
@@ -92,11 +107,23 @@ class RunSummary:
     def judging_rows(self) -> str:
         """The rows that judge, in words that say whether they did anything before."""
         rows = f"{self.row_counts['certification']:,}"
+        if not self.on_fresh_rows and self.crossed:
+            return f"{rows} rows, each told by a model that never saw it,"
         if not self.on_fresh_rows:
             return f"{rows} rows that trained and steered nothing"
         if self.models[-1].report.rows == "certification":
             return f"{rows} fresh rows"
         return f"{rows} rows of the table that it was made from"
+
+    @property
+    def crossed_words(self) -> str:
+        """Say what the rows did where all of them trained, steered and judged."""
+        return (
+            f"All {self.row_counts['training']:,} rows trained, steered and judged: one of several "
+            "models decides, drawn for every person, and each was judged on rows that it never "
+            "saw. Met speaks of this lottery among the members, of no member by itself and of no "
+            "average of them."
+        )
 
     def warnings(self) -> list[str]:
         """Say which models are of no use: no better than a constant, or than their own baseline.
@@ -136,10 +163,14 @@ class RunSummary:
         if self.on_fresh_rows:
             judged = f"it is judged on {self.judging_rows}"
         lines = [f"Asked for: {self.constraint}.", f"There were {learnt}; {judged}."]
+        if self.crossed:
+            lines[1] = self.crossed_words + (f" Now {judged}." if self.on_fresh_rows else "")
         for model in self.models:
             for result in model.report.results:
                 said = model.words(result, self.outcome)
                 lines.append(f"{model.title}: {result.verdict}. {said[:1].upper()}{said[1:]}")
+            of_all = model.report.reading_words() + model.report.joint_words(shown=True)
+            lines += [f"{model.title}: {line}" for line in of_all]
             if model.report.near_constant:
                 lines.append(
                     f"{model.title}: near_constant. (Almost) everybody gets the same decision, "
@@ -163,6 +194,7 @@ class RunSummary:
             "models": [model.to_dict() for model in self.models],
             "constant": None if self.constant is None else self.constant.to_dict(),
             "usefulness": self.warnings(),
+            "crossed": self.crossed,
             "frontiers": [plain.chart_dict(chart) for chart in self.frontiers],
             "settings": {str(k): plain.setting_text(v) for k, v in self.settings.items()},
             "made_with": {str(k): plain.setting_text(v) for k, v in self.made_with.items()},
@@ -187,7 +219,7 @@ class RunSummary:
             )
         try:
             # Earlier versions knew neither a constant nor how the models were trained.
-            values = {"constant": None, "method": (), **values}
+            values = {"constant": None, "method": (), "crossed": False, **values}
             constant = values["constant"]
             words: dict[str, Any] = {name: values[name] for name in _TEXTS}
             words |= {name: tuple(values.get(name, ())) for name in _SENTENCES}
@@ -195,6 +227,7 @@ class RunSummary:
                 **words,
                 models=tuple(Judged.from_dict(model) for model in values["models"]),
                 constant=None if constant is None else Judged.from_dict(constant),
+                crossed=bool(values["crossed"]),
                 row_counts=dict(values["rows"]),
                 group_counts={
                     group: {part: plain.uncount(count) for part, count in parts.items()}

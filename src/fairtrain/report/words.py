@@ -166,8 +166,9 @@ def _small(summary: RunSummary, name: str) -> str:
         )
     worst = max(few.values(), key=lambda standing: standing.needed or float("inf"))
     needs = worst.words().partition("needs ")[2]
+    has = f"has {worst.rows:,} rows to judge by and " if worst.told else ""
     return (
-        f"Group '{name}' has {worst.rows:,} rows to judge by and would need {needs}: whether the "
+        f"Group '{name}' {has}would need {needs}: whether the "
         f"bound holds for it under {models} is not known."
     )
 
