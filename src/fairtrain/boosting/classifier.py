@@ -69,7 +69,8 @@ default="accuracy"
         Share of the rows that are set aside and read once, after everything is decided.
     confidence : float in (0, 1), optional
         Tighten the working bounds until the *upper confidence limit* of every gap on the steering
-        rows keeps its bound, as far as their number allows.
+        rows keeps its bound, as far as their number allows. These rows choose among iterates, which
+        flatters: bounds held at .95 were kept on 75 % of held-out sets. No promise on new rows.
     early_stopping_rounds : int, optional
         Stop after so many rounds without a better choice.
     booster_params : dict, optional

@@ -131,7 +131,8 @@ default="accuracy"
         Share of the rows that are read once, after everything is decided.
     confidence : float in (0, 1), optional
         Tighten the working bounds until the *upper confidence limit* of every gap on the rows that
-        steer keeps its bound.
+        steer keeps its bound. They choose among iterates, which flatters: on new rows it is kept
+        less often.
     margin : float in [0, 1), default=0.1
         Share of a difference bound (of 1 minus a ratio bound) that the multipliers leave unused, so
         that the iterates of a converged run lie inside the bound rather than on either side of it.
