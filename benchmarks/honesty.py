@@ -7,15 +7,16 @@ simulation with a fixed seed, or an enumeration; bad lines are written as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from protocol import RESULTS
-from scipy import stats
+from scipy import optimize, special, stats
 
-from fairtrain.metrics.cells import Cells
+from fairtrain.metrics.cells import Cells, cell_means
 from fairtrain.metrics.intervals import (
     gap_interval,
     pairwise_differences,
@@ -23,6 +24,7 @@ from fairtrain.metrics.intervals import (
     short_exact,
     wilson,
 )
+from fairtrain.metrics.paired import paired_difference
 from fairtrain.metrics.power import rows_to_certify, spread_cells
 
 Floats = NDArray[np.float64]
@@ -313,6 +315,90 @@ def many_groups(times: int = 400) -> Iterator[Line]:
                 yield line("width of ours over max-t bootstrap", setting, 1.1, wide[0] / wide[1])
 
 
+# Rows that come in clusters ---------------------------------------------------------------------
+
+CLUSTER_TIMES = 400
+
+
+def of_cluster(rng: np.random.Generator, rows: int, size: str) -> NDArray[np.int64]:
+    """Cluster of each row: of two rows, of ten, or of one to some forty."""
+    if size == "unequal":
+        drawn = 1 + rng.geometric(1 / 9, rows)
+        drawn = np.where(rng.random(rows) < 0.5, 1, drawn * 2)
+    else:
+        drawn = np.full(rows, int(size))
+    return np.repeat(np.arange(rows), drawn)[:rows]
+
+
+def latent_correlation(rate: float, alike: float) -> float:
+    """Correlation of two normals whose signs at a quantile correlate by ``alike``."""
+    cut = special.ndtri(rate)
+
+    def missing(r: float) -> float:
+        both = stats.multivariate_normal.cdf([cut, cut], mean=[0, 0], cov=[[1, r], [r, 1]])
+        return float((both - rate**2) / (rate * (1 - rate)) - alike)
+
+    return float(optimize.brentq(missing, 1e-6, 0.999))
+
+
+def clustered_rows(
+    rng: np.random.Generator, rows: int, size: str, shared: float, rate: Floats, nested: bool
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Decisions, groups and clusters; normals behind decisions correlate within a cluster."""
+    cluster = of_cluster(rng, rows, size)
+    many, share = cluster[-1] + 1, {2: [0.7, 0.3], 4: [0.5, 0.25, 0.15, 0.1]}[len(rate)]
+    group = rng.choice(len(rate), many if nested else rows, p=share)
+    group = group[cluster] if nested else group
+    common = np.sqrt(shared) * rng.normal(size=many)[cluster]
+    normal = common + np.sqrt(1 - shared) * rng.normal(size=rows)
+    return (normal < special.ndtri(rate)[group]).astype(np.float64), group, cluster
+
+
+def clusters() -> Iterator[Line]:
+    """A null gap is covered, and a broken bound seldom called met, where rows come in clusters."""
+    rows, rate, bound = 1000, 0.4, 0.096
+    for groups, alike, size, nested in product(
+        (2, 4), (0.05, 0.3), ("2", "10", "unequal"), (True, False)
+    ):
+        rng, shared = np.random.default_rng(0), latent_correlation(rate, alike)
+        level = np.full(groups, rate)
+        apart = np.linspace(rate - bound / 2, rate + bound / 2, groups)
+        covered = ignored = met = 0
+        for _ in range(CLUSTER_TIMES):
+            y, g, c = clustered_rows(rng, rows, size, shared, level, nested)
+            covered += cell_means(y, g, groups, clusters=c).gap(0.95).lower <= 0
+            ignored += cell_means(y, g, groups).gap(0.95).lower <= 0
+            y, g, c = clustered_rows(rng, rows, size, shared, apart, nested)
+            met += cell_means(y, g, groups, clusters=c).gap(0.95).upper <= bound
+        setting = (
+            f"{rows} rows in clusters of {'1 to 40' if size == 'unequal' else size}, "
+            f"{'nested in' if nested else 'across'} {groups} groups, correlation {alike}"
+        )
+        times = CLUSTER_TIMES
+        yield line("95 % interval of a null gap, clusters", setting, 0.95, covered / times)
+        yield line("the same, clusters ignored", setting, 0.95, ignored / times)
+        yield line("met at a gap on the bound, clusters", setting, 0.025, met / times)
+
+
+def few_clusters() -> Iterator[Line]:
+    """The same with hardly more clusters than are asked for, and for paired differences."""
+    times = 4 * CLUSTER_TIMES
+    shared, level = latent_correlation(0.4, 0.3), np.full(2, 0.4)
+    for count in (10, 30):
+        rng, covered, paired = np.random.default_rng(count), 0, 0
+        group, cluster = np.repeat([0, 1], 10 * count), np.arange(20 * count) // 10
+        for _ in range(times):
+            one, other = (
+                clustered_rows(rng, 20 * count, "10", shared, level, True)[0] for _ in range(2)
+            )
+            covered += cell_means(one, group, 2, clusters=cluster).gap(0.95).lower <= 0
+            _, low, high = paired_difference(one - other, clusters=cluster)
+            paired += low <= 0 <= high
+        setting = f"clusters of 10, correlation 0.3, {count} in each of 2 groups"
+        yield line("95 % interval of a null gap, few clusters", setting, 0.95, covered / times)
+        yield line("95 % interval of a paired difference, clusters", setting, 0.95, paired / times)
+
+
 PARTS: tuple[Callable[[], Iterator[Line]], ...] = (
     power,
     shares,
@@ -321,6 +407,8 @@ PARTS: tuple[Callable[[], Iterator[Line]], ...] = (
     pairs,
     worst_pairs,
     many_groups,
+    clusters,
+    few_clusters,
 )
 
 

@@ -94,7 +94,7 @@ def _fit(options: CalibrationOptions, data: Data, training: Rows) -> TableCalibr
     )
     model = TableCalibrator(options.score, data.sensitive, calibrator)
     with working(f"fitting a {options.method} map for each of {len(training.groups)} groups"):
-        return model.fit(*as_passed(training)[:2])
+        return model.fit(*as_passed(training)[:2], clusters=training.clusters)
 
 
 def _audited(
@@ -104,6 +104,7 @@ def _audited(
         return calibration_audit(
             scores,
             *as_passed(rows)[1:],
+            clusters=rows.clusters,
             missing=data.sensitive.missing,
             positive_label=data.favourable,
             random_state=seed,

@@ -47,10 +47,10 @@ class TableCalibrator(BaseEstimator):
         """Columns of the table that are read."""
         return (self.score, *self.sensitive.columns)
 
-    def fit(self, X: pd.DataFrame, y: Any) -> Self:
+    def fit(self, X: pd.DataFrame, y: Any, *, clusters: Any = None) -> Self:
         """Fit on a table and its labels."""
         scores, who = read_score(X, self.score), self.sensitive.read(X)
-        self.calibrator_ = clone(self.calibrator).fit(scores, y, who)
+        self.calibrator_ = clone(self.calibrator).fit(scores, y, who, clusters=clusters)
         return self
 
     def transform(self, X: pd.DataFrame) -> Floats:

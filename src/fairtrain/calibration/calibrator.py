@@ -166,7 +166,15 @@ class GroupFairnessCalibrator(BaseEstimator):
         self.cv = cv
         self.random_state = random_state
 
-    def fit(self, scores: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        scores: Any,
+        y: Any,
+        sensitive_features: Any,
+        sample_weight: Any = None,
+        *,
+        clusters: Any = None,
+    ) -> Self:
         """Fit one map a group.
 
         Parameters
@@ -180,6 +188,9 @@ class GroupFairnessCalibrator(BaseEstimator):
             The sensitive features: which group each person belongs to.
         sample_weight : array-like of shape (n,), optional
             Row weights.
+        clusters : array-like of shape (n,), optional
+            Which rows belong together, such as those of one customer: folds keep them whole, and
+            tests and shrinkage count what they are worth.
 
         Returns
         -------
@@ -196,6 +207,7 @@ class GroupFairnessCalibrator(BaseEstimator):
             y,
             sensitive_features,
             sample_weight,
+            clusters=clusters,
             scale=self.scale,
             positive_label=self.positive_label,
             missing=self.missing,

@@ -7,13 +7,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 
+from fairtrain.constraints.table import CellRows
 from fairtrain.data.groups import group_sums
 from fairtrain.data.partition import compress
 from fairtrain.data.rows import Rows
+from fairtrain.metrics.clusters import clustered
 
-__all__ = ["CLIP", "Cells", "Codes", "Floats", "Mask", "clipped_logit", "effective", "gather"]
+__all__ = [
+    "CLIP",
+    "Cells",
+    "Codes",
+    "Floats",
+    "Mask",
+    "clipped_logit",
+    "effective",
+    "gather",
+    "residual_effects",
+]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -56,8 +68,15 @@ class Cells:
 
     @classmethod
     def of(cls, rows: Rows) -> Cells:
-        """Sums of rows whose ``X`` holds logits; see :func:`gather`."""
-        return gather(rows.X, rows.outcomes, rows.groups.codes, len(rows.groups), rows.weight)
+        """Sums of rows whose ``X`` holds logits; see :func:`gather`.
+
+        Where rows come in clusters, squared weights count the design effect of what the scores
+        leave unsaid, so that groups are worth fewer rows.
+        """
+        codes, size = rows.groups.codes, len(rows.groups)
+        cells = gather(rows.X, rows.outcomes, codes, size, rows.weight)
+        effect = residual_effects(rows, codes, size)
+        return replace(cells, squares=cells.squares * effect[cells.group])
 
     def sums(self, values: Floats) -> Floats:
         """Sum of a value of each cell in every group, shape (G,)."""
@@ -76,6 +95,15 @@ class Cells:
     def merged(self, parent: Codes, size: int) -> Cells:
         """The same sums in coarser groups: ``parent`` holds the new group of every old one."""
         return replace(self, group=parent[self.group], size=size)
+
+
+def residual_effects(rows: Rows, codes: Codes, size: int) -> Floats:
+    """Design effects of outcomes less scores in every group, shape (G,); 1 without clusters."""
+    if rows.clusters is None or rows.X.ndim > 1:
+        return np.ones(size)
+    people = CellRows(codes, size, rows.weight)
+    residual = (rows.outcomes - expit(rows.X))[people.rows]
+    return clustered(people, residual, rows.clusters[people.rows]).effect
 
 
 def clipped_logit(q: Floats) -> Floats:

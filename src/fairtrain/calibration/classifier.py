@@ -23,7 +23,7 @@ from fairtrain.data import inputs
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows, take_sensitive
 from fairtrain.data.splits import stratified_folds
-from fairtrain.exceptions import InvalidDataError, UselessModelWarning
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UselessModelWarning
 from fairtrain.metrics.verdicts import Usefulness, usefulness
 
 __all__ = ["CalibratedFairClassifier"]
@@ -105,7 +105,13 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         return True
 
     def fit(
-        self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sensitive_features: Any = None,
+        sample_weight: Any = None,
+        clusters: Any = None,
     ) -> Self:
         """Fit estimator and calibrator.
 
@@ -119,6 +125,8 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
             Who; left out where the constructor names columns of ``X``.
         sample_weight : array-like of shape (n,), optional
             Row weights, for the calibrator, and for the estimator if it takes any.
+        clusters : array-like of shape (n,), optional
+            Which rows belong together, such as those of one customer: folds keep them whole.
 
         Returns
         -------
@@ -131,12 +139,17 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
             rare outcome can be worth having all the same: decide by thresholds on them.
         """
         check_parameters(self)
+        if isinstance(clusters, str):
+            raise InvalidParameterError(
+                f"clusters={clusters!r} names a column; pass its values, as predict would miss it."
+            )
         template = GroupFairnessCalibrator() if self.calibrator is None else self.calibrator
         rows = Rows.read(
             X,
             y,
             sensitive_features,
             sample_weight,
+            clusters=clusters,
             columns=self.sensitive_features,
             several_classes=True,
             missing=template.missing,
@@ -153,7 +166,8 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
             # Scores are those of the label that sorts last, whatever counts as favourable.
             self.calibrator_.set_params(positive_label=self.classes_[1], scale="probability")
             scores = scores[:, 1]
-        self.calibrator_.fit(scores, rows.targets, rows.groups, rows.weight)
+        known = {"sample_weight": rows.weight, "clusters": rows.clusters}
+        self.calibrator_.fit(scores, rows.targets, rows.groups, **known)
         self._judge_use(rows, self.calibrator_._of_known(scores, rows.groups.codes))
         return self
 

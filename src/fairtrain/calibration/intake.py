@@ -26,6 +26,7 @@ def read_scored(
     sensitive_features: Any,
     sample_weight: Any = None,
     *,
+    clusters: Any = None,
     scale: str = "probability",
     positive_label: Any = None,
     missing: Missing = "error",
@@ -37,7 +38,7 @@ def read_scored(
     ----------
     scores : array-like of shape (n,), (n, 2) or (n, K)
         Probability (or logit) of the favourable label; of both labels; or of K classes, sorted.
-    y, sensitive_features, sample_weight
+    y, sensitive_features, sample_weight, clusters
         As in ``Rows.read``.
     scale : {"probability", "logit"}
         What scores are.
@@ -58,7 +59,11 @@ def read_scored(
         If nobody said which label the scores are probabilities of.
     """
     inputs.require_same_index(
-        scores=scores, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
+        scores=scores,
+        y=y,
+        sensitive_features=sensitive_features,
+        sample_weight=sample_weight,
+        clusters=clusters,
     )
     values = np.asarray(inputs.as_features(scores))
     columns = values.shape[1] if values.ndim == 2 else 1
@@ -67,6 +72,7 @@ def read_scored(
         y,
         sensitive_features,
         sample_weight,
+        clusters=clusters,
         positive_label=positive_label,
         several_classes=columns > 2,
         missing=missing,

@@ -190,6 +190,7 @@ def calibration_audit(
     sensitive_features: Any,
     sample_weight: Any = None,
     *,
+    clusters: Any = None,
     depth: int | None = None,
     n_bins: int = 15,
     max_ece: float | None = None,
@@ -222,6 +223,10 @@ def calibration_audit(
     sample_weight : array-like of shape (n,), optional
         Row weights. Measures are then weighted; noise, tests and intervals count the effective
         number of rows (Kish), which ``effective_rows`` of every group gives.
+    clusters : array-like of shape (n,), optional
+        Which rows belong together, such as those of one customer: effective rows are then divided
+        by the design effect of outcomes less scores. Only the screening of more subgroups than
+        ``max_reported`` takes rows for independent.
     depth : int, optional
         Most attributes combined; all by default.
     n_bins : int, default=15
@@ -281,6 +286,7 @@ def calibration_audit(
         y,
         sensitive_features,
         sample_weight,
+        clusters=clusters,
         scale=scale,
         positive_label=positive_label,
         missing=missing,

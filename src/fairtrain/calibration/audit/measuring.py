@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from fairtrain.calibration.audit.errors import (
     make_cells,
     measures_of,
 )
-from fairtrain.calibration.cells import Floats, Mask, effective, gather
+from fairtrain.calibration.cells import Floats, Mask, effective, gather, residual_effects
 from fairtrain.calibration.lattice import Family, subgroup_names
 from fairtrain.calibration.maps.logistic import fit_logistic, line
 from fairtrain.calibration.significance import score_test
@@ -178,6 +178,8 @@ class Measuring:
         order = order[np.searchsorted(codes[order], 0) :]
         here, codes = rows.take(order), codes[order]
         cells = make_cells(here.scores, here.outcomes, codes, size, self.n_bins, here.weight)
+        effect = residual_effects(here, codes, size)
+        cells = replace(cells, squares=cells.squares * effect[cells.group])
         names = subgroup_names(groups.scheme, family)
         names = [names[g] for g in wanted]
         over = " x ".join(groups.columns[j] for j in family.columns)
@@ -191,7 +193,7 @@ class Measuring:
             "mean_score": cells.totals(cells.score) / cells.total,
             "event_rate": cells.totals(cells.events) / cells.total,
         }
-        if here.weight is not None:
+        if here.weight is not None or here.clusters is not None:
             squares = cells.totals(cells.squares)
             table["effective_rows"] = effective(cells.totals(cells.weight), squares)
         for name in MEASURES:
@@ -203,6 +205,7 @@ class Measuring:
             table[f"{name}_p"] = null.p_value(name)
         table |= brier_parts(cells)
         sums = gather(here.X, here.outcomes, codes, size, here.weight)
+        sums = replace(sums, squares=sums.squares * effect[sums.group])
         cox = fit_logistic(sums, line(sums), np.array([0.0, 1.0]), ridge=0.1)
         table["intercept"], table["slope"] = cox[:, 0], cox[:, 1]
         table["calibration_p"] = score_test(sums, random_state=self.rng).p_value

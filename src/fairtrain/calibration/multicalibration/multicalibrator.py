@@ -197,6 +197,8 @@ class Multicalibrator(BaseEstimator):
         sensitive_features: Any,
         features: Any = None,
         sample_weight: Any = None,
+        *,
+        clusters: Any = None,
     ) -> Self:
         """Fit the starting map, then correct it.
 
@@ -213,6 +215,9 @@ class Multicalibrator(BaseEstimator):
         sample_weight : array-like of shape (n,), optional
             Row weights. How sure a correction is, and how far it is shrunk, goes by the effective
             number of rows (Kish), so that their unit does not matter.
+        clusters : array-like of shape (n,), optional
+            Which rows belong together, such as those of one customer: those held out to know when
+            to stop are of other clusters, and the starting map counts what they are worth.
 
         Returns
         -------
@@ -225,16 +230,19 @@ class Multicalibrator(BaseEstimator):
             sensitive_features=sensitive_features,
             features=features,
             sample_weight=sample_weight,
+            clusters=clusters,
         )
         columns = inputs.sensitive_columns(sensitive_features)
         more = self._features(features, columns)
         s = inputs.as_vector(scores, "scores")
         inputs.check_lengths(len(s), y=y, **columns, **more)
         weight = inputs.as_sample_weight(sample_weight, len(s))
+        cluster = inputs.as_clusters(clusters, len(s))
         if weight is not None:
             there = weight > 0
             s, y, weight = s[there], inputs.as_vector(y, "y")[there], weight[there]
             columns, more = _rows_of(columns, there), _rows_of(more, there)
+            cluster = None if cluster is None else cluster[there]
         self._sensitive = tuple(columns)
         self._scheme: ColumnScheme | None = None
         if self.backend == "lightgbm":
@@ -246,6 +254,7 @@ class Multicalibrator(BaseEstimator):
             y,
             start_columns,
             weight,
+            clusters=cluster,
             scale=start.scale,
             positive_label=self.positive_label,
             missing=self.missing,
@@ -256,7 +265,9 @@ class Multicalibrator(BaseEstimator):
         self.calibrator_ = clone(start).set_params(missing=self.missing, positive_label=None)
         fitting = rows.take(~held)
         own = _rows_of(start_columns, ~held)
-        self.calibrator_.fit(s[~held], fitting.outcomes, own, fitting.weight)
+        self.calibrator_.fit(
+            s[~held], fitting.outcomes, own, fitting.weight, clusters=fitting.clusters
+        )
         rows = replace(rows, X=clipped_logit(self.calibrator_.transform(s, start_columns)))
         settings = Settings(**{name: getattr(self, name) for name in Settings.__annotations__})
         self._shift: CellPatches | BoostedShift
