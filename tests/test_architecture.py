@@ -15,7 +15,16 @@ SOURCE = Path(fairtrain.__file__).parent
 
 # A room may import those above it. Also the order of docs/architecture.md.
 ROOMS = (
-    ("exceptions", "_imports", "_text", "_versions", "_atomic", "_parameters", "_warnings"),
+    (
+        "exceptions",
+        "_imports",
+        "_text",
+        "_versions",
+        "_archives",
+        "_atomic",
+        "_parameters",
+        "_warnings",
+    ),
     ("data",),
     ("constraints",),
     ("metrics",),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-__all__ = ["flatten", "listed", "one_line"]
+__all__ = ["flatten", "listed", "no_formula", "one_line"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def one_line(text: object) -> str:
@@ -25,6 +28,19 @@ def listed(names: Iterable[object], most: int = 6) -> str:
     shown = [f"'{one_line(name)}'" for name in names]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + more
+
+
+def no_formula(value: Any) -> Any:
+    """Put an apostrophe before text that a spreadsheet would take for a formula.
+
+    Examples
+    --------
+    >>> no_formula("=1+1"), no_formula(-1.0)
+    ("'=1+1", -1.0)
+    """
+    # str() also of NumPy's words; a spreadsheet skips blanks, and what cannot be seen.
+    text = str(value).lstrip(" \ufeff\u200b") if isinstance(value, str) else ""
+    return f"'{value}" if text.startswith(_FORMULA) else value
 
 
 def flatten(items: Sequence[str], known: Iterable[str] = ()) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairtrain._atomic import check_private
+from fairtrain._atomic import check_private, held, short_name, writing
+from fairtrain._text import one_line
+from fairtrain.exceptions import InvalidParameterError
 
 __all__ = ["FinishedPoints"]
 
@@ -38,13 +40,23 @@ class FinishedPoints:
             If it belongs to somebody else.
         """
         path = out.absolute()
-        points = cls(path.parent / f".{path.name[:80]}.sweep")
-        if points.folder.is_symlink() or points.folder.exists():
+        points = cls(path.parent / f".{short_name(path)}.sweep")
+        with writing(points.folder):
             check_private(points.folder, "")
+            points.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with held(points.folder) as ours:
+            points._only(ours)
             if not resume:
-                points.forget()
-        points.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for file in points.folder.glob("*.point"):
+                    file.unlink()
         return points
+
+    def _only(self, ours: bool) -> None:
+        if not ours:
+            raise InvalidParameterError(
+                f"another sweep is at work in '{one_line(self.folder)}': wait for it, or choose "
+                "another --out."
+            )
 
     @contextmanager
     def going(self, total: int) -> Iterator[None]:
@@ -55,6 +67,11 @@ class FinishedPoints:
         total : int
             Models of the sweep.
         """
+        with held(self.folder) as ours:
+            self._only(ours)
+            yield from self._going(total)
+
+    def _going(self, total: int) -> Iterator[None]:
         try:
             yield
         except BaseException as error:

@@ -114,10 +114,11 @@ def new_run(path: Path, *, force: bool = False) -> AbstractContextManager[Path]:
 def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Write a temporary file beside ``path`` and rename it when it is complete."""
     path = path.absolute()
-    if path.is_dir() or (path.exists() and not force):
-        hint = "is a folder" if path.is_dir() else "exists; replace it with --force"
-        raise InvalidParameterError(f"--out '{one_line(path)}' {hint}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _atomic.writing(path):
+        if path.is_dir() or (path.exists() and not force):
+            hint = "is a folder" if path.is_dir() else "exists; replace it with --force"
+            raise InvalidParameterError(f"--out '{one_line(path)}' {hint}.")
+        path.parent.mkdir(parents=True, exist_ok=True)
     mode = 0o666 & ~_atomic.umask()
     with _atomic.new_file(path, mode=mode, suffix=path.suffix) as work:
         yield work

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
 from fairtrain._commands.formats import is_parquet
 from fairtrain._commands.tables import each_once
+from fairtrain._text import no_formula
 
 __all__ = ["CsvSink", "ParquetSink", "Sink", "open_sink", "without_formulas"]
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class CsvSink:
@@ -41,7 +39,7 @@ class CsvSink:
         columns = [*copied, *(decisions[name] for name in decisions)]
         names = [*self.keep, *decisions.columns]
         shown = pd.concat([_without_formulas(c) for c in columns], axis=1)
-        shown.columns = pd.Index([_safe(name) for name in names])
+        shown.columns = pd.Index([no_formula(name) for name in names])
         shown.to_csv(self.stream, index=False, header=not self._started, lineterminator="\n")
         self._started = True
 
@@ -114,7 +112,7 @@ def _values(column: pa.ChunkedArray) -> pd.Series:
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     """Put an apostrophe before text that a spreadsheet would take for a formula."""
-    columns = {_safe(name): _without_formulas(column) for name, column in table.items()}
+    columns = {no_formula(name): _without_formulas(column) for name, column in table.items()}
     return pd.DataFrame(columns)
 
 
@@ -123,11 +121,5 @@ def _without_formulas(column: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return column
     if pd.api.types.infer_dtype(column, skipna=True) != "string":
-        return pd.Series([_safe(value) for value in column], dtype=object)
-    return each_once(column, _safe)
-
-
-def _safe(value: Any) -> Any:
-    if isinstance(value, str | np.str_) and value.lstrip(" ").startswith(_FORMULA):
-        return f"'{value}"
-    return value
+        return pd.Series([no_formula(value) for value in column], dtype=object)
+    return each_once(column, no_formula)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain._atomic import new_folder
+from fairtrain._atomic import new_folder, writing
 from fairtrain._text import one_line
 from fairtrain._versions import versions
 from fairtrain.exceptions import PersistenceError
@@ -32,6 +33,7 @@ from fairtrain.persistence.limits import MOST_FILES, MOST_MANIFEST
 __all__ = ["MANIFEST", "load", "save"]
 
 MANIFEST = "manifest.json"
+_RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
 FORMAT, SCHEMA = "fairtrain model", 1
 
 
@@ -84,7 +86,8 @@ def save(
     """
     path = Path(folder)
     check = partial(_check_place, path, overwrite=overwrite)
-    check()
+    with writing(path):
+        check()
     name = type(model).__name__
     try:
         if isinstance(model, BaseEstimator):
@@ -186,7 +189,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _is_plain_name(name: str) -> bool:
-    return Path(name).name == name and name not in ("", ".", "..", MANIFEST) and "\\" not in name
+    """Whether it names a file of this very folder, on Windows too."""
+    if Path(name).name != name or name in ("", ".", "..", MANIFEST) or len(name) > 255:
+        return False
+    reserved = _RESERVED.fullmatch(name.partition(".")[0].strip())
+    return not (reserved or set(name) & set('\\/:*?"<>|') or not name.isprintable()) and name == (
+        name.strip(" .")
+    )
 
 
 def _check_place(path: Path, *, overwrite: bool) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree._tree import Tree
 
+from fairtrain._archives import are_stored
 from fairtrain.exceptions import PersistenceError
 from fairtrain.persistence.boosters import check_tree
 
@@ -116,11 +117,7 @@ def check_skops(content: bytes, name: str) -> None:
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
-        stored = all(
-            m.compress_type == zipfile.ZIP_STORED and m.compress_size == m.file_size
-            for m in members
-        )
-        if not stored or sum(m.file_size for m in members) > len(content):
+        if not are_stored(members, len(content)):
             raise PersistenceError(f"{name} is compressed, as fairtrain writes none.")
         names = {m.filename for m in members}
         if len(names) < len(members) or "schema.json" not in names:

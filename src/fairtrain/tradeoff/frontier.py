@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fairtrain._text import one_line
+from fairtrain._text import no_formula, one_line
 from fairtrain._warnings import warn
 from fairtrain.constraints import as_constraints
 from fairtrain.data import inputs
@@ -326,7 +326,7 @@ class ParetoFrontier:
         """Write ``points`` to a file, what was moved in words where it is no number."""
         table = self.points.copy()
         if table[self.param].dtype == object:
-            table[self.param] = [_as_text(value) for value in table[self.param]]
+            table[self.param] = [no_formula(_as_text(value)) for value in table[self.param]]
         table.to_csv(path, index=False)
 
     def renamed(self, name: str) -> ParetoFrontier:

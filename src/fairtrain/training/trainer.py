@@ -24,11 +24,12 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
+from fairtrain._text import one_line
 from fairtrain._warnings import warn
 from fairtrain.constraints import Objective
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.rows import Role, Rows
-from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError, SkippedBatchWarning
 from fairtrain.lagrangian import families_of
 from fairtrain.losses.base_loss import BaseLoss, CostSensitiveLoss
 from fairtrain.metrics.ledger import Ledger
@@ -417,13 +418,19 @@ class FairnessTrainer(Predictor):
         return {"fingerprint": self._fingerprint(), **self.loop_.state_dict()}
 
     def _resume(self, state: dict[str, Any]) -> None:
-        own, theirs = self._fingerprint(), state["fingerprint"]
+        own, theirs = self._fingerprint(), state.get("fingerprint", {})
         if other := [name for name in own if own[name] != theirs.get(name)]:
             raise InvalidParameterError(
                 f"resume_from was written under another {other[0]}: {theirs.get(other[0])}, now "
                 f"{own[other[0]]}."
             )
-        self.loop_.load_state_dict(state)
+        try:
+            self.loop_.load_state_dict(state)
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InvalidDataError(
+                "resume_from does not fit this training "
+                f"({type(error).__name__}: {one_line(error)[:200]}); train from the start."
+            ) from None
 
     def _fingerprint(self) -> dict[str, str]:
         given = self.get_params(deep=False).items()

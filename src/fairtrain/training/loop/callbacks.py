@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from fairtrain._atomic import new_file
+from fairtrain._archives import are_stored
+from fairtrain._atomic import new_file, writing
 from fairtrain._parameters import FLAG, Of, Real, Table, Where, Whole, checked
+from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "LogMetrics", "ProgressBar"]
@@ -253,9 +257,12 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     path : Path
         The file; its folder is made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as work:
-        torch.save({"format": FORMAT, "state": _plain(state)}, work)
+        content = io.BytesIO()  # where the disk is full, Python says so more clearly
+        torch.save({"format": FORMAT, "state": _plain(state)}, content)
+        work.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -266,20 +273,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     InvalidDataError
         If the file is missing, cut short, or no checkpoint.
     """
+    name = f"'{one_line(path)}'"
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            stored = are_stored(archive.infolist(), Path(path).stat().st_size)
+        if not stored:
+            raise ValueError("compressed")
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InvalidDataError(f"there is no checkpoint {str(path)!r}.") from None
-    except (EOFError, KeyError, OSError, RuntimeError, UnpicklingError, ValueError) as error:
+        raise InvalidDataError(f"there is no checkpoint {name}.") from None
+    except Exception as error:  # noqa: BLE001 - torch raises errors of all kinds
         raise InvalidDataError(
-            f"{str(path)!r} is no whole checkpoint ({type(error).__name__}); train from the start."
+            f"{name} is no whole checkpoint ({type(error).__name__}); train from the start."
         ) from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    state = found.get("state") if isinstance(found, dict) else None
+    if not isinstance(state, dict) or found.get("format") != FORMAT:
         raise InvalidDataError(
-            f"{str(path)!r} is no checkpoint of this version of fairtrain; train from the start."
+            f"{name} is no checkpoint of this version of fairtrain; train from the start."
         )
-    state: dict[str, Any] = _restored(found["state"])
-    return state
+    return {key: _restored(part) for key, part in state.items()}
 
 
 def _plain(value: Any) -> Any:
