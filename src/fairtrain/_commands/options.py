@@ -411,6 +411,10 @@ class CalibrationOptions:
     json: Annotated[bool, FLAG] = False
 
 
+_LARGEST = 2**20
+"""Bytes of a file of options."""
+
+
 def read_toml(path: Path, option: str) -> dict[str, Any]:
     """Read a TOML file.
 
@@ -430,12 +434,16 @@ def read_toml(path: Path, option: str) -> dict[str, Any]:
 
     name = f"{option} '{one_line(path)}'"
     try:
+        if path.stat().st_size > _LARGEST:
+            raise InvalidParameterError(f"{name} is larger than {_LARGEST:,} bytes; shorten it.")
         with path.open("rb") as file:
             return tomllib.load(file)
+    except InvalidParameterError:
+        raise
     except OSError as error:
         raise InvalidParameterError(f"{name} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidParameterError(f"{name} is not TOML: {one_line(error)}.") from None
+    except (ValueError, RecursionError) as error:  # numbers without end, or nesting
+        raise InvalidParameterError(f"{name} is not TOML: {one_line(error)[:200]}.") from None
 
 
 def read_options(path: Path, command: str) -> dict[str, Any]:
@@ -460,9 +468,10 @@ def read_options(path: Path, command: str) -> dict[str, Any]:
     for key, value in own.items():
         words = value if isinstance(value, list) else [value]
         if not all(isinstance(word, str | int | float) for word in words):
+            shown = one_line(str(value)[:80])
             raise InvalidParameterError(
                 f"--config '{one_line(path)}': '{one_line(key)}' must be a word, a number, true, "
-                f"false or a list of these, got {one_line(value)}; write {one_line(key)} = ... "
+                f"false or a list of these, got {shown}; write {one_line(key)} = ... "
                 f"under [{command}]."
             )
     return own

@@ -172,8 +172,10 @@ def read_summary(run: Path) -> RunSummary:
         raise InvalidDataError(f"{name} is not a run of fairtrain: it has no metrics.json.")
     try:
         numbers = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InvalidDataError(f"{name}: metrics.json cannot be read: {error}") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise InvalidDataError(
+            f"{name}: metrics.json cannot be read: {one_line(error)[:200]}"
+        ) from None
     if not isinstance(numbers, dict) or "models" not in numbers:
         raise InvalidDataError(
             f"{name} holds no models to compare; it is no run of train, sweep or demo."
@@ -186,7 +188,7 @@ def read_config(run: Path) -> dict[str, dict[str, Any]]:
     try:
         with (run / "config.toml").open("rb") as file:
             content = tomllib.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {key: value for key, value in content.items() if isinstance(value, dict)}
 

@@ -15,8 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints.base import Constraint, ParityConstraint
+from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["Inequalities", "RateBounds", "cell_parts"]
+
+_MOST_GROUPS = 5_000
+"""Inequalities are written as a matrix, a row and a column a group."""
 
 Floats = NDArray[np.float64]
 
@@ -160,6 +164,11 @@ class RateBounds:
         shares : ndarray of shape (G,), optional
             As in :meth:`violations`.
         """
+        if self.n_groups > _MOST_GROUPS:
+            raise InvalidDataError(
+                f"the sensitive columns make {self.n_groups:,} groups, and a constraint compares "
+                f"at most {_MOST_GROUPS:,}: join values to fewer groups, or numbers to ranges."
+            )
         own = np.eye(self.n_groups)[groups]
         overall = np.zeros(self.n_groups)
         if self.reference == "overall" and shares is not None:
