@@ -55,11 +55,23 @@ def number_of_rows(data: Any) -> int:
         ) from None
 
 
+def _frame_of(X: Any) -> Any:
+    """A frame of any library in one form; anything else as it is."""
+    # Narwhals asks every library it knows, which takes longer than deciding about one row.
+    return X if type(X) is np.ndarray else nw.from_native(X, eager_only=True, pass_through=True)
+
+
+def _is_matrix(X: Any) -> bool:
+    """Whether that is plainly an array of numbers with rows and columns."""
+    plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.kind in "fiu"
+    return plain and 0 not in X.shape
+
+
 def as_features(X: Any) -> Any:
     """Pass ``X`` on as it came; lists become arrays, Arrow tables frames, sparse matrices CSR."""
     if _is_sparse(X):
         return X if X.format == "csr" else X.tocsr()
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    frame = _frame_of(X)
     if isinstance(frame, nw.DataFrame):
         return frame.to_pandas() if frame.implementation.is_pyarrow() else X
     return X if hasattr(X, "shape") else np.asarray(X)
@@ -329,7 +341,7 @@ def drop_columns(
             raise InvalidDataError(f"X has no column {missing[0]!r}; columns: {known}.")
         here = X[wanted].compute()
         return X.drop(columns=wanted), {name: here[name].to_numpy() for name in wanted}
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    frame = _frame_of(X)
     if not isinstance(frame, nw.DataFrame):
         raise InvalidDataError(
             f"{what}={wanted} names columns, so X must be a data frame; "
@@ -406,7 +418,7 @@ def take_rows(X: Any, rows: NDArray[Any]) -> Any:
 
 def feature_columns(X: Any) -> Iterator[NDArray[Any]]:
     """Columns of ``X`` one by one, as arrays of shape (n,)."""
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    frame = _frame_of(X)
     if isinstance(frame, nw.DataFrame):
         yield from (column.to_numpy() for column in frame.iter_columns())
         return
@@ -426,7 +438,7 @@ def has_index(X: Any) -> bool:
 
 def drop_if_present(X: Any, names: str | Sequence[str]) -> Any:
     """Take named columns out of a frame where it has them; anything else passes through."""
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    frame = _frame_of(X)
     if not isinstance(frame, nw.DataFrame):
         return X
     wanted = [names] if isinstance(names, str) else list(names)
@@ -439,7 +451,9 @@ def check_features(estimator: Any, X: Any, *, reset: bool) -> None:
 
     Values are left to the base estimator, which knows whether it takes text, gaps or sparse rows.
     """
-    if not isinstance(nw.from_native(X, eager_only=True, pass_through=True), nw.DataFrame):
+    if _is_matrix(X):
+        pass
+    elif not isinstance(_frame_of(X), nw.DataFrame):
         check_array(X, accept_sparse=True, dtype=None, ensure_all_finite=False)
     elif not number_of_rows(X):
         raise InvalidDataError("X has 0 rows; at least one is needed.")
@@ -455,7 +469,7 @@ def numeric_features(
             f"{type(estimator).__name__} takes no sparse X; pass X.toarray(), or reduce the "
             "columns first."
         )
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    frame = _frame_of(X)
     if isinstance(frame, nw.DataFrame):
         kinds = frame.schema.items()
         text = [name for name, kind in kinds if not (kind.is_numeric() or kind == nw.Boolean)]
@@ -515,7 +529,7 @@ def booster_features(X: Any, levels: Levels | None = None) -> tuple[Any, Levels]
     InvalidDataError
         If a column holds text that nobody declared to be categories.
     """
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    frame = _frame_of(X)
     if not isinstance(frame, nw.DataFrame):
         array = check_array(X, accept_sparse="csr", dtype="numeric", ensure_all_finite="allow-nan")
         if _is_sparse(array):
