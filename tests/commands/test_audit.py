@@ -32,6 +32,23 @@ def test_audit_counts_and_verdicts(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "1.000" in shown
 
 
+def test_audit_within_strata(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = applicants()
+    frame["said"] = np.where(frame["race"] == "white", "yes", "no")
+    asked = ["--label", "approve", "--positive", "yes", "--sensitive", "race"]
+    data = [write(tmp_path, frame), *asked, "--prediction", "said"]
+    assert main(["audit", *data, "--given", "sex", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["decisions"]
+    (first, _) = found["constraints"]
+    assert first["constraint"] == "demographic_parity given sex"
+    assert first["highest"].startswith("white/")
+    assert first["lowest"].split("/")[1] == first["highest"].split("/")[1]  # within one stratum
+    assert main(["audit", *data, "--given", "sex", "--pooled"]) == 0
+    assert "demographic_parity given sex, pooled" in capsys.readouterr().out
+    assert "no groups to compare" in fails(capsys, "audit", *data, "--given", "race")
+    assert "say which with --given" in fails(capsys, "audit", *data, "--pooled")
+
+
 def test_audit_hides_small_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = applicants()
     frame.loc[:4, "race"] = "inuit"

@@ -157,7 +157,14 @@ def _show_base_rates(data: Data, hidden: frozenset[tuple[str, str]]) -> None:
         print_rates(f"{name}: labels", rates, heading, hidden)
         if len(part) < 2:
             continue
-        widest = gap(None, data.rows.y, part, positive_label=1, clusters=data.rows.clusters)
+        widest = gap(
+            None,
+            data.rows.y,
+            part,
+            over=part.columns,
+            positive_label=1,
+            clusters=data.rows.clusters,
+        )
         if not {("base_rate", end) for end in (widest.highest, widest.lowest)} & hidden:
             say(
                 f"Base rates of '{widest.highest}' and '{widest.lowest}' differ by "

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ParityConstraint, as_constraints
+from fairtrain.constraints import (
+    BoundedGroupLoss,
+    Constraint,
+    ParityConstraint,
+    as_constraints,
+    refuse_given,
+)
 from fairtrain.constraints.reading import is_fairlearns
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses import dependence, rates, robust
@@ -76,6 +82,7 @@ def as_penalty(penalty: Penalty, settings: Mapping[str, Any]) -> FairnessLoss:
     if isinstance(penalty, ParityConstraint):
         return rates.RateParityLoss(penalty, **settings)
     if isinstance(penalty, BoundedGroupLoss):
+        refuse_given([penalty], "this penalty knows no strata", "LagrangianFairnessTrainer")
         return robust.BoundedGroupLossPenalty(penalty.upper_bound, loss=penalty.loss, **settings)
     if isinstance(penalty, Constraint):
         raise InvalidParameterError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import ClassVar, Unpack
 
 import torch
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 from fairtrain._parameters import ANYTHING, Real, Table, checked
 from fairtrain.constraints import Constraint, ParityConstraint, as_constraints, refuse_given
 from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, error
-from fairtrain.exceptions import InvalidParameterError
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.losses.base import refuse
 from fairtrain.losses.batch import FairnessBatch, TargetKind
 from fairtrain.losses.functional import GroupMoments, rate_sums
@@ -46,7 +48,9 @@ class RateParityLoss(GroupMeanLoss):
     ----------
     constraint : ParityConstraint or str
         What is compared: ``"demographic_parity"`` or ``fairtrain.RateParity(...)``. Its bound plays
-        no part in a penalty; its ``weights`` are used unless ``group_weights`` are given.
+        no part in a penalty; its ``weights`` are used unless ``group_weights`` are given. Where it
+        is ``given`` columns, as many of the last columns of ``sensitive_features`` hold codes of
+        strata: rates are compared within each, and ``num_groups`` names one number a column.
     **settings
         Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` and
         :class:`~fairtrain.losses.base.FairnessLoss`.
@@ -79,6 +83,12 @@ class RateParityLoss(GroupMeanLoss):
             settings["group_weights"] = dict(parity.weights)
         super().__init__(**settings)
         self.rates = parity.rates
+        self.strata = len(parity.given_columns)
+        if self.strata and isinstance(self.group_weights, Mapping):
+            raise InvalidParameterError(
+                f"{parity.name}: group_weights by group are not taken within strata; leave them "
+                "out, or use LagrangianFairnessTrainer."
+            )
         self.target_kind: TargetKind = "label" if parity.label_dependent else "none"
         # A row outside of an event is not indexed by its code, so that a wrong one would pass.
         self.checks_codes_late = all(rate.event is None for rate in self.rates)
@@ -87,6 +97,7 @@ class RateParityLoss(GroupMeanLoss):
             self.reduction == "squared_pairs"
             and self.group_weights is None
             and self.memory is None
+            and not self.strata
             and not (self.shrinkage or self.debias)
             and (len(self.rates) == 1 or set(self.rates) == _PARTITION)
             and own.reduce is GroupMeanLoss.reduce
@@ -120,7 +131,28 @@ class RateParityLoss(GroupMeanLoss):
             else:
                 labels = F.one_hot(labels.long(), decisions.shape[1])
         who = (batch.codes, batch.num_groups, self.rates, batch.weights)
-        return rate_sums(decisions, labels, *who, squares=self.needs_squares)
+        return self._by_stratum(
+            rate_sums(decisions, labels, *who, squares=self.needs_squares), batch
+        )
+
+    def weighted(self, moments: GroupMoments, batch: FairnessBatch) -> tuple[GroupMoments, Tensor]:
+        """Group means after shrinkage, and the weight of each group: strata are no groups."""
+        if self.strata:
+            batch = batch._replace(levels=batch.levels[: -self.strata])
+        return super().weighted(moments, batch)
+
+    def _by_stratum(self, sums: Tensor, batch: FairnessBatch) -> Tensor:
+        """Rates of groups in each stratum: (S, K, G x strata) as (S, K x strata, G)."""
+        if not self.strata:
+            return sums
+        if len(batch.levels) <= self.strata:
+            raise InvalidDataError(
+                f"sensitive_features needs columns of codes, those of groups first and "
+                f"{self.strata} of strata last, got {len(batch.levels)}."
+            )
+        strata = math.prod(batch.levels[-self.strata :])
+        split = sums.reshape(*sums.shape[:2], -1, strata).transpose(2, 3)
+        return split.reshape(len(sums), -1, split.shape[-1])
 
 
 class DemographicParityLoss(RateParityLoss):
@@ -281,9 +313,10 @@ def _one_parity(constraint: Constraint | str) -> ParityConstraint:
             f"a rate loss compares the rates of one parity constraint, got {constraint!r}; for "
             "BoundedGroupLoss use BoundedGroupLossPenalty."
         )
-    refuse_given(
-        constraints,
-        "a rate loss knows groups and no strata",
-        "LagrangianFairnessTrainer, which bounds every stratum",
-    )
+    if constraints[0].pooled:
+        refuse_given(
+            constraints,
+            "a rate loss knows no averages over strata, which a batch is too small for",
+            "pooled=False, or LagrangianFairnessTrainer",
+        )
     return constraints[0]

@@ -22,7 +22,9 @@ from fairtrain.constraints import (
     ParityConstraint,
     PredictiveEquality,
     as_constraints,
+    strata_of,
 )
+from fairtrain.data.groups import GroupScheme
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base import FairnessLoss
 from fairtrain.losses.hierarchical import HierarchicalFairnessLoss
@@ -204,11 +206,21 @@ class RegularizedFairnessTrainer(FairnessTrainer):
                 "HierarchicalFairnessLoss, or LagrangianFairnessTrainer, which enforces bounds "
                 "over any of them."
             )
-        return PenaltyRun(parts, self._criterion(parts, data), data)
+        within = _columns_within(self.penalty, data.scheme)
+        if data.scheme.given and within is None and self.eta != 0:
+            raise InvalidParameterError(
+                f"groups are to be compared within {data.scheme.given[0][0]!r}, and this penalty "
+                "knows no strata: pass penalty= a parity that is given them too, or use "
+                "LagrangianFairnessTrainer."
+            )
+        return PenaltyRun(parts, self._criterion(parts, data), data, within)
 
     def _criterion(self, parts: RunParts, data: FitData) -> FairnessRegularizerLoss:
         options = dict(self.penalty_options or {})
-        if not _made(self.penalty):
+        if order := _columns_within(self.penalty, data.scheme):
+            levels = tuple(len(data.scheme.levels[i]) for i in order)
+            options = {"num_groups": levels, **options}
+        elif not _made(self.penalty):
             hierarchical = self.penalty == "hierarchical"
             levels = tuple(len(level) for level in data.scheme.levels)
             options = {"num_groups": levels if hierarchical else len(data.scheme), **options}
@@ -235,14 +247,24 @@ class PenaltyRun(Run):
         The loss.
     data : FitData
         For the groups.
+    within : list of int, optional
+        Places of the columns of groups and then of strata, where groups are compared within these.
     """
 
-    def __init__(self, parts: RunParts, criterion: FairnessRegularizerLoss, data: FitData) -> None:
+    def __init__(
+        self,
+        parts: RunParts,
+        criterion: FairnessRegularizerLoss,
+        data: FitData,
+        within: list[int] | None = None,
+    ) -> None:
         super().__init__(parts)
         self.criterion = criterion.train()
         self._columns: Tensor | None = None
         if any(isinstance(p, HierarchicalFairnessLoss) for p in criterion.penalties):
             self._columns = level_codes(data.scheme).to(parts.engine.device)
+        elif within:
+            self._columns = level_codes(data.scheme)[:, within].to(parts.engine.device)
 
     def step(self, batch: Batch) -> Losses:
         """Base loss plus eta times the penalty of the batch."""
@@ -281,6 +303,22 @@ class PenaltyRun(Run):
         """Take up a state."""
         super().load_state_dict(state)
         self.criterion.load_state_dict(state["criterion"])
+
+
+def _columns_within(penalty: Any, scheme: GroupScheme) -> list[int] | None:
+    """Places of the columns of groups, then of strata, for a penalty within strata."""
+    items = list(penalty) if isinstance(penalty, list | tuple | Mapping) else [penalty]
+    given = [p for p in items if isinstance(p, Constraint) and p.given is not None]
+    if not given:
+        return None
+    if len(items) > 1 or not isinstance(given[0], ParityConstraint):
+        raise InvalidParameterError(
+            f"{given[0].name}: a penalty within strata is one parity; use "
+            "LagrangianFairnessTrainer for several constraints, and for limits."
+        )
+    scheme.require_given(strata_of(given))
+    groups = given[0].partition(scheme)[0].columns
+    return [scheme.columns.index(name) for name in (*groups, *given[0].given_columns)]
 
 
 def _made(penalty: Any) -> bool:
