@@ -329,3 +329,13 @@ def test_the_table_names_every_multiplier():
     assert set(table["constraint"]) == {"demographic_parity"}
     assert table["above"].tolist() == m.values[0].tolist()
     assert table["below"].tolist() == m.values[1].tolist()
+
+
+def test_pi_control_without_its_proportional_term_is_ascent() -> None:
+    plain, pi = Ascent(0.3), NuPI(0.3, proportional=0.0, nu=0.5)
+    values = np.zeros((2, 3))
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        violations = rng.normal(size=(2, 3))
+        assert pi(values, violations) == pytest.approx(plain(values, violations))
+        values = values + violations
