@@ -44,12 +44,27 @@ def seasonal(rng: np.random.Generator, p: Floats) -> tuple[Floats, Floats]:
     return rng.binomial(rows, p + level[:, None]) / rows, rows.astype(float)
 
 
+SIZE = 20
+
+
 def clustered(rng: np.random.Generator, p: Floats) -> tuple[Floats, Floats]:
     """Fresh clusters of 20 rows in each window, intraclass correlation .1."""
-    size, icc = 20, 0.1
-    clusters = np.repeat(p[..., None], ROWS // size, axis=-1)
+    return _clusters(rng, p).sum(axis=-1) / ROWS, np.full(p.shape, float(ROWS))
+
+
+def _clusters(rng: np.random.Generator, p: Floats, icc: float = 0.1) -> NDArray[np.int64]:
+    """Favourable decisions in each cluster, a new last axis."""
+    clusters = np.repeat(p[..., None], ROWS // SIZE, axis=-1)
     own = rng.beta(clusters * (1 / icc - 1), (1 - clusters) * (1 / icc - 1))
-    return rng.binomial(size, own).sum(axis=-1) / ROWS, np.full(p.shape, float(ROWS))
+    return rng.binomial(SIZE, own)
+
+
+def named_clusters(rng: np.random.Generator, p: Floats) -> tuple[Floats, Floats]:
+    """The same, with the rows that the variance between clusters leaves of theirs."""
+    seen = _clusters(rng, p)
+    mean = seen.mean(axis=-1) / SIZE
+    variance = np.var(seen / SIZE, axis=-1, ddof=1) / seen.shape[-1]
+    return mean, np.minimum(mean * (1 - mean) / variance, ROWS)
 
 
 def autoregressive(
@@ -68,12 +83,14 @@ def autoregressive(
     return draw
 
 
+NAMED = "clusters of 20, correlation .1, named"
 KINDS = {
     "independent": independent,
     "seasonal in mix and level": seasonal,
     "clusters of 20, correlation .1": clustered,
     "autoregressive logits, .7, sd .1": autoregressive(0.7, 0.1),
     "autoregressive logits, .9, sd .15": autoregressive(0.9, 0.15),
+    NAMED: named_clusters,
 }
 
 
@@ -81,13 +98,14 @@ KINDS = {
 
 
 def ours(
-    mean: Floats, rows: Floats, reference: Part | None, dispersion: str
+    mean: Floats, rows: Floats, reference: Part | None, dispersion: str, *, named: bool = False
 ) -> tuple[Floats, Floats]:
     """When the bound is said to be broken, and when the gap to have drifted."""
+    df = np.full(mean[:, 0].shape, ROWS / SIZE - 1) if named else None
     sequence = WindowSequence()
     first = np.full((2, len(mean)), np.inf)
     for t in range(mean.shape[1]):
-        window = Part(mean[:, t], rows[:, t], rows[:, t])
+        window = Part(mean[:, t], rows[:, t], rows[:, t], df)
         alarms = look(sequence.take(window), reference, bound=BOUND, kind="difference", alpha=ALPHA,
                       min_rows=30, dispersion=dispersion)  # fmt: skip
         for alarm in alarms:
@@ -154,7 +172,7 @@ def false_alarms() -> Iterator[Line]:
             p = BASE + BOUND * (np.arange(groups) == 0) + np.zeros((STREAMS, WINDOWS, groups))
             mean, rows = draw(rng, p)
             for dispersion in ("binomial", "estimated"):
-                broken, drifted = ours(mean, rows, None, dispersion)
+                broken, drifted = ours(mean, rows, None, dispersion, named=name == NAMED)
                 stream = f"{name}, {groups} groups"
                 for what, first in (("broken", broken), ("drifted", drifted)):
                     yield line(f"false alarms: {what}", stream, dispersion, (first < np.inf).mean())

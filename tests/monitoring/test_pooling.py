@@ -74,8 +74,9 @@ def test_dispersion_is_found(correlation: float) -> None:
     found = estimate_dispersion(windows_of(wandering(1, 200, 60, correlation, 0.3)), 30)
     assert found is not None
     truth = (0.3 / 4) ** 2  # the logistic function rises by a quarter at one half
-    assert np.median(found.variance) == pytest.approx(truth, rel=0.3)
-    error = np.sqrt((1 - correlation**2) / 60)
+    # Rather too much: the correlation is taken two standard errors too high, and lifts it.
+    assert 0.9 < np.median(found.variance) / truth < 1.5
+    error = 2 * np.sqrt((1 - correlation**2) / 60)
     assert np.median(found.correlation) == pytest.approx(correlation + error, abs=0.1)
 
 
@@ -149,12 +150,12 @@ def test_a_slow_drift_shows_in_a_block() -> None:
 
 def test_estimated_dispersion_waits_and_then_withstands_rates_that_wander() -> None:
     rng = np.random.default_rng(8)
-    means = wandering(9, 1, 40, 0.5, 0.2)[:, 0]
-    plain = FairnessMonitor(difference_bound=0.05)
-    careful = FairnessMonitor(difference_bound=0.05, dispersion="estimated")
+    means = wandering(9, 1, 40, 0.5, 0.1)[:, 0]
+    plain = FairnessMonitor(difference_bound=0.01)
+    careful = FairnessMonitor(difference_bound=0.01, dispersion="estimated")
     for t, rates in enumerate(means):
-        update(plain, rng, *rates)
-        update(careful, rng, *rates)
+        update(plain, rng, *rates, n=3000)
+        update(careful, rng, *rates, n=3000)
         if t == MIN_WINDOWS - 1:
             assert "show the dispersion, and raise none" in careful.explain()
     assert plain.broken
@@ -162,7 +163,7 @@ def test_estimated_dispersion_waits_and_then_withstands_rates_that_wander() -> N
     assert not careful.drifted
     assert 'use dispersion="estimated"' in plain.explain()
     for _ in range(8):
-        update(careful, rng, 0.9, 0.2)
+        update(careful, rng, 0.9, 0.2, n=3000)
     assert careful.broken
 
 

@@ -84,7 +84,7 @@ class FairnessMonitor:
         What to do with missing sensitive values.
     dispersion : {"binomial", "estimated"}, default="binomial"
         How much rates vary between windows without a change: as independent rows do, or as the
-        earlier windows show; the latter needs twelve of them before the first alarm.
+        earlier windows show; the latter needs twenty of them before the first alarm.
 
     Attributes
     ----------
