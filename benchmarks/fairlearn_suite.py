@@ -16,6 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from fairtrain import ReductionsRegressor, ReductionsWrapper
+from fairtrain.constraints import from_fairlearn
 
 FILES = {
     "test/unit/reductions/exponentiated_gradient/test_exponentiatedgradient_arguments.py": "",
@@ -68,15 +70,19 @@ class OurGradient(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any, *, sensitive_features: Any, control_features: Any = None) -> Any:
         """Fit ours, which warns of what fairlearn is silent about."""
-        if control_features is not None:
-            raise NotImplementedError("control_features at fit")
+        constraints = self.constraints
+        if control_features is not None:  # ours name the column of strata in the constraint
+            constraints = replace(from_fairlearn(constraints), given="control", over="sensitive")
+            columns = {"sensitive": sensitive_features, "control": control_features}
+            sensitive_features = pd.DataFrame({k: np.asarray(v) for k, v in columns.items()})
+            sensitive_features.index = X.index
         settings = {"eps": self.eps, "max_iter": self.max_iter, "nu": self.nu}
-        if isinstance(self.constraints, fl.LossMoment):
-            self.model_ = ReductionsRegressor(self.estimator, self.constraints, **settings)
+        if isinstance(constraints, fl.LossMoment):
+            self.model_ = ReductionsRegressor(self.estimator, constraints, **settings)
         else:
             objective = "accuracy" if self.objective is None else self.objective
             self.model_ = ReductionsWrapper(
-                self.estimator, self.constraints, objective=objective, **settings
+                self.estimator, constraints, objective=objective, **settings
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
