@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from pathlib import Path
@@ -67,6 +68,33 @@ def test_a_model_with_them_comes_back(table: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
     shown = again.explain() + str(again.fairness_report_)
     assert not set(shown) & set("\x1b\x07\u202e\u200b\ufeff")
+
+
+def test_every_csv_is_free_of_formulas(table: Path, tmp_path: Path) -> None:
+    given = ["--label", "y", "--positive", "1", "--sensitive", "__class__"]
+    out = tmp_path / "run"
+    fast = ["--method", "reductions", "--bounds", "0.5,0.9"]
+    assert main(["sweep", str(table), *given, *fast, "--out", str(out)]) == 0
+    decided = tmp_path / "decided.csv"
+    given = [str(out), str(table), "--keep", "__class__", "--out", str(decided)]
+    assert main(["predict", *given]) == 0
+    frontier = fairtrain.pareto_frontier(
+        LogisticRegression(), X, Y, sensitive_features=WHO, param="class_weight",
+        values=["balanced", None], random_state=0,
+    )  # fmt: skip
+    words = ["=cmd|' /C calc'!A0", "@x"]
+    for dtype in (object, "str"):
+        frontier.points["class_weight"] = pd.Series(words, dtype=dtype)
+        frontier.to_csv(tmp_path / f"words-{np.dtype(dtype).kind}.csv")
+    files = [*tmp_path.rglob("*.csv")]
+    assert len(files) == 4
+    for file in files:
+        for row in csv.reader(file.read_text().splitlines()):
+            for cell in row:
+                try:
+                    float(cell)
+                except ValueError:
+                    assert not cell.lstrip(" \ufeff\u200b").startswith(tuple("=+-@"))
 
 
 def test_more_groups_than_can_be_compared_are_one_line() -> None:

@@ -325,7 +325,7 @@ class ParetoFrontier:
     def to_csv(self, path: str | Path) -> None:
         """Write ``points`` to a file, what was moved in words where it is no number."""
         table = self.points.copy()
-        if table[self.param].dtype == object:
+        if not pd.api.types.is_numeric_dtype(table[self.param]):
             table[self.param] = [no_formula(_as_text(value)) for value in table[self.param]]
         table.to_csv(path, index=False)
 
