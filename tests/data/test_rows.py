@@ -222,3 +222,12 @@ def test_splitters_are_given_clusters_and_may_not_tear_them_apart() -> None:
     assert len(rows.folds(GroupKFold(4), state)) == 4
     with pytest.raises(InvalidParameterError, match="all rows of a cluster or none"):
         rows.folds(list(KFold(4, shuffle=True, random_state=0).split(np.zeros(N))), state)
+
+
+def test_a_splitter_that_knows_no_groups_is_asked_for_none() -> None:
+    class Halves:
+        def split(self, X: Any, y: Any) -> Any:
+            first, second = np.arange(6), np.arange(6, N)
+            return [(first, second), (second, first)]
+
+    assert len(Rows.read(**people()).folds(Halves(), np.random.RandomState(0))) == 2

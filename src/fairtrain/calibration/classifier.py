@@ -209,9 +209,9 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
     def _folds(self, rows: Rows, weight: Floats | None) -> Any:
         """Positions of training and test rows."""
         if not isinstance(self.cv, int | np.integer):
-            folds = check_cv(self.cv, rows.y, classifier=True).split(
-                rows.X, rows.targets, rows.clusters
-            )
+            groups = () if rows.clusters is None else (rows.clusters,)
+            splitter = check_cv(self.cv, rows.y, classifier=True)
+            folds = splitter.split(rows.X, rows.targets, *groups)
             if weight is None or hasattr(self.cv, "split"):
                 return folds
             # Folds that are listed count all rows: translate, and leave those of weight 0 out.

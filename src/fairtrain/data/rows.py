@@ -419,8 +419,9 @@ class Rows:
             strata = (self.groups.codes, kept)
             return stratified_folds(strata, int(cv), random_state, self.clusters)
         if hasattr(cv, "split"):
-            everybody = (np.zeros((len(self), 1)), self.y, self.clusters)
-            made = [tuple(map(np.asarray, pair)) for pair in cv.split(*everybody)]
+            groups = () if self.clusters is None else (self.clusters,)
+            pairs = cv.split(np.zeros((len(self), 1)), self.y, *groups)
+            made = [tuple(map(np.asarray, pair)) for pair in pairs]
         else:
             at = np.arange(len(self)) if self.position is None else self.position
             made = [tuple(np.flatnonzero(np.isin(at, part)) for part in pair) for pair in cv]
