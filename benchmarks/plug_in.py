@@ -146,9 +146,11 @@ def at_equal_gap(found: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     points = pd.concat([own, points])
     curves = points.groupby([*where, "bound"], sort=False)[["accuracy", "gap"]].mean()
     cells = found.groupby([*where, "bound", "method"], sort=False)[["accuracy", "gap"]].mean()
+    known = set(curves.index.droplevel("bound"))
     lines = []
     for (*place, bound, method), cell in cells.iterrows():
-        if method.startswith("plug-in") or method in ("XGBoost", *AWARE):
+        ours = method.startswith("plug-in") or method in ("XGBoost", *AWARE)
+        if ours or tuple(place) not in known:
             continue
         own = curves.loc[tuple(place)].sort_values("gap")
         at = float(np.interp(cell["gap"], own["gap"], own["accuracy"]))
