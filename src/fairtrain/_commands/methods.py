@@ -494,5 +494,5 @@ _INFERRED = (
 )
 _PREPARED = (
     "Categories, scales and what stands for missing features were taken from all rows, without "
-    "their labels."
+    "their labels; labels of all rows only told which columns give the outcome away."
 )
