@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -144,10 +145,17 @@ def process_group(timeout: float) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+_SEEDED = threading.RLock()
+
+
 @contextmanager
 def local_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch for a while, and give the caller's generators back as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Seed PyTorch for a while, and give the caller's generators back as they were.
+
+    PyTorch's generator belongs to the process: of two threads one waits, or neither would get the
+    numbers of its seed.
+    """
+    with _SEEDED, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
