@@ -135,27 +135,27 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
 def at_equal_gap(found: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of the plug-in at the gap that a method reached, less the method's.
 
-    A cell is a number of rows, a set and a question; gaps and accuracies are means over seeds. The
-    curve is straight between the bounds that were asked, those of ``points`` and the booster alone.
-    Where a method's gap is wider than any of the curve's, the curve's end counts; where it is
-    narrower, its beginning, and ``reached`` is False: that cell flatters the plug-in.
+    A cell is a number of rows, a set and a question; gaps and accuracies are means over the
+    method's seeds. The curve is straight between the bounds that were asked, those of ``points``
+    and the booster alone. Where a method's gap is wider than any of the curve's, its end counts;
+    where it is narrower, its beginning, and ``reached`` is False: that cell flatters the plug-in.
     """
     where = ["rows", "data", "constraint"]
     own = found[found["method"].isin([REFERENCE, "XGBoost"])]
     own = own.assign(bound=own["bound"].where(own["method"] == REFERENCE, 1.0))
     points = pd.concat([own, points])
-    curves = points.groupby([*where, "bound"], sort=False)[["accuracy", "gap"]].mean()
-    cells = found.groupby([*where, "bound", "method"], sort=False)[["accuracy", "gap"]].mean()
-    known = set(curves.index.droplevel("bound"))
     lines = []
-    for (*place, bound, method), cell in cells.iterrows():
-        ours = method.startswith("plug-in") or method in ("XGBoost", *AWARE)
-        if ours or tuple(place) not in known:
+    for (*place, bound, method), cell in found.groupby([*where, "bound", "method"], sort=False):
+        if method.startswith("plug-in") or method in ("XGBoost", *AWARE):
             continue
-        own = curves.loc[tuple(place)].sort_values("gap")
-        at = float(np.interp(cell["gap"], own["gap"], own["accuracy"]))
-        reached = bool(cell["gap"] >= own["gap"].iloc[0] - LEVEL)
-        lines.append([*place, bound, method, at - cell["accuracy"], reached])
+        same = (points[where] == place).all(axis=1) & points["seed"].isin(cell["seed"])
+        line = points[same].groupby("bound")[["accuracy", "gap"]].mean().sort_values("gap")
+        if not len(line):
+            continue
+        gap = cell["gap"].mean()
+        ahead = np.interp(gap, line["gap"], line["accuracy"]) - cell["accuracy"].mean()
+        reached = bool(gap >= line["gap"].iloc[0] - LEVEL)
+        lines.append([*place, bound, method, float(ahead), reached])
     return pd.DataFrame(lines, columns=[*where, "bound", "method", "ahead", "reached"])
 
 
