@@ -143,7 +143,8 @@ def test_hostile_names_stay_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
     frame = frame.rename(columns={"income": "[bold]=x", "approve": "<b>ok"})
     data, out = write(tmp_path, frame), tmp_path / "run"
     options = ["--label", "<b>ok", "--positive", "yes", "--sensitive", "race", *REDUCTIONS]
-    assert main(["train", data, *options, "--out", str(out)]) == 0
+    options += ["--multiline", "--out", str(out)]
+    assert main(["train", data, *options]) == 0
     shown = capsys.readouterr().out
     assert "[/foo]<script>" in shown
     assert "\x1b[31m" not in shown
@@ -152,7 +153,7 @@ def test_hostile_names_stay_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "<script" not in page
     assert "<b>ok" not in page
     assert "&lt;script&gt;" in page
-    assert main(["predict", str(out), data]) == 0
+    assert main(["predict", str(out), data, "--multiline"]) == 0
 
 
 @pytest.fixture(scope="module")

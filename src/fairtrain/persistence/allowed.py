@@ -33,6 +33,7 @@ _ROOTS = ("CalibrationMonitor", "FairnessMonitor", "TemperatureScaling")
 """Public names that are saved besides those of estimators."""
 
 _ROOMS = (
+    "_commands.columns",
     "_commands.features",
     "boosting",
     "calibration",
