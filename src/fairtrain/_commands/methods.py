@@ -226,7 +226,8 @@ def check_certification(method: Method, settings: Settings) -> None:
 
 
 def _reductions(settings: Settings) -> Any:
-    return ReductionsWrapper(_chosen_estimator(settings), settings.constraint, **settings.keywords)
+    keywords = settings.keywords | _objective(settings)
+    return ReductionsWrapper(_chosen_estimator(settings), settings.constraint, **keywords)
 
 
 def _check_booster(settings: Settings) -> None:
@@ -348,7 +349,7 @@ _METHODS = (
     Method("plug-in", {"estimator": None, "objective": None}, _plug_in, None, check=_plug_in),
     Method(
         "reductions",
-        {"estimator": "logistic"},
+        {"estimator": "logistic", "objective": None},
         _reductions,
         _chosen_estimator,
         check=_reductions,

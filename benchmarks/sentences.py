@@ -1,0 +1,184 @@
+"""Which sentence can be said to which method: every cell of the table is tried.
+
+    python benchmarks/sentences.py
+
+A cell is "works", "-" (no such keyword), "refused" with the one line that says so, or "bug" where
+something else was raised. ``results/sentences.csv`` has the lines, ``docs/sentences.md`` the table.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fairlearn.reductions as fl
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+
+import fairtrain as ft
+from fairtrain.exceptions import FairtrainError
+
+OUT = Path(__file__).parent / "results" / "sentences.csv"
+
+NOTIONS = {
+    "demographic parity": ft.DemographicParity(),
+    "equal opportunity": ft.EqualOpportunity(),
+    "predictive equality": ft.PredictiveEquality(),
+    "equalized odds": ft.EqualizedOdds(),
+    "error-rate parity": ft.ErrorRateParity(),
+    "bounded group loss": ft.BoundedGroupLoss(upper_bound=0.6, loss="zero_one"),
+    "bounded group log loss": ft.BoundedGroupLoss(upper_bound=0.9, loss="log_loss"),
+    "ratio bound": ft.DemographicParity(ratio_bound=0.8),
+    "floor (AtLeast)": ft.AtLeast("recall", 0.2),
+    "cap (AtMost)": ft.AtMost("false_positive_rate", 0.6),
+    "capacity": ft.AtMost("selection_rate", 0.6, overall=True),
+    "no levelling down": [ft.DemographicParity(), ft.NoLevellingDown()],
+    "given= (conditional parity)": ft.DemographicParity(given="region"),
+    "several constraints": [ft.DemographicParity(), ft.EqualOpportunity(priority=1)],
+    "over=": ft.DemographicParity(over="sex"),
+    "weights of groups": ft.DemographicParity(weights={"f/n": 2.0}),
+    "fairlearn's EqualizedOdds": fl.EqualizedOdds(difference_bound=0.1),
+    "fairlearn's UtilityParity": fl.UtilityParity(difference_bound=0.1),
+}
+OTHERS = ("objective: costs", "objective: f1", "objective: auc", "regression", "several classes",
+          "continuous attribute")  # fmt: skip
+METHODS = ("plug-in", "reductions", "boosting", "network", "penalty", "thresholds", "report")
+
+
+def rows(n: int = 400) -> tuple[Any, ...]:
+    rng = np.random.default_rng(0)
+    who = pd.DataFrame({"sex": rng.choice(["f", "m"], n), "region": rng.choice(["n", "s"], n)})
+    X = rng.normal(size=(n, 3)) + (who["sex"] == "m").to_numpy()[:, None]
+    value = X.sum(axis=1) + rng.normal(size=n)
+    return X, (value > 1).astype(int), who, value, rng.uniform(20, 60, n)
+
+
+def _model(method: str, constraints: Any, **more: Any) -> Any:
+    line, own = LogisticRegression(), {"constraints": constraints, "random_state": 0, **more}
+    if method == "plug-in":
+        return ft.FairPlugInClassifier(line, group_estimator=line, cv=2, **own)
+    if method == "reductions":
+        return ft.ReductionsWrapper(line, max_iter=3, **own)
+    if method == "boosting":
+        return ft.LagrangianBoostingClassifier(n_estimators=3, max_depth=2, n_jobs=1, **own)
+    return ft.LagrangianFairnessTrainer(max_epochs=1, **own)
+
+
+def said(method: str, sentence: str) -> None:
+    """Say one sentence to one method; raises what it raises."""
+    X, y, who, value, age = rows()
+    constraint, more = NOTIONS.get(sentence, ft.DemographicParity()), {}
+    if sentence.startswith("objective"):
+        words = {"costs": {"false_negative": 3}}
+        name = sentence.split(": ")[1]
+        more["objective"] = words.get(name, name)
+    if sentence == "several classes":
+        y = np.arange(len(y)) % 3
+    if sentence == "continuous attribute":
+        who = who.assign(age=age)
+    if sentence == "regression":
+        y, constraint = value, ft.BoundedGroupLoss(upper_bound=50.0, loss="squared")
+    TRIED.get(method, _fitted)(method, constraint, X, y, who, more, sentence)
+
+
+def _fitted(
+    method: str, constraint: Any, X: Any, y: Any, who: Any, more: Any, sentence: str
+) -> None:
+    if sentence == "regression":
+        model: Any = _regressor(method, constraint, more)
+    else:
+        model = _model(method, constraint, **more)
+    model.fit(X, y, sensitive_features=who).predict(X)
+
+
+def _regressor(method: str, constraint: Any, more: Any) -> Any:
+    if method == "boosting":
+        return ft.LagrangianBoostingRegressor(constraint, n_estimators=3, n_jobs=1)
+    if method == "reductions" and hasattr(ft, "ReductionsRegressor"):
+        from sklearn.linear_model import LinearRegression
+
+        return ft.ReductionsRegressor(LinearRegression(), constraint, max_iter=3)
+    if method == "network":
+        more = {**more, "task": "regression"}
+    return _model(method, constraint, **more)
+
+
+def _penalty(
+    method: str, constraint: Any, X: Any, y: Any, who: Any, more: Any, sentence: str
+) -> None:
+    task = {"task": "regression"} if sentence == "regression" else {}
+    ft.RegularizedFairnessTrainer(
+        penalty=constraint, max_epochs=1, random_state=0, **task, **more
+    ).fit(X, y, sensitive_features=who)
+
+
+def _thresholds(
+    method: str, constraint: Any, X: Any, y: Any, who: Any, more: Any, sentence: str
+) -> None:
+    score = 1 / (1 + np.exp(-X.sum(axis=1)))
+    plain = isinstance(constraint, ft.DemographicParity) and constraint == type(constraint)()
+    plain = plain or sentence in ("equal opportunity", "predictive equality", "equalized odds")
+    ft.GroupThresholds(constraint.notion if plain else constraint).fit(
+        score, y, sensitive_features=who
+    )
+
+
+def _report(
+    method: str, constraint: Any, X: Any, y: Any, who: Any, more: Any, sentence: str
+) -> None:
+    if more:
+        ft.metrics.fair_scorer(constraint, more["objective"])
+        return
+    decided = y if sentence in ("several classes", "regression") else (X[:, 0] > 0).astype(int)
+    ft.fairness_report(y, decided, who, constraint)
+
+
+NOT_OFFERED = {("objective", "thresholds")}
+"""Sentences that a method has no words for."""
+
+TRIED: dict[str, Callable[..., None]] = {
+    "penalty": _penalty,
+    "thresholds": _thresholds,
+    "report": _report,
+}
+
+
+def cells() -> Iterator[tuple[str, str, str, str]]:
+    """Every cell: sentence, method, what came of it, and the line that said so."""
+    for sentence in (*NOTIONS, *OTHERS):
+        for method in METHODS:
+            if (sentence.split(":")[0], method) in NOT_OFFERED:
+                yield sentence, method, "-", "has no such keyword"
+                continue
+            try:
+                said(method, sentence)
+            except FairtrainError as refusal:
+                yield sentence, method, "refused", " ".join(str(refusal).split())
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+                yield sentence, method, "bug", f"{type(error).__name__}: {error}".split("\n")[0]
+            else:
+                yield sentence, method, "works", ""
+
+
+def main() -> None:
+    """Try all, and write the table."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    found: list[tuple[str, str, str, str]] = []
+    for cell in cells():
+        found.append(cell)
+        print(*cell, sep=" | ", flush=True)
+        table = pd.DataFrame(found, columns=["sentence", "method", "result", "said"])
+        table.to_csv(OUT, index=False)  # what was tried so far, if it is stopped
+    wide = table.pivot_table("result", "sentence", "method", aggfunc="first")
+    wide = wide.loc[[*NOTIONS, *OTHERS], list(METHODS)]
+    wide.to_csv(OUT.with_name("sentences_table.csv"))
+    print(table[table["result"] == "bug"].to_string())
+
+
+if __name__ == "__main__":
+    main()
