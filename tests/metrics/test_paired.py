@@ -70,3 +70,30 @@ def test_different_rows_are_refused() -> None:
     groups = Groups.from_sensitive(["a", "b"])
     with pytest.raises(InvalidDataError, match="got 3 and 2 decisions on 2 rows"):
         cost_against(np.ones(2), np.ones(3), np.ones(2), groups)
+
+
+def test_who_gains_and_who_loses_is_said_with_counts_and_limits() -> None:
+    who = np.repeat(["a", "b", "c"], [400, 200, 3])
+    base = np.r_[np.ones(400), np.zeros(200), np.ones(3)]
+    fair = np.r_[np.ones(360), np.zeros(40), np.ones(10), np.zeros(190), np.zeros(3)]
+    found = cost_against(np.ones(603), base, fair, Groups.from_sensitive(who))
+    a, b, c = found.changes
+    assert a.net == paired_difference((fair - base)[:400])
+    assert a.words().startswith("'a' loses 10.0 in 100 (")
+    assert "of 400, 0 gain one and 40 lose one" in a.words()
+    assert b.net is None  # with it, the total would tell of c
+    assert c.net is None
+    assert found.who_pays().endswith("2 groups are not shown.")
+    assert "'a'" not in found.without({"a"}).who_pays()
+
+
+def test_rows_of_one_cluster_widen_the_limits_of_what_a_group_gains() -> None:
+    rng = np.random.default_rng(0)
+    base, fair = (np.repeat(rng.integers(0, 2, 60), 10) for _ in range(2))
+    groups = Groups.from_sensitive(["a"] * 300 + ["b"] * 300)
+    alone = cost_against(base, base, fair, groups).changes[0].net
+    together = cost_against(base, base, fair, groups, clusters=np.repeat(np.arange(60), 10))
+    wide = together.changes[0].net
+    assert alone is not None
+    assert wide is not None
+    assert wide[2] - wide[1] > 2 * (alone[2] - alone[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -188,3 +189,38 @@ def test_where_many_models_cannot_be_judged_they_are_counted() -> None:
     found = summary(n_models=6, sizes=(1500, 1200, 30))
     said = " ".join(group_warnings(found))
     assert "of the 6 models (see the table of groups) is not known" in said
+
+
+def _levelled(base: list[float], fair: list[float]) -> list[str]:
+    """Warnings where 'a' and 'b' (600 rows each) have these shares, before and after."""
+    y = np.tile([0, 1], 600)
+    groups = Groups.from_sensitive(np.repeat(["a", "b"], 600))
+
+    def decided(shares: list[float]) -> Any:
+        return np.concatenate([np.arange(600) < 600 * share for share in shares]).astype(float)
+
+    asked = (DemographicParity(difference_bound=0.1),)
+    b, f = decided(base), decided(fair)
+    before = judged("baseline", asked, y, b, groups, outcome="yes")
+    after = judged("fair model", asked, y, f, groups, outcome="yes", against=b)
+    return [w for w in group_warnings(summary(models=(before, after))) if "Levelling" in w]
+
+
+def test_levelling_down_is_a_warning() -> None:
+    (line,) = _levelled([0.5, 0.2], [0.25, 0.2])
+    assert "'a' loses 25.0 in 100, 'b' gains none." in line
+    (line,) = _levelled([0.5, 0.2], [0.25, 0.22])
+    assert "'b' gains 2.0." in line
+
+
+def test_what_is_given_as_much_as_taken_is_no_levelling_down() -> None:
+    assert not _levelled([0.5, 0.2], [0.35, 0.35])
+    assert not _levelled([0.5, 0.2], [0.5, 0.45])
+    assert not _levelled([0.5, 0.2], [0.45, 0.1])  # the gap is wider than before
+
+
+def test_the_first_sentence_says_who_gains_and_who_loses() -> None:
+    lead = in_one_sentence(summary())
+    assert "Favourable decisions, beside the baseline: 'a' loses" in lead
+    again = RunSummary.from_dict(json.loads(json.dumps(summary().to_dict())))
+    assert in_one_sentence(again) == lead

@@ -42,12 +42,35 @@ class Change:
         Its rows; None where there are fewer than :data:`~.disclosure.MIN_CELL`.
     gained, lost : float or None
         Shares whose decision becomes favourable, and no longer is; None where left out.
+    net : tuple of three floats, or None
+        ``gained - lost`` with limits for paired rows, of this group by itself.
     """
 
     group: str
     rows: int | None
     gained: float | None
     lost: float | None
+    net: tuple[float, float, float] | None = None
+
+    def words(self) -> str:
+        """Say what the group gains or loses; empty where that is left out.
+
+        Examples
+        --------
+        >>> print(Change("65+", 500, 0.0, 0.194, (-0.194, -0.231, -0.157)).words())
+        '65+' loses 19.4 in 100 (15.7 to 23.1; of 500, 0 gain one and 97 lose one)
+        """
+        if self.net is None or self.rows is None or self.gained is None or self.lost is None:
+            return ""
+        value, low, high = (100 * v for v in self.net)
+        low, high = (low, high) if value >= 0 else (-high, -low)
+        ups, downs = (round(share * self.rows) for share in (self.gained, self.lost))
+        # + 0.0 turns -0.0 into 0.0.
+        return (
+            f"'{self.group}' {'gains' if value >= 0 else 'loses'} {abs(value):.1f} in 100 "
+            f"({round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}; of {self.rows:,}, "
+            f"{ups:,} gain{'s' * (ups == 1)} one and {downs:,} lose{'s' * (downs == 1)} one)"
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,8 @@ class Cost:
     def without(self, groups: Collection[str]) -> Self:
         """Leave out what changes in these groups."""
         changes = (
-            replace(c, gained=None, lost=None) if c.group in groups else c for c in self.changes
+            replace(c, gained=None, lost=None, net=None) if c.group in groups else c
+            for c in self.changes
         )
         return replace(self, changes=tuple(changes))
 
@@ -101,6 +125,39 @@ class Cost:
         # + 0.0 turns -0.0 into 0.0.
         span = f"{round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}"
         return f"{said} ({level} interval of the difference: {span}, on the same rows)."
+
+    def who_pays(self, most: int = 3) -> str:
+        """Say who gains and who loses favourable decisions, those with most in 100 first.
+
+        Examples
+        --------
+        >>> a = Change("a", 500, 0.02, 0.12, (-0.1, -0.13, -0.07))
+        >>> b = Change("b", None, None, None)
+        >>> print(Cost((0.012, 0.003, 0.021), 0.95, 0.05, 0.02, (a, b)).who_pays())
+        Favourable decisions, beside the baseline: 'a' loses 10.0 in 100 (7.0 to 13.0; of 500, 10
+        gain one and 60 lose one). Intervals are at 95 %, for each group by itself; 1 group is not
+        shown.
+        """
+        told = [c for c in self.changes if c.net is not None]
+        if not told:
+            return ""
+        told.sort(key=lambda c: -abs(c.net[0]) if c.net else 0.0)
+        said = "; ".join(c.words() for c in told[:most])
+        left = [
+            f"{n} {'group is' if n == 1 else 'groups are'} {what}"
+            for n, what in (
+                (len(told) - most, "in the table of decisions that change"),
+                (len(self.changes) - len(told), "not shown"),
+            )
+            if n > 0
+        ]
+        return (
+            f"Favourable decisions, beside the baseline: {said}. "
+            + "; ".join(
+                [f"Intervals are at {100 * self.confidence:g} %, for each group by itself", *left]
+            )
+            + "."
+        )
 
 
 @dataclass(frozen=True)
@@ -313,23 +370,40 @@ def cost_against(
         confidence=confidence,
         gained=float(gained.mean()),
         lost=float(lost.mean()),
-        changes=_changes(gained, lost, groups),
+        changes=_changes(gained, lost, groups, confidence, clusters, design_effect),
     )
 
 
-def _changes(gained: NDArray[Any], lost: NDArray[Any], groups: Groups) -> tuple[Change, ...]:
+def _changes(
+    gained: NDArray[Any],
+    lost: NDArray[Any],
+    groups: Groups,
+    confidence: float,
+    clusters: NDArray[np.int64] | None,
+    design_effect: float,
+) -> tuple[Change, ...]:
     counts, known = groups.counts, groups.codes >= 0
     codes, size = groups.codes[known], len(groups)
-    up, down = (group_sums(v[known], codes, size) for v in (gained, lost))
-    shares = [np.divide(v, counts, out=np.zeros(size), where=counts > 0) for v in (up, down)]
+    sums = (group_sums(v[known], codes, size) for v in (gained, lost))
+    shares = [np.divide(v, counts, out=np.zeros(size), where=counts > 0) for v in sums]
     names = {"metric": "selection_rate", "group": groups.names, "count": counts}
     left_out = hidden_cells([pd.DataFrame({**names, "rate": share}) for share in shares])
     hidden = {group for _, group in left_out}
     changes = []
-    for name, count, more, less in zip(groups.names, counts, up, down, strict=True):
+    for code, (name, count) in enumerate(zip(groups.names, counts, strict=True)):
         if not count:
             continue
         rows = int(count) if count >= MIN_CELL else None
-        shown = (None, None) if name in hidden else (float(more / count), float(less / count))
-        changes.append(Change(name, rows, *shown))
+        if name in hidden:
+            changes.append(Change(name, rows, None, None))
+        else:
+            at = np.flatnonzero(groups.codes == code)
+            net = paired_difference(
+                gained[at] - lost[at],
+                confidence,
+                clusters=None if clusters is None else clusters[at],
+                design_effect=design_effect,
+            )
+            up, down = (float(share[code]) for share in shares)
+            changes.append(Change(name, rows, up, down, net))
     return tuple(changes)

@@ -133,10 +133,14 @@ class Judged:
 
     @property
     def cost_words(self) -> str:
-        """Say what it costs, beside which baseline; empty where that is not known."""
-        if self.cost is None or self.baseline == "baseline":
-            return "" if self.cost is None else self.cost.words()
-        return self.cost.words().replace("the baseline's", f"that of '{self.baseline}'")
+        """Say what it costs and who pays, beside which baseline; empty where that is not known."""
+        if self.cost is None:
+            return ""
+        said = f"{self.cost.words()} {self.cost.who_pays()}".rstrip()
+        if self.baseline == "baseline":
+            return said
+        its = said.replace("the baseline's", f"that of '{self.baseline}'", 1)
+        return its.replace("beside the baseline:", f"beside '{self.baseline}':", 1)
 
     def words(self, result: ConstraintResult, outcome: str) -> str:
         """Say what was found, in the favourable outcome's name."""

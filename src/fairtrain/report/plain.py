@@ -137,7 +137,9 @@ def standing(values: Mapping[str, Any]) -> GroupStanding:
 
 def cost(values: Mapping[str, Any]) -> Cost:
     """Read what a model costs."""
-    changes = tuple(Change(**change) for change in values["changes"])
+    changes = tuple(
+        Change(**{**c, "net": tuple(c["net"]) if c.get("net") else None}) for c in values["changes"]
+    )
     return Cost(**{**values, "accuracy": tuple(values["accuracy"]), "changes": changes})
 
 

@@ -32,6 +32,7 @@ _SAID = {
 }
 
 _LEVELLING = NoLevellingDown.notion
+_YES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 _LONGEST = 100
 _MOST_NAMED = 3
 
@@ -139,11 +140,38 @@ def group_warnings(summary: RunSummary, most: int = 8) -> list[str]:
         for model in summary.models
         if model.report.rows != "certification"
     ]
+    lines += [line for model in summary.models if (line := _levelled_down(summary, model))]
     small = [line for name in summary.models[0].names if (line := _small(summary, name))]
     lines += small[:most]
     if len(small) > most:
         lines.append(f"{len(small) - most} more groups are too small; see the table of groups.")
     return lines
+
+
+def _levelled_down(summary: RunSummary, model: Judged) -> str:
+    """Warn where the widest gap closed mainly because the group above lost favourable decisions.
+
+    Mainly: what the upper group loses, at its near limit, is more than the lower gains at its far
+    one.
+    """
+    before = next((m for m in summary.models if m.title == model.baseline), None)
+    if model.cost is None or before is None or before.report.n_rows != model.report.n_rows:
+        return ""
+    net = {c.group: c.net for c in model.cost.changes}
+    for was, now in zip(before.report.results, model.report.results, strict=True):
+        old, new = before.gap(was), model.gap(now)
+        upper, lower = net.get(was.highest), net.get(was.lowest)
+        if was.absolute or was.rate not in _YES or not (old and new and upper and lower):
+            continue
+        closed = new[0] > old[0] if now.larger_is_fairer else new[0] < old[0]
+        if closed and -upper[2] > max(lower[2], 0.0):
+            given = f"gains {100 * lower[0]:.1f}" if lower[0] > 0 else "gains none"
+            return (
+                f"Levelling down: under {the_model(model.title)} the gap between '{was.highest}' "
+                f"and '{was.lowest}' closes mainly by taking favourable decisions away: "
+                f"'{was.highest}' loses {-100 * upper[0]:.1f} in 100, '{was.lowest}' {given}."
+            )
+    return ""
 
 
 def _small(summary: RunSummary, name: str) -> str:
