@@ -224,3 +224,20 @@ def test_the_first_sentence_says_who_gains_and_who_loses() -> None:
     assert "Favourable decisions, beside the baseline: 'a' loses" in lead
     again = RunSummary.from_dict(json.loads(json.dumps(summary().to_dict())))
     assert in_one_sentence(again) == lead
+
+
+def test_what_a_verdict_says_already_is_no_note() -> None:
+    model = summary().models[-1].report
+    said = model.results[0].words(model.confidence)
+    notes = (f"fair model: demographic_parity on certification rows: {said}", "another")
+    assert summary(notes=notes).notes == ("another",)
+
+
+def test_rows_that_were_read_before_are_not_called_fresh() -> None:
+    run = summary(made_with={"judged_on_sha256": "0"})
+    assert run.judging_rows == "2,745 fresh rows"
+    last = run.models[-1]
+    again = replace(last, report=replace(last.report, reading=2))
+    read = replace(run, models=(run.models[0], again))
+    assert read.judging_rows == "2,745 rows, some or all of which certified it before"
+    assert "fresh rows;" not in render_report(read)

@@ -111,7 +111,8 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     choice.append(
         "This is the table that it was made from, so these rows certify nothing."
         if same
-        else "The verdict takes it that none of the fresh rows trained or chose the model."
+        else f"The verdict takes it that none of {'the fresh' if reading == 1 else 'these'} rows "
+        "trained or chose the model."
     )
     return replace(
         summary,

@@ -259,7 +259,7 @@ class ConstraintResult:
         return said + self._next_step(what)
 
     def _has(self, name: str) -> str:
-        said = f"{name!r} has {self.counts[name]} rows"
+        said = f"{name!r} has {self.counts[name]:,} rows"
         return f"{said} in {self.clusters[name]} clusters" if name in self.clusters else said
 
     def _wants(self, name: str, rows: float) -> str:

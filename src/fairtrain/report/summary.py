@@ -95,6 +95,10 @@ class RunSummary:
         hidden = {rows: published(models) for rows, models in by_rows.items()}
         shown = [model.among(hidden[model.report.n_rows]) for model in together]
         object.__setattr__(self, "models", tuple(shown[-len(self.models) :]))
+        # What a verdict says in the same words is no note beside it.
+        said = tuple(r.words(m.report.confidence) for m in self.models for r in m.report.results)
+        notes = tuple(note for note in self.notes if not note.endswith(said))
+        object.__setattr__(self, "notes", notes)
         if self.constant is not None:
             object.__setattr__(self, "constant", shown[0])
 
@@ -111,6 +115,8 @@ class RunSummary:
             return f"{rows} rows, each told by a model that never saw it,"
         if not self.on_fresh_rows:
             return f"{rows} rows that trained and steered nothing"
+        if self.models[-1].report.reading > 1:
+            return f"{rows} rows, some or all of which certified it before"
         if self.models[-1].report.rows == "certification":
             return f"{rows} fresh rows"
         return f"{rows} rows of the table that it was made from"
