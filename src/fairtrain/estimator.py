@@ -51,7 +51,7 @@ __all__ = ["FairEstimator", "require_favourable"]
 
 Floats = NDArray[np.float64]
 
-_BROKEN = 1e-6  # an excess below this is rounding, not worth a warning
+_BROKEN = 1e-6  # of the bound, or of a rate: an excess below this is rounding
 
 
 class FairEstimator(BaseEstimator):
@@ -201,8 +201,11 @@ class FairEstimator(BaseEstimator):
         return with_objective(report, rows, self.constraints_, self._objective(rows.labels))
 
     def _objective(self, labels: LabelCoding | None) -> Objective:
-        """What is optimised."""
-        return as_objective(getattr(self, "objective", "accuracy"), labels)
+        """What is optimised; raise where that depends on which label is favourable, unsaid."""
+        objective = as_objective(getattr(self, "objective", "accuracy"), labels)
+        if labels is not None and len(labels.labels) == 2 and not objective.symmetric:
+            labels.require_named("objective")
+        return objective
 
     def _warn_of_outcome(self) -> None:
         """Warn where the outcome calls for it; called by ``_fit``, which ``fit`` calls."""
@@ -296,6 +299,9 @@ class FairEstimator(BaseEstimator):
     ) -> Rows:
         """Rows that come after ``fit``, coded by what it saw."""
         check_is_fitted(self)
+        column = getattr(self, "_cluster_column", None)
+        if clusters is None and column in getattr(X, "columns", ()):
+            clusters = column  # what ``fit`` read is not read as a feature, and not left unread
         return Rows.read(
             X,
             y,
@@ -319,7 +325,7 @@ class FairEstimator(BaseEstimator):
         """Warn of every bound that the rows which steered, or else trained, do not keep."""
         steered = self._steered
         for result in steered.results:
-            if result.excess > _BROKEN:
+            if result.excess > _BROKEN * max(1.0, abs(result.bound)):
                 # Warnings end in logs and on pages, where few people must not be told apart.
                 said = FEW_WORDS if rests_on_few(result) else result.words()
                 warn(

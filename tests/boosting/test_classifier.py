@@ -433,6 +433,18 @@ def test_a_group_without_positives_is_said(booster: str) -> None:
     assert found.status_ is Verdict.TOO_FEW_ROWS  # nothing is known of two of three groups
 
 
+@QUIET
+def test_a_small_group_without_positives_is_not_named() -> None:
+    X, y, group = make_rows(600, 2)
+    group = np.where(np.arange(600) < 8, "few", np.where(group == 1, "many", "most"))
+    y[:8] = 0
+    asked = model(constraints="equal_opportunity", n_estimators=3)
+    with pytest.warns(FairtrainWarning, match="no row .* in groups of fewer than 10 rows,"):
+        found = asked.fit(X, y, sensitive_features=group)
+    note = next(line for line in found.explain().splitlines() if "not watched" in line)
+    assert "few'" not in note
+
+
 def test_a_tiny_group_is_too_few_rows() -> None:
     X, y, group = make_rows(2000)
     group[:12] = 2

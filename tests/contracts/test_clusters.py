@@ -105,3 +105,15 @@ def test_a_frame_of_clusters_must_be_in_order() -> None:
     frame = pd.Series(given["clusters"]).iloc[::-1]
     with pytest.raises(ValueError, match="clusters carries another index"):
         FairPlugInClassifier(random_state=0).fit(**{**given, "clusters": frame})
+
+
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
+def test_the_column_that_fit_took_is_clusters_later_too() -> None:
+    given = people(600)
+    X = given["X"].assign(customer=given["clusters"])
+    model = ReductionsWrapper(LogisticRegression(), max_iter=3, random_state=0)
+    who = {"sensitive_features": given["sensitive_features"]}
+    model.fit(X, given["y"], clusters="customer", **who)
+    named = model.evaluate(X, given["y"], **who)
+    told = model.evaluate(X, given["y"], clusters="customer", **who)
+    assert named.results[0].clusters == told.results[0].clusters != {}

@@ -25,7 +25,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fairtrain import AtLeast, FairPlugInClassifier, fairness_report, gap
+from fairtrain import AtLeast, DemographicParity, FairPlugInClassifier, fairness_report, gap
 from fairtrain.exceptions import (
     ConstraintNotMetWarning,
     InvalidDataError,
@@ -219,3 +219,14 @@ def test_what_a_scorer_cannot_do_is_said_in_one_line() -> None:
         fair_scorer(penalty=-1)
     with pytest.raises(InvalidDataError, match="groups= lack"):
         fair_scorer(groups=["u", "v"], sensitive_features="group")(Cut().fit(X, y), X, y)
+
+
+def test_strata_may_be_features() -> None:
+    X, y = people()
+    X["band"] = (X["b"] > 0).astype(int)
+    asked = DemographicParity(given="band", difference_bound=0.1)
+    scorer = fair_scorer(asked, sensitive_features="group")
+    decided = pd.Series((X["a"] > 0).astype(int))
+    rates = decided.groupby([X["band"], X["group"]]).mean().groupby("band")
+    widest = (rates.max() - rates.min()).max()
+    assert scorer(Cut().fit(X, y), X, y)["gap"] == pytest.approx(widest)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,3 +135,26 @@ def test_averages_over_strata_are_kept_after_loading(tmp_path) -> None:  # type:
     model.fit(numbers, y, sensitive_features=sex)
     save(model, tmp_path / "model")
     assert (load(tmp_path / "model").predict(numbers) == model.predict(numbers)).all()
+
+
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
+def test_strata_that_are_features_serve_where_the_group_is_known(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    band, sex = rng.integers(0, 2, 1200), rng.choice(["f", "m"], 1200)
+    X = pd.DataFrame({"a": rng.normal(size=1200) + (sex == "m"), "band": band, "sex": sex})
+    y = (X["a"] + band + rng.logistic(size=1200) > 1).astype(int)
+    model = FairPlugInClassifier(
+        LogisticRegression(),
+        DemographicParity(given="band", difference_bound=0.1),
+        cv=2,
+        sensitive_at_predict=True,
+        sensitive_features="sex",
+        random_state=0,
+    ).fit(X, y)
+    report = model.evaluate(X, y)
+    decided = model.predict(X)
+    rates = pd.Series(decided).groupby([band, sex]).mean()
+    widest = max(abs(rates[b, "f"] - rates[b, "m"]) for b in (0, 1))
+    assert report.results[0].achieved == pytest.approx(widest)
+    save(model, tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict(X), decided)

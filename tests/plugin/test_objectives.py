@@ -98,3 +98,15 @@ def test_what_prices_cannot_seek_names_who_can(objective: Any) -> None:
     X, y, group = people(300, seed=3)
     with pytest.raises(InvalidParameterError, match="use LagrangianBoostingClassifier or"):
         made(objective=objective).fit(X, y, sensitive_features=group)
+
+
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
+def test_costs_at_which_a_measure_is_not_defined_are_passed_over() -> None:
+    X, y, group = people(400, 3)
+
+    def of_few(y: Any, decision: Any, weight: Any) -> float:
+        value = float(np.average(1 - np.abs(y - decision), weights=weight))
+        return value if np.mean(decision) < 0.6 else float("nan")
+
+    model = made(objective=of_few, difference_bound=0.5).fit(X, y, sensitive_features=group)
+    assert np.isfinite(model.fairness_report_.worth)

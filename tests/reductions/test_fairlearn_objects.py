@@ -203,3 +203,13 @@ def test_ours_stay_ours() -> None:
     assert as_constraints(fl.DemographicParity(), moments=True)[0] == DemographicParity(
         difference_bound=0.01, reference="overall"
     )
+
+
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
+def test_the_baseline_is_judged_by_the_same_objective() -> None:
+    X, y, group = make_rows(600, 2)
+    model = ReductionsWrapper(
+        LogisticRegression(), difference_bound=0.05, objective={"false_negative": 3}, max_iter=5
+    ).fit(X, y, sensitive_features=group)
+    assert model.baseline_report_.objective == model.fairness_report_.objective == "cost"
+    assert model.baseline_report_.worth <= 0

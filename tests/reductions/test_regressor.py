@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,27 @@ def test_several_outputs_are_refused_and_the_classifier_names_the_regressor() ->
         )
     with pytest.raises(InvalidParameterError, match="ReductionsRegressor"):
         ReductionsWrapper(LinearRegression()).fit(X, y > 0.5, sensitive_features=group)
+
+
+@QUIET
+def test_the_history_knows_no_unit() -> None:
+    X, y, group = make_values()
+    found = []
+    for unit in (1.0, 1e4):
+        limit = BoundedGroupLoss(upper_bound=0.03 * unit**2, loss="squared")
+        model = ReductionsRegressor(LinearRegression(), limit, max_iter=5, random_state=0)
+        found.append(model.fit(X, y * unit, sensitive_features=group).history_)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6, atol=1e-9)
+
+
+def test_an_excess_is_rounding_in_units_of_its_bound(recwarn: pytest.WarningsRecorder) -> None:
+    X, y, group = make_values()
+    model = ReductionsRegressor(LinearRegression(), LIMIT, max_iter=2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = model.fit(X, y, sensitive_features=group).fairness_report_
+    for over, said in ((1.0, 0), (10.0, 1)):
+        result = replace(report.results[0], bound=4e6, achieved=4e6 + over)
+        model.reports_ = {"training": replace(report, results=(result,))}
+        model._warn_of_broken_bounds()
+        assert len(recwarn) == said

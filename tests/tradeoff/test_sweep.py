@@ -277,7 +277,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"param": "eta"}, "given without values"),
     ({"values": [1]}, "given without param"),
     ({"param": "bound", "values": [1]}, "no parameter 'bound'"),
-    ({"performance": "f1"}, "accuracy, balanced_accuracy, roc_auc"),
+    ({"performance": "charm"}, "accuracy, balanced_accuracy, roc_auc"),
     ({"n_seeds": 0}, "n_seeds must be"),
     ({"vectorize": "yes"}, "vectorize must be"),
     ({"validation_fraction": 1.0}, "validation_fraction must lie in"),

@@ -21,7 +21,7 @@ from fairtrain.lagrangian import families_of
 from fairtrain.losses.base_loss import mean_base_loss
 from fairtrain.training.batches.batch import Batch
 from fairtrain.training.heads import Head
-from fairtrain.training.loop.cells import CellSums, fixed, measure
+from fairtrain.training.loop.cells import CellSums, cluster_effects, fixed, measure
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -172,3 +172,28 @@ def test_rows_of_unknown_group_are_left_out_and_gradients_flow():
     assert counts.tolist() == [1.0, 0.0, 1.0]
     sums.sum().backward()
     assert p.grad.tolist() == [1.0, 0.0, 1.0]
+
+
+def test_clusters_take_from_effective_rows():
+    copies, generator = 4, np.random.default_rng(1)
+    codes = np.repeat(generator.integers(0, len(GROUPS.scheme), 2000), copies)
+    y = np.repeat(generator.integers(0, 2, 2000), copies)
+    batch = Batch(
+        torch.zeros(len(y), 1),
+        torch.from_numpy(y),
+        torch.from_numpy(codes),
+        clusters=torch.arange(2000).repeat_interleave(copies),
+    )
+    families = families_of([EqualizedOdds(), DemographicParity(over="race")], GROUPS.scheme)
+    effects = cluster_effects(families, [batch])
+    np.testing.assert_allclose(effects, copies, rtol=0.02)  # each row stands there four times
+    np.testing.assert_array_equal(cluster_effects(families, [batch._replace(clusters=None)]), 1)
+    outcomes = families_of([DemographicParity()], GROUPS.scheme, ["no", "yes"])
+    both = cluster_effects(outcomes, [batch], ["no", "yes"])
+    np.testing.assert_allclose(both, copies, rtol=0.02)
+    cells = CellSums(families, Head("binary"))
+    plain = measure(nn.Identity(), [batch], cells, lambda z, t, w: z.mean())
+    cells.effects = effects
+    less = measure(nn.Identity(), [batch], cells, lambda z, t, w: z.mean())
+    np.testing.assert_allclose(less.effective * effects, plain.effective)
+    np.testing.assert_array_equal(less.rates, plain.rates)

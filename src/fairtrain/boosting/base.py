@@ -23,6 +23,7 @@ from fairtrain.data.rows import Role, Rows
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
 from fairtrain.lagrangian import explain_training, multiplier_frame
+from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.metrics.joint import jointly
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import judge
@@ -104,8 +105,6 @@ class LagrangianBoosting(FairEstimator):
     def _train(self, rows: Rows, rng: np.random.RandomState, eval_set: Any = None) -> Rows:
         """Train, and predict for all rows."""
         objective = self._objective(rows.labels)
-        if rows.labels is not None and not objective.symmetric:
-            rows.labels.require_named("objective")
         job = Job(Settings.of(self, self._seed), self.constraints_, self.scheme_, objective)
         given = replace(rows, weight=_without_unit(rows.weight))
         if not isinstance(rows.X, DaskRows):
@@ -244,14 +243,19 @@ def _empty_cells(job: Job, trained: Trained) -> list[str]:
     for family in job.families:
         counts = trained.steering_counts[start : start + len(family.scheme)]
         start += len(family.scheme)
-        empty = [family.scheme.names[g] for g in np.flatnonzero(counts == 0)]
-        if empty:
+        empty = np.flatnonzero(counts == 0)
+        if len(empty):
+            # That a small group has no such row tells the labels of its few people.
+            large = [g for g in empty if family.scheme.counts[g] >= MIN_CELL]
+            names = [family.cell_names[g] for g in large[:5]]
+            few = f"groups of fewer than {MIN_CELL} rows"
+            where = " and ".join([str(names)] * bool(large) + [few] * (len(large) < len(empty)))
             rows = {
                 "true_positive_rate": "row with the favourable label",
                 "false_positive_rate": "row with the unfavourable label",
             }.get(family.rate.name, "row of its event")
             said.append(
-                f"{family.name}: no {rows} among those that steer in {empty[:5]}, so the "
+                f"{family.name}: no {rows} among those that steer in {where}, so the "
                 f"{family.rate.name} of such a group is not defined and its bound not watched; "
                 "bring more rows, or merge groups."
             )

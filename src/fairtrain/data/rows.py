@@ -16,7 +16,7 @@ from fairtrain.data.splits import Random, RowSplit, split_rows, stratified_folds
 from fairtrain.data.strata import Given
 from fairtrain.exceptions import FairtrainError, InvalidDataError, InvalidParameterError
 
-__all__ = ["Role", "Rows", "finite_predictions", "take_clusters", "take_sensitive"]
+__all__ = ["Role", "Rows", "finite_predictions", "take_clusters", "take_sensitive", "with_strata"]
 
 Floats = NDArray[np.float64]
 Role = Literal["training", "steering", "certification"]
@@ -160,7 +160,7 @@ class Rows:
             sample_weight=sample_weight,
             clusters=clusters,
         )
-        sensitive = _with_strata(X, sensitive, given if scheme is None else scheme.given)
+        sensitive = with_strata(X, sensitive, given if scheme is None else scheme.given)
         target: NDArray[Any]
         if regression:
             target = inputs.column_of_values(y)
@@ -284,7 +284,7 @@ class Rows:
             sensitive_features.with_given(given)
             if isinstance(sensitive_features, Groups)
             else Groups.from_sensitive(
-                _with_strata(None, sensitive_features, given),
+                with_strata(None, sensitive_features, given),
                 missing=missing,
                 min_count=min_count,
                 given=given,
@@ -539,7 +539,7 @@ def take_sensitive(
     return inputs.drop_columns(X, columns)
 
 
-def _with_strata(X: Any, sensitive: Any, given: Given) -> Any:
+def with_strata(X: Any, sensitive: Any, given: Given) -> Any:
     """Sensitive features with the columns of strata that are still in ``X`` beside them."""
     if not given or isinstance(sensitive, Groups):
         return sensitive

@@ -456,6 +456,7 @@ def with_objective(
         constant = max((objective(y, k.decisions, weight=weight) for k in kept), default=np.nan)
     return replace(
         report,
+        constant_accuracy=np.nan,  # of no use as a standard here
         objective=objective.name,
         performance=objective(y, data.decisions, data.score, weight) if known else np.nan,
         constant_performance=float(constant),

@@ -36,7 +36,7 @@ from fairtrain.data import inputs
 from fairtrain.data.groups import Groups
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.partition import level_name
-from fairtrain.data.rows import Rows, take_sensitive
+from fairtrain.data.rows import Rows, take_sensitive, with_strata
 from fairtrain.data.strata import Given
 from fairtrain.exceptions import (
     ConstraintNotMetWarning,
@@ -195,6 +195,7 @@ class FairScorer:
         ):
             known = {"sensitive_features": who}
         objective, score = self._objective(None), None
+        given = strata_of(self.constraints)
         positive = self.positive_label
         if positive is None:
             positive = getattr(estimator, "positive_label", None)
@@ -205,11 +206,11 @@ class FairScorer:
         return Rows.read_decided(
             y,
             estimator.predict(X, **known),
-            who,
+            with_strata(inputs.as_features(X), who, given),
             y_score=score,
             positive_label=positive,
             sample_weight=weight,
-            given=strata_of(self.constraints),
+            given=given,
         )
 
     def _objective(self, labels: LabelCoding | None) -> Objective:

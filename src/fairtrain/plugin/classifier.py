@@ -20,14 +20,12 @@ from fairtrain.constraints import (
     ConstraintSpec,
     ErrorCosts,
     NoLevellingDown,
-    Objective,
-    as_objective,
 )
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform, new_key
-from fairtrain.data.rows import Role, Rows, take_sensitive
+from fairtrain.data.rows import Role, Rows, take_sensitive, with_strata
 from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.clusters import design_effects
@@ -390,7 +388,7 @@ default="accuracy"
     def _price(self, start: Floats | None) -> Floats:
         """Find the prices of the present constraints; return the decisions of the rows of fit."""
         rows = self._remembered().rows
-        objective = as_objective(self.objective, rows.labels)
+        objective = self._objective(rows.labels)
         share = float(np.average(rows.outcomes, weights=rows.weight))
         self.costs_ = objective.costs(share)
         if objective.costs_at is not None and objective.settled:
@@ -400,7 +398,8 @@ default="accuracy"
             self.costs_, self.constraints_ = costs, asked  # floors are of the rows at these costs
             decided = self._price_at_costs(start)
             value = objective(rows.outcomes, decided, weight=rows.weight)
-            tried[costs] = -max(float(self._rule.excess.max()), ALLOWED), value
+            over = max(float(self._rule.excess.max()), ALLOWED)
+            tried[costs] = -over, value if np.isfinite(value) else -np.inf
         self.costs_, self.constraints_ = max(tried, key=lambda costs: tried[costs]), asked
         return self._price_at_costs(start)
 
@@ -476,22 +475,15 @@ default="accuracy"
         self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
     ) -> Rows:
         rows = super()._read(X, y, sensitive_features, sample_weight, clusters)
-        assert rows.labels is not None
-        self._check_objective(as_objective(self.objective, rows.labels), rows)
-        return rows
-
-    def _check_objective(self, objective: Objective, rows: Rows) -> None:
-        """Raise where prices cannot seek it, or nobody said which label is favourable."""
+        objective = self._objective(rows.labels)
         if objective.scored:
             raise InvalidParameterError(
                 f"prices leave scores as they are, so that objective={objective.name!r} cannot be "
                 "sought here: choose the estimator by it, or use LagrangianBoostingClassifier or "
                 "LagrangianFairnessTrainer, which choose a round or an epoch by it."
             )
-        if not objective.symmetric:
-            assert rows.labels is not None
-            rows.labels.require_named("objective")
         self.costs_ = objective.costs(float(np.average(rows.outcomes, weights=rows.weight)))
+        return rows
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = super()._read_constraints()
@@ -518,13 +510,14 @@ default="accuracy"
                     "sensitive_at_predict=True."
                 )
             return features, None
-        who = take_sensitive(inputs.as_features(X), self.sensitive_features, sensitive_features)[1]
+        bare = inputs.as_features(X)
+        bare, who = take_sensitive(bare, self.sensitive_features, sensitive_features)
         if who is None:
             raise InvalidDataError(
                 "predict needs sensitive_features: sensitive_at_predict is True. Pass them, or "
                 "name columns of X in the constructor."
             )
-        codes = self.scheme_.encode(who, like=X)
+        codes = self.scheme_.encode(with_strata(bare, who, self.scheme_.given), like=X)
         inputs.check_lengths(inputs.number_of_rows(features), sensitive_features=codes)
         return features, codes
 

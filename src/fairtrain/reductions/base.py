@@ -164,7 +164,7 @@ class Reduction(MetaEstimatorMixin, FairEstimator):
         if "steering" in rows.roles:
             steering = rows.part("steering")
             decided = steering.decided(plain.answers(plain.model, steering.X).astype(np.float64))
-        self.baseline_report_ = self._report(decided, role)
+        self.baseline_report_ = self._judged(decided, role)
 
     def _out_of_fold(self, rows: Rows, decided: Floats) -> Rows:
         """Rows with decisions where out-of-fold ones weighed the mixture: who trains, steers."""

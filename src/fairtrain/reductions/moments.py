@@ -255,7 +255,7 @@ class GroupLossMoment(_TableMoment, LossMoment):
 
     def _measured(self, answers: Floats) -> tuple[pd.Series, Floats]:
         gamma, rates = super()._measured(answers)
-        return gamma / self.scale, rates
+        return gamma / self.scale, rates / self.scale
 
     def bound(self) -> pd.Series:
         """Right-hand side of every row, in units of the scale."""

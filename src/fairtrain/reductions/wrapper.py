@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,13 +17,11 @@ from fairtrain.constraints import (
     ConstraintSpec,
     as_constraints,
     as_costs,
-    as_objective,
 )
 from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform
-from fairtrain.data.rows import Role, Rows
+from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
-from fairtrain.metrics.report import FairnessReport
 from fairtrain.reductions.base import Reduction
 from fairtrain.reductions.moments import Recorded, alone, as_moment
 
@@ -215,16 +212,8 @@ class ReductionsWrapper(ClassifierMixin, Reduction):
         self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
     ) -> Rows:
         rows = super()._read(X, y, sensitive_features, sample_weight, clusters)
-        assert rows.labels is not None
-        self.costs_ = as_costs(self.objective, rows.labels)
-        if not as_objective(self.objective, rows.labels).symmetric:
-            rows.labels.require_named("objective")
+        self.costs_ = as_costs(self._objective(rows.labels))
         return rows
-
-    def _report(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
-        """Judge decided rows; where errors cost differently, accuracy says nothing of their use."""
-        report = super()._report(rows, role, reading)
-        return report if self.costs_.equal else replace(report, constant_accuracy=float("nan"))
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         return alone(

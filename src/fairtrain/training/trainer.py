@@ -39,7 +39,7 @@ from fairtrain.training.batches.loaders import from_loaders
 from fairtrain.training.batches.rows import from_rows
 from fairtrain.training.heads import Head, check_task
 from fairtrain.training.loop.callbacks import read_checkpoint
-from fairtrain.training.loop.cells import CellSums, fixed
+from fairtrain.training.loop.cells import CellSums, cluster_effects, fixed
 from fairtrain.training.loop.engine import Engine, local_randomness, process_group, trainable
 from fairtrain.training.loop.epochs import TrainingLoop
 from fairtrain.training.loop.run import Plan, Run, RunParts
@@ -295,12 +295,15 @@ class FairnessTrainer(Predictor):
         outcomes = None if several is None else several.labels.tolist()
         families = families_of(self.constraints_, data.scheme, outcomes)
         families = fixed(families, data.training.all(), data.head)
+        cells = CellSums(families, data.head, engine.device, objective)
+        judges = data.steering or data.training
+        cells.effects = cluster_effects(families, judges.all(), outcomes or ())
         parts = RunParts(
             engine=engine,
             module=module,
             net=net,
             head=data.head,
-            cells=CellSums(families, data.head, engine.device, objective),
+            cells=cells,
             training=data.training,
             held=data.steering,
             base_loss=self.base_loss or self._usual_loss(objective, data),
@@ -323,8 +326,6 @@ class FairnessTrainer(Predictor):
                 f"objective={objective.name!r} is about two classes, and y holds {kind}: leave it "
                 "out, or pass base_loss=."
             )
-        if data.labels is not None and not objective.symmetric:
-            data.labels.require_named("objective")
         return objective
 
     def _usual_loss(self, objective: Objective, data: FitData) -> BaseLoss:

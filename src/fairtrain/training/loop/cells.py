@@ -17,14 +17,25 @@ from torch.nn import functional as F
 from fairtrain.constraints import Objective
 from fairtrain.constraints.objectives import BINS, OBJECTIVES
 from fairtrain.constraints.rates import Rate, of_true_class
+from fairtrain.constraints.table import RateTable
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.lagrangian import RateFamily
-from fairtrain.losses.distributed import all_reduce_sum, communication_device
+from fairtrain.losses.distributed import all_reduce_sum, communication_device, gather_rows
 from fairtrain.losses.functional import rate_sums
+from fairtrain.metrics.clusters import design_effects
 from fairtrain.training.batches.batch import Batch
 from fairtrain.training.heads import Head
 
-__all__ = ["CellSums", "Measured", "batch_sums", "fixed", "measure", "measured", "rates_of"]
+__all__ = [
+    "CellSums",
+    "Measured",
+    "batch_sums",
+    "cluster_effects",
+    "fixed",
+    "measure",
+    "measured",
+    "rates_of",
+]
 
 Floats = NDArray[np.float64]
 
@@ -98,6 +109,40 @@ def fixed(families: Sequence[RateFamily], batches: Iterable[Batch], head: Head) 
     ]
 
 
+def cluster_effects(
+    families: Sequence[RateFamily], batches: Iterable[Batch], classes: Sequence[Any] = ()
+) -> Floats:
+    """Design effects of all rates of the rows that steer, shape (n_cells,); 1 without clusters.
+
+    Parameters
+    ----------
+    families : sequence of RateFamily
+        What is compared.
+    batches : iterable of Batch
+        Rows of this process.
+    classes : sequence of labels, optional
+        By class number, where families have outcomes.
+    """
+    found = [
+        (b.y.double(), b.codes, b.weights(torch.float64), b.clusters)
+        for b in batches
+        if b.clusters is not None
+    ]
+    if not found:
+        return np.ones(sum(len(family.scheme) for family in families))
+    device = communication_device()
+    y, codes, weight, clusters = (
+        gather_rows(torch.cat(parts).to(device)).cpu().numpy() for parts in zip(*found, strict=True)
+    )
+    effects = []
+    for family in families:
+        own = y if family.outcome is None else y == list(classes).index(family.outcome)
+        own = own.astype(np.float64)
+        table = RateTable([family], own, codes, weight, linear=[False])
+        effects.append(design_effects(table, own, codes, clusters))
+    return np.concatenate(effects)
+
+
 class CellSums:
     """Sums of all rates of a list of families, as one differentiable vector.
 
@@ -111,6 +156,11 @@ class CellSums:
         Where batches are.
     objective : Objective, default=accuracy
         What performance is.
+
+    Attributes
+    ----------
+    effects : ndarray of shape (n_cells,)
+        Design effects of the rows that steer, by which they are worth fewer.
     """
 
     def __init__(
@@ -124,6 +174,7 @@ class CellSums:
         self.head = head
         self.objective = objective
         self.n_cells = sum(len(f.scheme) for f in families)
+        self.effects = np.ones(self.n_cells)
         self.n_chosen = max(head.n_classes, 2)
         self.n_bins = 0 if objective.is_accuracy or head.task != "binary" else 2 * BINS
         self.n_sums = 4 * self.n_cells + 3 + self.n_chosen + self.n_bins
@@ -184,7 +235,8 @@ class Measured:
     Attributes
     ----------
     sums, counts, effective : ndarray of shape (n_cells,)
-        Hard sums of the quantities, rows (or weights), and Kish's effective rows.
+        Hard sums of the quantities, rows (or weights), and effective rows: Kish's, less what
+        clusters take from them.
     performance : float
         Value of the objective; for regression minus the mean squared error.
     accuracy : float
@@ -306,7 +358,7 @@ def measured(total: Tensor, cells: CellSums) -> Measured:
     return Measured(
         sums=sums.copy(),
         counts=counts.copy(),
-        effective=effective,
+        effective=effective / cells.effects,
         performance=performance,
         accuracy=accuracy,
         loss=loss,
