@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.commands.data import fails
+from tests.commands.data import BASE, applicants, fails, write
 
 from fairtrain._commands.options import read_options, to_toml
 
@@ -30,3 +30,19 @@ def test_nested_options_are_one_line(
     file = tmp_path / "options.toml"
     file.write_text(content)
     assert "must be a word, a number" in fails(capsys, "train", "x.csv", "--config", str(file))
+
+
+def test_what_is_mistyped_is_answered_in_the_words_of_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, out = write(tmp_path, applicants(200)), str(tmp_path / "run")
+    start = ("train", table, *BASE, "--out", out)
+    said = fails(capsys, *start, "--objective", "acuracy")
+    assert "--objective must be accuracy, " in said
+    assert "function" not in said
+    assert "--given column 'rase' not found; did you mean 'race'" in fails(
+        capsys, *start, "--given", "rase"
+    )
+    uses = tmp_path / "columns.toml"
+    uses.write_text('[columns]\nincome = "number"\n')
+    assert "leave the heading [columns] out" in fails(capsys, *start, "--columns", str(uses))

@@ -241,3 +241,8 @@ def test_rows_that_were_read_before_are_not_called_fresh() -> None:
     read = replace(run, models=(run.models[0], again))
     assert read.judging_rows == "2,745 rows, some or all of which certified it before"
     assert "fresh rows;" not in render_report(read)
+
+
+def test_rows_that_did_everything_are_named_without_a_stray_comma() -> None:
+    assert ",," not in in_one_sentence(summary(crossed=True))
+    assert "share approved between two groups" in in_one_sentence(summary())

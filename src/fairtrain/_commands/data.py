@@ -168,6 +168,7 @@ def data_of(frame: pd.DataFrame, people: People, *, name: str, digest: str) -> D
             "more with --sensitive."
         )
     target, labels = read_label(frame, people.label, people.positive)
+    require_columns(frame, _strata(people), what="--given column")
     columns = replace(
         sensitive, columns=sensitive.columns + _strata(people), bins=parse_bins(people.bin)
     )

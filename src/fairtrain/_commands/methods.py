@@ -21,6 +21,7 @@ from fairtrain._imports import require
 from fairtrain._text import one_line
 from fairtrain.boosting import LagrangianBoostingClassifier
 from fairtrain.constraints import Constraint, as_objective
+from fairtrain.constraints.objectives import OBJECTIVES
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
@@ -392,7 +393,13 @@ def read_objective(text: str) -> Any:
     {'false_negative': 5.0}
     """
     if "=" not in text:
-        as_objective(text)  # raises where there is none of that name
+        try:
+            as_objective(text)
+        except InvalidParameterError:
+            raise InvalidParameterError(
+                f"--objective must be {', '.join(OBJECTIVES)}, or costs such as "
+                f"false_positive=1,false_negative=5, got '{one_line(text)}'."
+            ) from None
         return text
     costs = {}
     for part in text.split(","):

@@ -115,9 +115,7 @@ def print_models(summary: RunSummary) -> None:
     """
     models = [m for m in (summary.constant, *summary.models) if m is not None]
     rows = f"{summary.row_counts['certification']:,} untouched rows"
-    if summary.crossed:
-        rows = summary.judging_rows.rstrip(",")
-    if summary.on_fresh_rows:
+    if summary.crossed or summary.on_fresh_rows:
         rows = summary.judging_rows
     title = f"{summary.title}: judged on {rows}"
     if len(summary.models) > _MOST_COLUMNS:

@@ -129,6 +129,11 @@ def _as_said(column: pd.Series, use: Use) -> ColumnUse:
 def _read_uses(path: Path) -> dict[str, Use]:
     uses: dict[str, Use] = {}
     for name, use in read_toml(path, "--columns").items():
+        if isinstance(use, dict):
+            raise InvalidParameterError(
+                f"--columns '{one_line(path)}': leave the heading [{one_line(name)}] out; its "
+                'lines, such as postcode = "category", stand by themselves.'
+            )
         if use not in get_args(Use):
             raise InvalidParameterError(
                 f"--columns '{one_line(path)}': '{one_line(name)}' must be "

@@ -112,7 +112,7 @@ class RunSummary:
         """The rows that judge, in words that say whether they did anything before."""
         rows = f"{self.row_counts['certification']:,}"
         if not self.on_fresh_rows and self.crossed:
-            return f"{rows} rows, each told by a model that never saw it,"
+            return f"{rows} rows, each told by a model that never saw it"
         if not self.on_fresh_rows:
             return f"{rows} rows that trained and steered nothing"
         if self.models[-1].report.reading > 1:

@@ -116,7 +116,7 @@ def in_one_sentence(summary: RunSummary) -> str:
         "ratio": "smallest ratio",
         "lower": "smallest value",
     }
-    what = f"{kind.get(result.kind, 'largest value')} {_between(result)}"
+    what = f"{kind.get(result.kind, 'largest value')} {_between(result, summary.outcome)}"
     said += f": on {rows}, the {what} is {achieved[0]:.3f} ({achieved[1]:.3f} to {achieved[2]:.3f})"
     same = [r for r in baseline.report.results if r.constraint == result.constraint]
     before = baseline.gap(same[0]) if same else None
@@ -206,10 +206,9 @@ def _decisive(model: Judged) -> ConstraintResult:
     return next(r for r in model.report.results if r.verdict is model.report.verdict)
 
 
-def _between(result: ConstraintResult) -> str:
-    if result.absolute:
-        return f"of the {result.rate.replace('_', ' ')}"
-    return f"in {result.rate.replace('_', ' ')} between two groups"
+def _between(result: ConstraintResult, outcome: str) -> str:
+    rate = result.rate.replace("_", " ").replace("selection rate", f"share {outcome}")
+    return f"of the {rate}" if result.absolute else f"in {rate} between two groups"
 
 
 def _upper(text: str) -> str:
