@@ -246,3 +246,19 @@ def test_rows_that_were_read_before_are_not_called_fresh() -> None:
 def test_rows_that_did_everything_are_named_without_a_stray_comma() -> None:
     assert ",," not in in_one_sentence(summary(crossed=True))
     assert "share approved between two groups" in in_one_sentence(summary())
+
+
+def test_groups_of_which_the_same_is_to_be_said_share_a_sentence() -> None:
+    names = ("a", "b", "c", "d")
+    (tiny,) = (
+        w for w in group_warnings(summary(names, (1500, 1200, 3, 4))) if "fewer than 10" in w
+    )
+    assert tiny.startswith("Groups 'c' and 'd' have fewer than 10 rows to judge by: nothing can")
+    assert "to them, and their rates are not shown" in tiny
+    found = summary(names, (1500, 1200, 45, 46))
+    alike = {
+        name: GroupStanding(Verdict.TOO_FEW_ROWS, n, 1234.0) for name, n in [("c", 45), ("d", 46)]
+    }
+    models = tuple(replace(m, standings=(alike,)) for m in found.models)
+    said = " ".join(group_warnings(replace(found, models=models)))
+    assert "Groups 'c' (45 rows to judge by) and 'd' (46 rows to judge by) would each need" in said

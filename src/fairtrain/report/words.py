@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fairtrain.constraints import NoLevellingDown
 from fairtrain.data.groups import EVERYBODY
 from fairtrain.metrics.disclosure import MIN_CELL
+from fairtrain.metrics.standing import GroupStanding
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
 from fairtrain.report.judged import Judged
 from fairtrain.report.summary import RunSummary, joined, the_model
@@ -141,10 +144,16 @@ def group_warnings(summary: RunSummary, most: int = 8) -> list[str]:
         if model.report.rows != "certification"
     ]
     lines += [line for model in summary.models if (line := _levelled_down(summary, model))]
-    small = [line for name in summary.models[0].names if (line := _small(summary, name))]
-    lines += small[:most]
-    if len(small) > most:
-        lines.append(f"{len(small) - most} more groups are too small; see the table of groups.")
+    few = {n: found for n in summary.models[0].names if (found := _too_few(summary, n))}
+    alike: dict[Any, tuple[tuple[str, str, str], list[tuple[str, str]]]] = {}
+    for name in list(few)[:most]:
+        which, rows = _in_want(few[name], len(summary.models))
+        # Where not all are named, each stands by itself.
+        key = which if len(few) <= most else name
+        alike.setdefault(key, (which, []))[1].append((name, rows))
+    lines += [_want(groups, *which) for which, groups in alike.values()]
+    if len(few) > most:
+        lines.append(f"{len(few) - most} more groups are too small; see the table of groups.")
     return lines
 
 
@@ -174,31 +183,46 @@ def _levelled_down(summary: RunSummary, model: Judged) -> str:
     return ""
 
 
-def _small(summary: RunSummary, name: str) -> str:
-    few = {
+def _too_few(summary: RunSummary, name: str) -> dict[str, GroupStanding]:
+    """Models that a group has too few rows to judge, with what it has and needs."""
+    return {
         model.title: standing
         for model in summary.models
         for judged in model.standings
         if (standing := judged.get(name)) is not None and standing.verdict is Verdict.TOO_FEW_ROWS
     }
-    if not few:
-        return ""
+
+
+def _in_want(few: dict[str, GroupStanding], n_models: int) -> tuple[tuple[str, str, str], str]:
+    """What is said alike of several groups (models, verb, rows needed), and a group's own rows."""
     models = joined(the_model(title) for title in few)
     if len(few) > _MOST_NAMED:
-        models = f"{len(few)} of the {len(summary.models)} models (see the table of groups)"
+        models = f"{len(few)} of the {n_models} models (see the table of groups)"
+    verb = "does" if len(few) == 1 else "do"
     if min(standing.rows for standing in few.values()) < MIN_CELL:
-        return (
-            f"Group '{name}' has fewer than {MIN_CELL} rows to judge by: nothing can be said of "
-            f"what {models} {'does' if len(few) == 1 else 'do'} to it, and its rates are not shown "
-            "because they would tell of single people."
-        )
+        return (models, verb, ""), ""
     worst = max(few.values(), key=lambda standing: standing.needed or float("inf"))
-    needs = worst.words().partition("needs ")[2]
-    has = f"has {worst.rows:,} rows to judge by and " if worst.told else ""
-    return (
-        f"Group '{name}' {has}would need {needs}: whether the "
-        f"bound holds for it under {models} is not known."
-    )
+    has = f"{worst.rows:,} rows to judge by" if worst.told else ""
+    return (models, verb, worst.words().partition("needs ")[2]), has
+
+
+def _want(groups: list[tuple[str, str]], models: str, verb: str, needs: str) -> str:
+    """Say in one sentence of which groups too little is known."""
+    several = len(groups) > 1
+    it, its = ("them", "their") if several else ("it", "its")
+    if not needs:
+        named = joined(f"'{name}'" for name, _ in groups)
+        return (
+            f"{'Groups' if several else 'Group'} {named} {'have' if several else 'has'} fewer than "
+            f"{MIN_CELL} rows to judge by: nothing can be said of what {models} {verb} to {it}, "
+            f"and {its} rates are not shown because they would tell of single people."
+        )
+    known = f"whether the bound holds for {it} under {models} is not known."
+    if several:
+        named = joined(f"'{name}' ({has})" if has else f"'{name}'" for name, has in groups)
+        return f"Groups {named} would each need {needs}: {known}"
+    ((name, has),) = groups
+    return f"Group '{name}' {f'has {has} and ' if has else ''}would need {needs}: {known}"
 
 
 def _decisive(model: Judged) -> ConstraintResult:
