@@ -384,14 +384,16 @@ METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 """By the name that ``--method`` takes; a new way to train is a line here."""
 
 
-def read_objective(text: str) -> Any:
-    """Read ``"f1"``, or ``"false_positive=1,false_negative=5"``.
+def read_objective(text: str | None) -> Any:
+    """Read ``"f1"``, or ``"false_positive=1,false_negative=5"``; accuracy, if nothing is said.
 
     Examples
     --------
     >>> read_objective("false_negative=5")
     {'false_negative': 5.0}
     """
+    if text is None:
+        return "accuracy"
     if "=" not in text:
         try:
             as_objective(text)

@@ -132,6 +132,7 @@ def print_models(summary: RunSummary) -> None:
     titles = [model.title for model in models]
     lines: list[list[Any]] = [
         ["accuracy", *(number_span(m.report.accuracy) for m in models)],
+        *_sought(models),
         ["AUC", *(_rate(m.auc) for m in models)],
         [f"share {summary.outcome}", *(_rate(m.report.selection_rate) for m in models)],
     ]
@@ -150,6 +151,14 @@ def print_models(summary: RunSummary) -> None:
     if any(HIDDEN in line[1:] for line in lines):
         say(_WHY_HIDDEN)
     print_standings(summary.models)
+
+
+def _sought(models: Sequence[Judged]) -> list[list[Any]]:
+    """A line of what models were to be best at, where that is not accuracy."""
+    name = models[-1].report.objective
+    if name == "accuracy":
+        return []
+    return [[name.replace("_", " "), *(_rate(m.report.worth) for m in models)]]
 
 
 def _lines(model: Judged) -> list[list[Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fairtrain._commands.data import read_data
 from fairtrain._commands.features import TableFeatures
+from fairtrain._commands.methods import read_objective
 from fairtrain._commands.options import Ask, People, Show
 from fairtrain._commands.output import finish, note, print_json, print_models, say
 from fairtrain._commands.runs import (
@@ -23,6 +24,7 @@ from fairtrain._commands.runs import (
 from fairtrain._commands.training import decisions, make_constraint
 from fairtrain._text import one_line
 from fairtrain._versions import versions
+from fairtrain.constraints import as_objective
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
@@ -95,6 +97,7 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
         "over": shown_by,
         "reading": reading,
         "clusters": rows.clusters,
+        "objective": as_objective(read_objective(options.get("objective"))),
     }
     title = f"{summary.models[-1].title}, {path.name}"
     fresh = judged(title, (constraint,), rows.outcomes, decision, groups, score=score, **judging)

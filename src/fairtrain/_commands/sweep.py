@@ -105,7 +105,7 @@ def swept(
         "sensitive_features": who,
         "param": method.moves,
         "metric": prepared.constraint,
-        "performance": _sought(settings),
+        "performance": read_objective(settings.options.get("objective")),
         "bound": prepared.constraint.bound,
         "validation_data": as_passed(prepared.rows.part("steering")),
         "n_seeds": seeds,
@@ -156,7 +156,10 @@ def _repriced(
         models=tuple(models[i] for i in order),
         param=method.moves,
         scorer=Scorer(
-            read_metric(constraint), _sought(settings), labels, prepared.rows.groups.scheme
+            read_metric(constraint),
+            read_objective(settings.options.get("objective")),
+            labels,
+            prepared.rows.groups.scheme,
         ),
         name=method.name,
         bound=constraint.bound,
@@ -170,12 +173,6 @@ def _out_of_fold(report: FairnessReport) -> Score:
     known = report.objective == "accuracy"
     performance = report.accuracy if known else (report.worth, np.nan, np.nan)
     return Score(*performance, *gap, report.near_constant)
-
-
-def _sought(settings: Settings) -> Any:
-    """What chooses among the points."""
-    text = settings.options.get("objective")
-    return "accuracy" if text is None else read_objective(text)
 
 
 def choose(frontier: ParetoFrontier, max_gap: float, rows: str) -> tuple[Chosen, list[str]]:

@@ -18,6 +18,7 @@ from fairtrain._commands.methods import (
     as_passed,
     check_certification,
     read_method,
+    read_objective,
 )
 from fairtrain._commands.options import Ask, People, SweepOptions, TrainingOptions
 from fairtrain._commands.output import notes_of
@@ -25,7 +26,7 @@ from fairtrain._commands.plan import plan_columns
 from fairtrain._commands.progress import epochs_shown, working
 from fairtrain._text import flatten, one_line
 from fairtrain._versions import versions
-from fairtrain.constraints import Constraint, as_constraints
+from fairtrain.constraints import Constraint, Objective, as_constraints, as_objective
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.report import Judged, judged
@@ -60,6 +61,8 @@ class Prepared:
         The same people with features that a model reads.
     columns : tuple of str
         What was found in the columns, in sentences.
+    objective : Objective
+        What decisions are to be best at.
     """
 
     data: Data
@@ -67,6 +70,7 @@ class Prepared:
     features: TableFeatures
     rows: Rows
     columns: tuple[str, ...]
+    objective: Objective
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -110,6 +114,7 @@ class Prepared:
             clusters=rows.clusters,
             outcome=self.data.outcome,
             over=self.constraint.columns(rows.groups.scheme),
+            objective=self.objective,
             **more,
         )
 
@@ -193,7 +198,8 @@ def prepare(
         sensitive=data.sensitive if features.use_sensitive else None,
     ).fit(training.X)
     rows = replace(data.rows, X=table.transform(data.rows.X))
-    return Prepared(data, constraint, table, rows, tuple(plan.sentences()))
+    objective = as_objective(read_objective(options.how.objective))
+    return Prepared(data, constraint, table, rows, tuple(plan.sentences()), objective)
 
 
 def _taken(people: People, sensitive: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ any objective can choose: an iterate, a round, a mixture, a point of a frontier.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -167,12 +168,16 @@ class Objective:
         """Whether it is the usual one."""
         return self.name == "accuracy"
 
-    def best_constant(self, y: Any, weight: Any = None) -> float:
-        """Value of the better of the two decisions, or of one score, that is the same for all."""
+    def best_constant(
+        self, y: Any, weight: Any = None, alike: Sequence[float] = (0.0, 1.0)
+    ) -> float:
+        """Value of the best of these decisions, or of one score, that is the same for all."""
         y = np.asarray(y, dtype=np.float64)
-        share = float(np.average(y, weights=weight))
-        alike = (share,) if self.scored else (0.0, 1.0)
-        values = [self(y, np.full(len(y), d), weight=weight) for d in alike]
+        if self.scored:
+            alike = (float(np.average(y, weights=weight)),)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as of a precision without positives
+            values = [self(y, np.full(len(y), d), weight=weight) for d in alike]
         return max((v for v in values if np.isfinite(v)), default=float("nan"))
 
     def costs(self, share: float, value: float = 0.5) -> ErrorCosts:
@@ -359,7 +364,8 @@ def as_costs(objective: Any, labels: LabelCoding | None = None) -> ErrorCosts:
     if read.name not in ("accuracy", "cost"):
         raise InvalidParameterError(
             "objective must be 'accuracy', ErrorCosts or {'false_positive': cost, "
-            f"'false_negative': cost}} here, got {read.name!r}."
+            "'false_negative': cost} where a linear program mixes models, got "
+            f"{read.name!r}; FairPlugInClassifier and LagrangianBoostingClassifier seek others."
         )
     return read.costs(0.5)
 

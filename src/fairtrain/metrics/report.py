@@ -446,20 +446,16 @@ def with_objective(
     """
     if objective.is_accuracy:
         return report
-    y, weight, constant = data.outcomes, data.weight, np.nan
+    y, weight = data.outcomes, data.weight
     known = not objective.scored or data.score is not None
-    if objective.scored:
-        constant = objective.best_constant(y, weight)
-    else:
-        alike = [{None: data.decided(np.full(len(data), d))} for d in (0.0, 1.0)]
-        kept = _kept_constants(constraints, alike)
-        constant = max((objective(y, k.decisions, weight=weight) for k in kept), default=np.nan)
+    constants = [{None: data.decided(np.full(len(data), d))} for d in (0.0, 1.0)]
+    kept = [float(rows.decisions[0]) for rows in _kept_constants(constraints, constants)]
     return replace(
         report,
         constant_accuracy=np.nan,  # of no use as a standard here
         objective=objective.name,
         performance=objective(y, data.decisions, data.score, weight) if known else np.nan,
-        constant_performance=float(constant),
+        constant_performance=objective.best_constant(y, weight, kept),
     )
 
 

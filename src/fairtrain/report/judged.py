@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fairtrain.constraints import Constraint
+from fairtrain.constraints import Constraint, Objective
+from fairtrain.constraints.objectives import OBJECTIVES
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.disclosure import (
@@ -29,7 +30,7 @@ from fairtrain.metrics.joint import JointStatement
 from fairtrain.metrics.ledger import spent_confidence
 from fairtrain.metrics.measures import rates_frame
 from fairtrain.metrics.paired import Cost, Narrowing, cost_against, narrowed
-from fairtrain.metrics.report import FairnessReport, report_on
+from fairtrain.metrics.report import FairnessReport, report_on, with_objective
 from fairtrain.metrics.standing import GroupStanding, group_standings
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict
 from fairtrain.report import plain
@@ -241,6 +242,7 @@ def judged(
     baseline: str = "baseline",
     design_effect: float = 1.0,
     reading: int = 1,
+    objective: Objective = OBJECTIVES["accuracy"],
 ) -> Judged:
     """Judge decisions, 0/1 or probabilities of the favourable one, against constraints.
 
@@ -272,6 +274,8 @@ def judged(
         Variance of a mean over these rows, over that of independent ones.
     reading : int, default=1
         How often these rows have certified the model; see :mod:`fairtrain.metrics.ledger`.
+    objective : Objective, default=accuracy
+        What the model was to be best at.
     """
     data = Rows.read_decided(
         target, decision, groups, y_score=score, clusters=clusters, positive_label=1
@@ -279,6 +283,7 @@ def judged(
     data = replace(data, design_effect=design_effect)
     level = spent_confidence(0.95, reading)
     report = report_on(data, tuple(constraints), rows=rows, confidence=level)
+    report = with_objective(report, data, constraints, objective)
     report = replace(report, favourable=outcome, reading=reading)
     shown = groups.over(over)
     metrics = list(dict.fromkeys(report.group_rates["metric"]))

@@ -137,24 +137,29 @@ class RunSummary:
         Each sentence names the models that it speaks of.
         """
         lines = []
-        best = math.nan if self.constant is None else self.constant.report.accuracy[0]
+        best, sought = math.nan, self.models[-1].report.objective
+        if self.constant is not None:
+            best = self.constant.report.accuracy[0]
+            best = best if sought == "accuracy" else self.constant.report.constant_performance
         # In a report on fresh rows one model was judged on others than the constant.
-        idle = [m for m in self.models if _same_rows(m, self.constant) and _accuracy(m) <= best]
+        idle = [m for m in self.models if _same_rows(m, self.constant) and m.report.worth <= best]
         if idle:
-            names = joined(f"{the_model(m.title)} ({_accuracy(m):.3f})" for m in idle)
+            names = joined(f"{the_model(m.title)} ({m.report.worth:.3f})" for m in idle)
             are = "is" if len(idle) == 1 else "are"
+            better = "more accurate" if sought == "accuracy" else f"better by {_plain(sought)}"
             lines.append(
-                f"Warning: {names} {are} no more accurate than the same decision for everybody "
+                f"Warning: {names} {are} no {better} than the same decision for everybody "
                 f"({best:.3f})."
             )
         by_title = {model.title: model for model in self.models if model.cost is None}
         for model in self.models:
             baseline = by_title.get(model.baseline)
             if model.cost is not None and baseline is not None and _beaten(model, baseline):
+                worse = "less accurate" if sought == "accuracy" else f"worse by {_plain(sought)}"
                 lines.append(
                     f"Warning: {the_model(model.title)} is beaten by {the_model(baseline.title)} "
-                    f"in both: it is less accurate ({_accuracy(model):.3f} against "
-                    f"{_accuracy(baseline):.3f}), and its groups are farther apart."
+                    f"in both: it is {worse} ({model.report.worth:.3f} against "
+                    f"{baseline.report.worth:.3f}), and its groups are farther apart."
                 )
         return lines
 
@@ -252,8 +257,8 @@ class RunSummary:
             ) from error
 
 
-def _accuracy(model: Judged) -> float:
-    return model.report.accuracy[0]
+def _plain(objective: str) -> str:
+    return objective.replace("_", " ")
 
 
 def _same_rows(model: Judged, other: Judged | None) -> bool:
@@ -261,8 +266,8 @@ def _same_rows(model: Judged, other: Judged | None) -> bool:
 
 
 def _beaten(model: Judged, other: Judged) -> bool:
-    """Whether another model is more accurate and keeps its groups closer together."""
-    if not _accuracy(other) > _accuracy(model):
+    """Whether another model is better at what was sought and keeps its groups closer together."""
+    if not other.report.worth > model.report.worth:
         return False
     for own, its in zip(model.report.results, other.report.results, strict=True):
         mine, theirs = model.gap(own), other.gap(its)

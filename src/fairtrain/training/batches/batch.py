@@ -150,8 +150,10 @@ class FitData:
 
     def constant_of(self, objective: Objective) -> float:
         """Value of the best constant on the rows that steer; -inf where it is not known."""
-        if objective.is_accuracy or self.head.task != "binary":
+        if objective.is_accuracy:
             return self.best_constant
+        if self.head.task != "binary":
+            return -math.inf
         weights = self.label_weights.get("steering", self.label_weights.get("training"))
         return -math.inf if weights is None else objective.best_constant([0, 1], weights)
 
