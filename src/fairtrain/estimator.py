@@ -182,6 +182,16 @@ class FairEstimator(BaseEstimator):
         """Add what is decided about rows of prepared features."""
         return rows.decided(self._decision(rows.X))
 
+    def _out_of_fold(self, rows: Rows, decided: Floats) -> Rows:
+        """Rows whose training part steered, by what was decided about it out of fold."""
+        split = rows.split
+        assert split is not None
+        decision = np.empty(len(rows))
+        decision[split.training] = decided
+        if len(split.certification):
+            decision[split.certification] = self._decided(rows.part("certification")).decisions
+        return replace(rows, split=split.out_of_fold).decided(decision)
+
     def _report(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
         """Judge decided rows, read for the how manieth time."""
         judge = report_on

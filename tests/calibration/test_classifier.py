@@ -21,7 +21,7 @@ from sklearn.model_selection import (
     cross_validate,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fairtrain import CalibratedFairClassifier, GroupFairnessCalibrator
@@ -222,3 +222,18 @@ def test_decisions_and_outcomes_are_two_things() -> None:
     np.testing.assert_array_equal(
         model.decision_proba(X, sensitive_features=group), np.eye(2)[decided]
     )
+
+
+def test_weights_reach_the_end_of_a_pipeline() -> None:
+    rng = np.random.default_rng(0)
+    X, group = rng.normal(size=(300, 2)), rng.integers(0, 2, 300)
+    y = (X[:, 0] + rng.normal(size=300) > 0).astype(int)
+    weight = np.where(y == 1, 5.0, 1.0)
+    line = LogisticRegression()
+    found = [
+        CalibratedFairClassifier(estimator, cv=2, random_state=0)
+        .fit(X, y, sensitive_features=group, sample_weight=weight)
+        .predict_proba(X, sensitive_features=group)
+        for estimator in (line, make_pipeline(FunctionTransformer(), line))
+    ]
+    np.testing.assert_allclose(found[0], found[1])

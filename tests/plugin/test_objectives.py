@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from fairtrain import FairPlugInClassifier
 from fairtrain.exceptions import InvalidParameterError
@@ -110,3 +113,17 @@ def test_costs_at_which_a_measure_is_not_defined_are_passed_over() -> None:
 
     model = made(objective=of_few, difference_bound=0.5).fit(X, y, sensitive_features=group)
     assert np.isfinite(model.fairness_report_.worth)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_weights_reach_the_end_of_a_pipeline(routed: bool) -> None:
+    X, y, group = people(300, 4)
+    weight = np.where(y == 1, 3.0, 1.0)
+    found = []
+    for estimator in (LogisticRegression(), make_pipeline(FunctionTransformer(), made().estimator)):
+        model = FairPlugInClassifier(estimator, group_estimator=estimator, cv=2, random_state=0)
+        model.set_params(difference_bound=0.9, positive_label=1)
+        with config_context(enable_metadata_routing=routed):
+            model.fit(X, y, sensitive_features=group, sample_weight=weight)
+        found.append(model.outcome_proba(X))
+    np.testing.assert_allclose(found[0], found[1])

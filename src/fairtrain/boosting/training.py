@@ -25,7 +25,6 @@ from fairtrain.constraints.objectives import OBJECTIVES
 from fairtrain.constraints.table import CellRows
 from fairtrain.data.groups import GroupScheme, group_sums
 from fairtrain.data.rows import Rows
-from fairtrain.data.splits import RowSplit
 from fairtrain.lagrangian import (
     BOOSTING,
     Candidate,
@@ -169,8 +168,7 @@ def train_here(
     trained = train(job, rows, watched, folds=folds)
     if folds:  # judged are the out-of-fold decisions by which the training rows steered
         assert rows.split is not None
-        own = rows.split.training
-        rows = replace(rows, split=RowSplit(own[:0], own, rows.split.certification))
+        rows = replace(rows, split=rows.split.out_of_fold)
     return trained, scored(rows, predict_all(job, trained, rows))
 
 

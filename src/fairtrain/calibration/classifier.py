@@ -13,13 +13,14 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
 from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from fairtrain._parameters import ANYTHING, COLUMNS, SEED, SPLITTER, Table, Whole, check_parameters
 from fairtrain._warnings import warn
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.calibration.cells import Floats
 from fairtrain.data import inputs
+from fairtrain.data.fitting import fit_weighted, weight_keyword
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows, take_sensitive
 from fairtrain.data.splits import stratified_folds
@@ -233,9 +234,8 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         model = clone(self.estimator)
         if self.random_state is not None and model.get_params().get("random_state", 0) is None:
             model.set_params(random_state=self.random_state)
-        if rows.weight is not None and has_fit_parameter(model, "sample_weight"):
-            return model.fit(rows.X, rows.targets, sample_weight=rows.weight)
-        return model.fit(rows.X, rows.targets)
+        weight = None if weight_keyword(model) is None else rows.weight
+        return fit_weighted(model, rows.X, rows.targets, weight)
 
     def outcome_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
         """Calibrated P(y | x, group).

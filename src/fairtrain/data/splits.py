@@ -35,6 +35,11 @@ class RowSplit:
     steering: Rows
     certification: Rows
 
+    @property
+    def out_of_fold(self) -> RowSplit:
+        """The same, where out-of-fold decisions let the rows that train steer."""
+        return RowSplit(self.training[:0], self.training, self.certification)
+
 
 def split_rows(
     codes: NDArray[Any],

@@ -296,15 +296,7 @@ default="accuracy"
         scores = self._learn(learning, rng)
         self.draw_key_ = new_key(rng)
         self._memory = Memory(scores, replace(learning, X=None))
-        share = np.empty(len(rows))
-        split = rows.split
-        assert split is not None
-        share[split.training] = self._price(None)
-        if len(split.certification):
-            share[split.certification] = self._decided(rows.part("certification")).decisions
-        # Out-of-fold decisions chose the prices: the rows that train are rows that steer.
-        steered = RowSplit(split.training[:0], split.training, split.certification)
-        return replace(rows, split=steered).decided(share)
+        return self._out_of_fold(rows, self._price(None))  # by which prices were chosen
 
     def _train_lottery(self, rows: Rows, rng: np.random.RandomState) -> Rows:
         """Train members; every row certifies the one that never saw it."""

@@ -18,10 +18,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.utils.validation import has_fit_parameter
 
 from fairtrain.data import inputs
 from fairtrain.data.draws import seeded
+from fairtrain.data.fitting import fit_weighted, weight_keyword
 from fairtrain.data.groups import group_sums
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
@@ -216,15 +216,13 @@ def _fit_fold(
         estimator = DummyClassifier(strategy="prior")
         if not len(training):
             training, seen, y = held[:1], np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    options = {}
-    if weight is not None:
-        if not _takes_weights(estimator):
-            raise InvalidParameterError(
-                f"{type(estimator).__name__} takes no sample_weight, but weights were passed; "
-                "leave them out or choose another estimator."
-            )
-        options = _weight_option(estimator, weight[training])
-    model = FoldModel(estimator.fit(inputs.take_rows(X, training), y, **options), seen)
+    if weight is not None and weight_keyword(estimator) is None:
+        raise InvalidParameterError(
+            f"{type(estimator).__name__} takes no sample_weight, but weights were passed; "
+            "leave them out or choose another estimator."
+        )
+    own = None if weight is None else weight[training]
+    model = FoldModel(fit_weighted(estimator, inputs.take_rows(X, training), y, own), seen)
     return model, model(inputs.take_rows(X, held), n_classes)
 
 
@@ -232,17 +230,6 @@ def _loss(held: Floats, target: NDArray[np.int64], weight: Floats | None) -> flo
     known = np.flatnonzero(target >= 0)
     losses = -np.log(held[known, target[known]])
     return float(np.average(losses, weights=None if weight is None else weight[known]))
-
-
-def _takes_weights(estimator: Any) -> bool:
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    return bool(has_fit_parameter(last, "sample_weight"))
-
-
-def _weight_option(estimator: Any, weight: Floats) -> dict[str, Floats]:
-    if hasattr(estimator, "steps"):
-        return {f"{estimator.steps[-1][0]}__sample_weight": weight}
-    return {"sample_weight": weight}
 
 
 def default_estimators(X: Any) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,12 +14,12 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 
 from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Real, Table, Whole
 from fairtrain.data.draws import new_key
+from fairtrain.data.fitting import request_weights
 from fairtrain.data.rows import Role, Rows
-from fairtrain.data.splits import RowSplit
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.reductions.moments import Recorded
-from fairtrain.reductions.oracle import Oracle, request_weights, warn_if_rows_stored
+from fairtrain.reductions.oracle import Oracle, warn_if_rows_stored
 from fairtrain.reductions.training import run_reduction
 
 __all__ = ["Reduction"]
@@ -153,9 +152,10 @@ class Reduction(MetaEstimatorMixin, FairEstimator):
         warn_if_rows_stored(self.predictors_)
         if not self._is_regression:
             self._keep_baseline(plain, rows, learning)
-        return (
-            self._out_of_fold(rows, self._mixed(trained, answered, learning.X)) if folds else rows
-        )
+        if not folds:
+            return rows
+        self._notes = ["Out-of-fold decisions weighed the mixture, so they certify nothing."]
+        return self._out_of_fold(rows, self._mixed(trained, answered, learning.X))
 
     def _keep_baseline(self, plain: Oracle, rows: Rows, learning: Rows) -> None:
         """Judge the estimator without constraints on the rows that judge the mixture."""
@@ -165,19 +165,6 @@ class Reduction(MetaEstimatorMixin, FairEstimator):
             steering = rows.part("steering")
             decided = steering.decided(plain.answers(plain.model, steering.X).astype(np.float64))
         self.baseline_report_ = self._judged(decided, role)
-
-    def _out_of_fold(self, rows: Rows, decided: Floats) -> Rows:
-        """Rows with decisions where out-of-fold ones weighed the mixture: who trains, steers."""
-        split = rows.split
-        assert split is not None
-        decision = np.empty(len(rows))
-        decision[split.training] = decided
-        if len(split.certification):
-            decision[split.certification] = self._decision(rows.part("certification").X)
-        self._notes = ["Out-of-fold decisions weighed the mixture, so they certify nothing."]
-        return replace(
-            rows, split=RowSplit(split.training[:0], split.training, split.certification)
-        ).decided(decision)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Route: groups and weights come here, the estimator gets the reduction's weights."""

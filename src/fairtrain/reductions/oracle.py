@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import get_config
 from sklearn.base import clone
-from sklearn.utils.validation import has_fit_parameter
 
 from fairtrain._warnings import warn
 from fairtrain.data.draws import seeded
+from fairtrain.data.fitting import fit_weighted, weight_keyword
 from fairtrain.data.inputs import take_rows
 from fairtrain.exceptions import InvalidParameterError, StoredRowsWarning
 
@@ -25,68 +23,11 @@ __all__ = [
     "decisions",
     "is_deterministic",
     "numbers",
-    "request_weights",
     "warn_if_rows_stored",
-    "weight_keyword",
 ]
 
 Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 """Positions of the rows outside and inside each fold."""
-
-
-def weight_keyword(estimator: Any) -> str | None:
-    """Name under which ``fit`` takes the weights of the final estimator, or None.
-
-    A ``Pipeline`` gets them as ``laststep__sample_weight``; a search or another wrapper hands
-    ``sample_weight`` on to its ``estimator``. With metadata routing switched on every estimator
-    takes ``sample_weight`` and :func:`request_weights` says who consumes it.
-    """
-    return _consumer(estimator)[0]
-
-
-def _consumer(estimator: Any) -> tuple[str | None, Any]:
-    """Name of the weights (None: not taken), and the estimator inside that they are for."""
-    if steps := getattr(estimator, "steps", None):
-        name, last = steps[-1]
-        keyword, final = _consumer(last)
-        return (None if keyword is None else f"{name}__{keyword}"), final
-    if has_fit_parameter(estimator, "sample_weight"):
-        return "sample_weight", estimator
-    parameters = inspect.signature(estimator.fit).parameters.values()
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-    if (base := getattr(estimator, "estimator", None)) is not None:
-        keyword, final = _consumer(base)
-        return (keyword if takes_any else None), final
-    return ("sample_weight" if takes_any else None), estimator
-
-
-def request_weights(estimator: Any) -> None:
-    """Set the metadata requests by which only the final estimator consumes the weights.
-
-    Requests that the user has set stay as they are. Call it on a clone.
-    """
-    _, consumer = _consumer(estimator)
-    inner = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
-    for part in (estimator, *inner):
-        if part is not consumer:
-            _request(part, consume=False)
-    _request(consumer, consume=True)
-
-
-def _request(step: Any, *, consume: bool) -> None:
-    for method in ("fit", "transform", "predict", "score"):
-        setter = getattr(step, f"set_{method}_request", None)
-        if setter is None or not _has_parameter(step, method, "sample_weight"):
-            continue
-        own = getattr(step.get_metadata_routing(), method, None)  # None for one that only routes
-        if own is not None and own.requests.get("sample_weight") is None:
-            setter(sample_weight=consume and method == "fit")
-
-
-def _has_parameter(estimator: Any, method: str, name: str) -> bool:
-    """Whether a method of an estimator has a parameter of that name."""
-    function = getattr(estimator, method, None)
-    return function is not None and name in inspect.signature(function).parameters
 
 
 def is_deterministic(estimator: Any) -> bool:
@@ -151,8 +92,7 @@ class Oracle:
     ) -> None:
         self.values = values
         self.estimator = seeded(clone(estimator, safe=False), rng)
-        self.keyword = weight_keyword(self.estimator)
-        if self.keyword is None and not resample:
+        if not resample and weight_keyword(self.estimator) is None:
             raise InvalidParameterError(
                 f"{type(estimator).__name__}.fit takes no sample_weight, which the reduction "
                 "needs; choose another estimator, or set resample=True to draw weighted rows "
@@ -210,16 +150,11 @@ class Oracle:
 
     def _fit_clone(self, X: Any, labels: NDArray[Any], weights: NDArray[np.float64]) -> Any:
         model = clone(self.estimator, safe=False)
-        if self.resample_seed is not None:
-            rng = np.random.default_rng(self.resample_seed)
-            rows = rng.choice(len(labels), size=len(labels), p=weights / weights.sum())
-            model.fit(take_rows(X, rows), labels[rows])
-        elif get_config()["enable_metadata_routing"]:
-            request_weights(model)
-            model.fit(X, labels, sample_weight=weights)
-        else:
-            model.fit(X, labels, **{str(self.keyword): weights})
-        return model  # not what fit returns, which may be None
+        if self.resample_seed is None:
+            return fit_weighted(model, X, labels, weights)
+        rng = np.random.default_rng(self.resample_seed)
+        rows = rng.choice(len(labels), size=len(labels), p=weights / weights.sum())
+        return fit_weighted(model, take_rows(X, rows), labels[rows])
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Answers for the rows of ``fit``, the only ones a reduction asks about."""
