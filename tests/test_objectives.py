@@ -79,6 +79,17 @@ def test_the_best_that_keeps_the_bound_is_kept(make: Any, objective: Any) -> Non
     assert seen["held_objective"][best] >= kept["held_objective"].max() - 1e-9
 
 
+@pytest.mark.parametrize("make", [boosting, network])
+def test_reports_know_an_objective_of_scores(make: Any) -> None:
+    X, y, group = people(600, seed=4)
+    model = make(difference_bound=0.4, objective="auc").fit(X, y, sensitive_features=group)
+    report = model.evaluate(X, y, sensitive_features=group)
+    column = list(model.classes_).index(1)
+    assert report.performance == pytest.approx(roc_auc_score(y, model.predict_proba(X)[:, column]))
+    assert report.constant_performance == 0.5
+    assert np.isfinite(model.fairness_report_.performance)
+
+
 def test_regularised_training_refuses_what_would_do_nothing() -> None:
     X, y, group = people(300, seed=3)
     with pytest.raises(InvalidParameterError, match="use LagrangianFairnessTrainer"):

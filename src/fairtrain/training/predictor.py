@@ -25,7 +25,7 @@ from fairtrain.training.batches.batch import CHUNK, Batch, FitData
 from fairtrain.training.heads import Head
 from fairtrain.training.loop.engine import dtype_of
 
-__all__ = ["Members", "Predictor", "decide", "decisions", "read_rows", "require_finite"]
+__all__ = ["Members", "Predictor", "decide", "read_rows", "require_finite", "told"]
 
 Floats = NDArray[np.float64]
 
@@ -142,11 +142,16 @@ class Predictor(ClassifierMixin, FairEstimator):
 
     def _decision(self, X: Tensor) -> Floats:
         """Decisions of all members, by their shares."""
-        total: Any = 0.0
-        for share, module in self._members:
-            outputs = self._outputs(X, module)
-            total = total + share * decisions(self._head, outputs, len(outputs))
-        return finite_predictions(np.asarray(total.numpy()))
+        return finite_predictions(self._told(X)[0].numpy())
+
+    def _decided(self, rows: Rows) -> Rows:
+        decided, score = self._told(rows.X)
+        known = self._head.task == "binary"
+        return rows.decided(decided.numpy(), score.numpy() if known else None)
+
+    def _told(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        members = self._members
+        return told(self._head, [(share, self._outputs(X, module)) for share, module in members])
 
     @torch.no_grad()
     def _outputs(self, X: Tensor, module: nn.Module) -> Tensor:
@@ -198,19 +203,19 @@ def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
     weighted = clustered = False
     for batch in batches:
         n = len(batch.y)
-        total = torch.zeros((), dtype=torch.float64)
-        for share, module in members:
-            total = total + share * decisions(data.head, module(batch.x), n).cpu()
+        outputs = [(share, data.head.outputs(module(batch.x), n)) for share, module in members]
+        decided, score = (part.cpu() for part in told(data.head, outputs))
         weighted = weighted or batch.weight is not None
         weight = batch.weights(torch.float32).double()
         clustered = clustered or batch.clusters is not None
         cluster = batch.codes if batch.clusters is None else batch.clusters
-        found.append((total, batch.y.cpu(), batch.codes.cpu(), weight.cpu(), cluster.cpu()))
+        rest = batch.y.cpu(), batch.codes.cpu(), weight.cpu(), cluster.cpu()
+        found.append((decided, score, *rest))
     for _, module in members:
         module.cpu()
     if not found:
         raise InvalidDataError("a loader gave no rows.")
-    shares, y, codes, weights, clusters = (
+    shares, scores, y, codes, weights, clusters = (
         gather_rows(torch.cat(parts).to(device)).cpu().numpy() for parts in zip(*found, strict=True)
     )
     groups = Groups(data.scheme, codes)
@@ -222,7 +227,8 @@ def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
         data.labels,
         clusters=clusters if clustered else None,
     )
-    return rows.decided(shares)  # raises on all processes, or on none
+    known = data.head.task == "binary"
+    return rows.decided(shares, scores if known else None)  # raises on all processes, or on none
 
 
 def read_rows(batch: Batch, data: FitData) -> Rows:
@@ -232,9 +238,19 @@ def read_rows(batch: Batch, data: FitData) -> Rows:
     return Rows(x, batch.y.cpu().double().numpy(), groups, labels=data.labels)
 
 
-def decisions(head: Head, raw: object, n: int) -> Tensor:
+def told(head: Head, outputs: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Decisions of members by their shares, and between two classes the score they rest on.
+
+    The score is what ``predict_proba`` says: a probability, or of several members the decisions.
+    """
+    decided: Any = sum(share * _hard(head, own) for share, own in outputs)
+    alone = len(outputs) == 1 and head.task == "binary"
+    return decided, torch.sigmoid(outputs[0][1].double()) if alone else decided
+
+
+def _hard(head: Head, outputs: Tensor) -> Tensor:
     """Decisions as float64; NaN where an output is NaN, which would count as a no to a person."""
-    outputs = head.outputs(raw, n).double()
+    outputs = outputs.double()
     decided = head.hard(outputs)
     wrong = ~torch.isfinite(outputs)
     return decided.masked_fill(wrong.any(1, keepdim=True) if wrong.ndim == 2 else wrong, torch.nan)
