@@ -169,8 +169,10 @@ def binary_target(y: Any, positive_label: Any = None) -> tuple[NDArray[np.int8],
     classes = np.unique(array)
     if len(classes) != 2:
         found = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+        more = "; LagrangianFairnessTrainer takes several" if len(classes) > 2 else ""
         raise InvalidDataError(
-            f"Only binary classification is supported: y must hold two classes, found {found}."
+            f"Only binary classification is supported: y must hold two classes, found "
+            f"{found}{more}."
         )
     if positive_label is not None:
         matches = np.flatnonzero([bool(label == positive_label) for label in classes])

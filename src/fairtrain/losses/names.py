@@ -8,6 +8,7 @@ from typing import Any
 from fairtrain.constraints import (
     BoundedGroupLoss,
     Constraint,
+    NoLevellingDown,
     ParityConstraint,
     as_constraints,
     refuse_given,
@@ -85,9 +86,12 @@ def as_penalty(penalty: Penalty, settings: Mapping[str, Any]) -> FairnessLoss:
         refuse_given([penalty], "this penalty knows no strata", "LagrangianFairnessTrainer")
         return robust.BoundedGroupLossPenalty(penalty.upper_bound, loss=penalty.loss, **settings)
     if isinstance(penalty, Constraint):
+        if isinstance(penalty, NoLevellingDown):  # which no other method takes
+            keeper = "FairPlugInClassifier"
+        else:
+            keeper = "LagrangianFairnessTrainer or FairPlugInClassifier"
         raise InvalidParameterError(
-            f"{penalty.name} is no penalty; keep it as a constraint of LagrangianFairnessTrainer "
-            "or FairPlugInClassifier."
+            f"{penalty.name} is no penalty; keep it as a constraint of {keeper}."
         )
     name = str(penalty).strip().lower().replace("-", "_").replace(" ", "_")
     loss = PENALTIES.get(name)

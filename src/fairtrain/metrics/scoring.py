@@ -31,7 +31,7 @@ from fairtrain._parameters import (
     checks,
 )
 from fairtrain._warnings import warn
-from fairtrain.constraints import ConstraintSpec, Objective, as_constraints, as_objective, strata_of
+from fairtrain.constraints import ConstraintSpec, as_constraints, as_objective, strata_of
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups
 from fairtrain.data.labels import LabelCoding
@@ -54,6 +54,12 @@ Floats = NDArray[np.float64]
 
 _CELL = "rows "
 """First letters of the names of counts; what follows is JSON: levels by column, label, decision."""
+
+
+_COLUMNS = (
+    "params", "performance", "gap", "lower", "upper", "excess", "excess_upper", "near_constant",
+    "no_better_than_constant",
+)  # fmt: skip
 
 
 class _Scores(dict[str, float]):
@@ -159,9 +165,8 @@ class FairScorer:
                     "no_better_than_constant": report.no_better_than_constant,
                 }
             )
-        table = pd.DataFrame(rows)
-        flags = ["near_constant", "no_better_than_constant"]
-        return table.astype(dict.fromkeys(flags, bool)) if set(flags) <= set(table) else table
+        table = pd.DataFrame(rows, columns=list(_COLUMNS))
+        return table.astype(dict.fromkeys(_COLUMNS[-2:], bool))
 
     def report(self, results: Mapping[str, Any]) -> FairnessReport:
         """Judge one model on all its folds, from what ``cross_validate`` gives.
@@ -194,7 +199,7 @@ class FairScorer:
             getattr(estimator, "sensitive_features", None) is None
         ):
             known = {"sensitive_features": who}
-        objective, score = self._objective(None), None
+        objective, score = as_objective(self.performance), None
         given = strata_of(self.constraints)
         positive = self.positive_label
         if positive is None:
@@ -213,18 +218,18 @@ class FairScorer:
             given=given,
         )
 
-    def _objective(self, labels: LabelCoding | None) -> Objective:
-        return as_objective(self.performance, labels)
-
     def _report(self, rows: Rows) -> FairnessReport:
         report = report_on(rows, self.constraints, rows="steering", confidence=self.confidence)
-        return with_objective(report, rows, self.constraints, self._objective(None))
+        return with_objective(report, rows, self.constraints, as_objective(self.performance))
 
     def _counts(self, rows: Rows) -> dict[str, float]:
         cells = _cells_of(rows.groups)
         slots = (rows.groups.codes * 2 + rows.outcomes.astype(np.int64)) * 2
         slots += (rows.decisions > 0.5).astype(np.int64)
-        counted = np.bincount(slots, rows.weight, minlength=4 * len(cells)).reshape(-1, 2, 2)
+        weight = rows.weight
+        if weight is not None:  # so that they sum to the rows that they are worth (Kish, 1965)
+            weight = weight * (weight.sum() / (weight @ weight))
+        counted = np.bincount(slots, weight, minlength=4 * len(cells)).reshape(-1, 2, 2)
         found: dict[str, Any] = dict(zip(cells, counted.tolist(), strict=True))
         if self.groups is not None:
             if foreign := [cell for cell in cells if cell not in self.groups]:
@@ -258,7 +263,9 @@ class FairScorer:
                 continue
             rows = _rows_of({n: c[i] for n, c in counts.items()}, strata_of(self.constraints))
             report = self._report(rows)
-            if self._objective(None).scored:  # scores are not counted: a mean over the folds
+            if as_objective(
+                self.performance
+            ).scored:  # scores are not counted: a mean over the folds
                 report = replace(report, performance=float(means[i]))
             reports.append(report)
         return reports
@@ -295,7 +302,8 @@ def fair_scorer(
         What is asked of decisions, at the bounds that a choice has to keep. Groups are compared as
         ``sensitive_features`` makes them.
     performance : str, dict, ErrorCosts, matrix, fairlearn's ``ErrorRate`` or callable
-        Larger is better; see :func:`~fairtrain.constraints.as_objective`.
+        Larger is better; see :func:`~fairtrain.constraints.as_objective`. A matrix is of
+        (unfavourable, favourable), and costs are named by error, as no model's labels are known.
     difference_bound, ratio_bound : float, optional
         Replace the bounds of ``constraints``.
     sensitive_features : str or list of str, optional
