@@ -7,7 +7,7 @@ import pytest
 
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.metrics.paired import Cost, cost_against, paired_difference
+from fairtrain.metrics.paired import Change, Cost, cost_against, paired_difference
 
 
 @pytest.mark.parametrize(("down", "up"), [(0.0, 0.0), (0.03, 0.01), (0.15, 0.1)])
@@ -97,3 +97,11 @@ def test_rows_of_one_cluster_widen_the_limits_of_what_a_group_gains() -> None:
     assert alone is not None
     assert wide is not None
     assert wide[2] - wide[1] > 2 * (alone[2] - alone[1])
+
+
+def test_clear_changes_are_said_before_large_ones_of_a_few_rows() -> None:
+    few = Change("few", 12, 0.0, 0.3, (-0.3, -0.6, 0.1))
+    many = Change("many", 900, 0.0, 0.05, (-0.05, -0.07, -0.03))
+    said = Cost((0.0, 0.0, 0.0), 0.95, 0, 0.05, (few, many)).who_pays(1)
+    assert "'many' loses 5.0 in 100" in said
+    assert "1 group is in the table" in said

@@ -245,7 +245,7 @@ def _show(judgement: Judged, outcome: str, options: AuditOptions) -> None:
     auc = "" if np.isnan(judgement.auc) or options.score is None else f", AUC {judgement.auc:.3f}"
     say(f"Accuracy {accuracy:.3f} ({low:.3f} to {high:.3f}){auc}.")
     for result in judgement.report.results:
-        say(f"{result.constraint}: {result.verdict}. {judgement.words(result, outcome)}")
+        say(f"{result.constraint}: {judgement.verdict_words(result, outcome)}")
     say(*judgement.report.joint_words(shown=True))
     if options.rows == "certification":
         say(

@@ -57,7 +57,7 @@ class JointStatement:
         --------
         >>> joint = JointStatement(0.95, False, (True, False), ((0.0, 0.04), (0.02, 0.09)))
         >>> print(*joint.words(["a", "b"]), sep="\n")
-        Together, at 95%: not all 2 are shown to be kept; a is, also where each could err (Holm).
+        Together, at 95%: not all 2 are shown to be kept; a is, with 2 tests allowed for (Holm).
         Limits that hold for all 2 at once: a 0.000 to 0.040; b 0.020 to 0.090.
         """
         level, m = f"{100 * self.confidence:.4g}%", len(self.kept)
@@ -66,7 +66,7 @@ class JointStatement:
         else:
             kept = [name for name, is_kept in zip(names, self.kept, strict=True) if is_kept]
             which = f"{', '.join(kept)} {'is' if len(kept) == 1 else 'are'}" if kept else "none is"
-            said = f"not all {m} are shown to be kept; {which}, also where each could err (Holm)."
+            said = f"not all {m} are shown to be kept; {which}, with {m} tests allowed for (Holm)."
         ends = [
             f"{name} {low:.3f} to {high:.3f}"
             for name, (low, high) in zip(names, self.limits, strict=True)

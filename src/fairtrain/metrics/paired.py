@@ -127,7 +127,7 @@ class Cost:
         return f"{said} ({level} interval of the difference: {span}, on the same rows)."
 
     def who_pays(self, most: int = 3) -> str:
-        """Say who gains and who loses favourable decisions, those with most in 100 first.
+        """Say who gains and who loses favourable decisions, the clearest changes first.
 
         Examples
         --------
@@ -141,7 +141,8 @@ class Cost:
         told = [c for c in self.changes if c.net is not None]
         if not told:
             return ""
-        told.sort(key=lambda c: -abs(c.net[0]) if c.net else 0.0)
+        # By the limit that is nearer to no change: a few rows make large changes by chance.
+        told.sort(key=lambda c: min(-c.net[1], c.net[2]) if c.net else 0.0)
         said = "; ".join(c.words() for c in told[:most])
         left = [
             f"{n} {'group is' if n == 1 else 'groups are'} {what}"

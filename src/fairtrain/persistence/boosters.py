@@ -15,7 +15,7 @@ import numpy as np
 
 from fairtrain.persistence.ubjson import read_ubjson
 
-__all__ = ["check_lightgbm", "check_tree", "check_xgboost"]
+__all__ = ["below", "check_lightgbm", "check_tree", "check_xgboost"]
 
 _MOST = 10**6
 """Of features and of outputs: libraries set memory aside for as many as a file says."""
@@ -24,6 +24,16 @@ _MOST = 10**6
 def _expect(fine: Any, what: str) -> None:
     if not fine:
         raise ValueError(what)
+
+
+def below(numbers: Any, n: int) -> bool:
+    """Whether all numbers lie from 0 to below n."""
+    return bool(((numbers >= 0) & (numbers < n)).all())
+
+
+def _are_edges(edges: Any, n: int) -> bool:
+    """Whether edges begin at 0, never fall, and end at n."""
+    return bool(len(edges) and edges[0] == 0 and edges[-1] == n and (np.diff(edges) >= 0).all())
 
 
 def check_tree(left: Any, right: Any, n: int, is_leaf: Any) -> None:
@@ -129,8 +139,7 @@ def _check_tree_of_lightgbm(number: int, block: str, n_features: int) -> None:
     _expect(len(values["leaf_value"]) == leaves, "a tree has too few leaf values")
     if inner:
         _expect(set(fields) >= _SPLITS, "a tree has no splits")
-        splits = values["split_feature"]
-        _expect(((splits >= 0) & (splits < n_features)).all(), "a split is on no feature")
+        _expect(below(values["split_feature"], n_features), "a split is on no feature")
         # Leaves are written as -1, -2, ...: behind the inner nodes they make one tree.
         left, right = (
             np.where((child := values[name]) < 0, inner - 1 - child, child)
@@ -143,15 +152,14 @@ def _check_tree_of_lightgbm(number: int, block: str, n_features: int) -> None:
 
 def _check_categories(fields: Mapping[str, str], values: Mapping[str, Any], inner: int) -> None:
     kinds = values.get("decision_type", np.zeros(inner))
-    _expect(((kinds >= 0) & (kinds < 128) & (kinds % 1 == 0)).all(), "a split is of no known kind")
+    _expect(below(kinds, 128) and (kinds % 1 == 0).all(), "a split is of no known kind")
     by_category = values.get("threshold", np.zeros(inner))[(kinds % 2 == 1)[:inner]]
     n = _whole(fields, "num_cat", max(inner, 0))
     edges = values.get("cat_boundaries", np.zeros(0))
     words = values.get("cat_threshold", np.zeros(0))
-    _expect(((by_category >= 0) & (by_category < n)).all(), "a split is on no set of categories")
-    if n:
-        _expect(len(edges) == n + 1 and edges[0] == 0 and (np.diff(edges) >= 0).all()
-                and edges[-1] == len(words), "its sets of categories have no ends")  # fmt: skip
+    _expect(below(by_category, n), "a split is on no set of categories")
+    fine = not n or (len(edges) == n + 1 and _are_edges(edges, len(words)))
+    _expect(fine, "its sets of categories have no ends")
 
 
 def _check_linear(
@@ -165,7 +173,7 @@ def _check_linear(
         len(counts) == leaves == len(values.get("leaf_const", nothing))
         and (counts >= 0).all()
         and counts.sum() == len(features) == len(values.get("leaf_coeff", nothing))
-        and ((features >= 0) & (features < n_features)).all(),
+        and below(features, n_features),
         "a linear leaf has other features than it says",
     )
 
@@ -228,10 +236,9 @@ def _check_gradient_booster(booster: Mapping[str, Any], n_features: int, outputs
     trees, groups = model["trees"], np.asarray(model["tree_info"])
     n = _whole(model["gbtree_model_param"], "num_trees", _MOST)
     _expect(n == len(trees) == len(groups), "it has fewer trees than it says")
-    _expect(((groups >= 0) & (groups < outputs)).all(), "a tree is for no output")
+    _expect(below(groups, outputs), "a tree is for no output")
     rounds = np.asarray(model.get("iteration_indptr", [0, n]))
-    _expect(len(rounds) and rounds[0] == 0 and rounds[-1] == n and (np.diff(rounds) >= 0).all(),
-            "its rounds are not its trees")  # fmt: skip
+    _expect(_are_edges(rounds, n), "its rounds are not its trees")
     for tree in trees:
         _check_tree_of_xgboost(tree, n_features)
     _check_encoding(model.get("cats") or {}, n_features)
@@ -250,7 +257,7 @@ def _check_tree_of_xgboost(tree: Mapping[str, Any], n_features: int) -> None:
     inner, parents = np.flatnonzero(~leaf), np.asarray(tree["parents"], dtype=np.int64)
     fine = (parents[left[inner]] == inner) & (parents[right[inner]] == inner)
     _expect(fine.all() and parents[0] in (-1, 2**31 - 1), "a node has another parent")
-    _expect(((splits >= 0) & (splits < n_features))[~leaf].all(), "a split is on no feature")
+    _expect(below(splits[~leaf], n_features), "a split is on no feature")
     kinds = np.asarray(tree.get("split_type", np.zeros(n)))
     _expect(np.isin(kinds, (0, 1)).all(), "a split is of no known kind")
     names = [f"categories{end}" for end in ("_nodes", "_segments", "_sizes", "")]
@@ -262,9 +269,9 @@ def _check_tree_of_xgboost(tree: Mapping[str, Any], n_features: int) -> None:
         len(nodes) == len(starts) == len(sizes)
         and np.isin(by_category, nodes).all()
         and (np.diff(nodes) > 0).all()
-        and ((nodes >= 0) & (nodes < n)).all()
+        and below(nodes, n)
         and ((starts >= 0) & (sizes >= 0) & (starts + sizes <= len(values))).all()
-        and ((values >= 0) & (values < 2**24)).all(),
+        and below(values, 2**24),
         "its sets of categories have no ends",
     )
 
@@ -289,9 +296,6 @@ def _categories(encoding: Mapping[str, Any]) -> int:
     if "offsets" not in encoding:
         return len(encoding["values"])
     offsets = np.asarray(encoding["offsets"])
-    _expect(
-        not len(offsets) or (offsets[0] == 0 and (np.diff(offsets) >= 0).all()
-                             and offsets[-1] == len(encoding["values"])),
-        "a category has no name",
-    )  # fmt: skip
+    fine = not len(offsets) or _are_edges(offsets, len(encoding["values"]))
+    _expect(fine, "a category has no name")
     return max(len(offsets) - 1, 0)

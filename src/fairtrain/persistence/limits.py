@@ -19,7 +19,7 @@ from sklearn.tree._tree import Tree
 
 from fairtrain._archives import are_stored
 from fairtrain.exceptions import PersistenceError
-from fairtrain.persistence.boosters import check_tree
+from fairtrain.persistence.boosters import below, check_tree
 
 __all__ = ["MOST_FILES", "MOST_MANIFEST", "check_skops", "check_structure", "check_trees"]
 
@@ -210,7 +210,7 @@ def _check_tree_of_sklearn(tree: Any, n_features: int) -> None:
 
 
 def _check_splits(splits: Any, n_features: int) -> None:
-    if ((splits < 0) | (splits >= n_features)).any():
+    if not below(splits, n_features):
         raise ValueError("a split is on no feature")
 
 

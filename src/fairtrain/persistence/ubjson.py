@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
@@ -44,8 +43,8 @@ class _Reader:
         return self.content[self.at - n : self.at]
 
     def number(self, mark: bytes) -> Any:
-        kind = _NUMBERS[mark]
-        return struct.unpack(f">{_CODES[kind]}", self.take(int(kind[2:])))[0]
+        dtype = np.dtype(_NUMBERS[mark])
+        return np.frombuffer(self.take(dtype.itemsize), dtype)[0].item()
 
     def size(self) -> int:
         if (mark := self.take(1)) not in (b"i", b"U", b"I", b"l", b"L"):
@@ -98,8 +97,3 @@ class _Reader:
             made.append(self.value(mark, depth + 1))
             mark = self.take(1)
         return made
-
-
-_CODES = {
-    ">i1": "b", ">u1": "B", ">i2": "h", ">i4": "i", ">i8": "q", ">f4": "f", ">f8": "d",
-}  # fmt: skip

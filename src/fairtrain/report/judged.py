@@ -154,6 +154,11 @@ class Judged:
             return said
         return f"{said} {narrowing.words().replace('selection rate', f'share {outcome}')}"
 
+    def verdict_words(self, result: ConstraintResult, outcome: str) -> str:
+        """Say the verdict, then what was found."""
+        said = self.words(result, outcome)
+        return f"{result.verdict}. {said[:1].upper()}{said[1:]}"
+
     def narrowing(self, result: ConstraintResult) -> Narrowing | None:
         """How much nearer groups are than under the baseline; None where it is not shown."""
         each = zip(self.report.results, self.narrowings, strict=False)

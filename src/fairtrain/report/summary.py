@@ -177,11 +177,9 @@ class RunSummary:
         if self.crossed:
             lines[1] = self.crossed_words + (f" Now {judged}." if self.on_fresh_rows else "")
         for model in self.models:
-            for result in model.report.results:
-                said = model.words(result, self.outcome)
-                lines.append(f"{model.title}: {result.verdict}. {said[:1].upper()}{said[1:]}")
+            own = (model.verdict_words(result, self.outcome) for result in model.report.results)
             of_all = model.report.reading_words() + model.report.joint_words(shown=True)
-            lines += [f"{model.title}: {line}" for line in of_all]
+            lines += [f"{model.title}: {line}" for line in (*own, *of_all)]
             if model.report.near_constant:
                 lines.append(
                     f"{model.title}: near_constant. (Almost) everybody gets the same decision, "
