@@ -18,8 +18,10 @@ from fairtrain import (
     EqualizedOdds,
     fairness_report,
 )
+from fairtrain.data.groups import Groups
 from fairtrain.metrics import FairnessReport
 from fairtrain.metrics.disclosure import hidden_cells
+from fairtrain.metrics.paired import cost_against
 from fairtrain.metrics.publication import Publication
 from fairtrain.report import plain
 
@@ -172,3 +174,64 @@ def test_a_limit_over_everybody_tells_of_all_groups() -> None:
     silent = Publication([found.group_rates], (), 10).equations(hidden)
     told = publication.equations(hidden)
     assert np.linalg.matrix_rank(told) > np.linalg.matrix_rank(silent)
+
+
+def test_many_rows_of_few_customers_tell_of_few() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(["a", "b", "few"], [400, 300, 120])
+    customer = np.concatenate([np.arange(700) // 4, 1000 + np.arange(120) // 40])  # three of them
+    y, p = rng.integers(0, 2, (2, 820))
+    plainly = fairness_report(y, p, group)
+    assert not hidden_cells(plainly.group_rates, results=plainly.results)
+    found = fairness_report(y, p, group, clusters=customer)
+    hidden = hidden_cells(found.group_rates, results=found.results)
+    told = {g for m, g in hidden if m == "selection_rate"}
+    assert told == {"few", "b"}  # and what would give them away as the rest of all rows
+    written = found.to_dict()
+    assert written["constraints"][0]["suppressed"]
+    cells = [c for c in written["group_rates"] if c["group"] == "few"]
+    assert {(c["rate"], c["clusters"]) for c in cells} == {(None, "hidden")}
+    shares = rng.random(820)
+    cost = cost_against(y, p, shares, Groups.from_sensitive(group), clusters=customer)
+    assert [c.gained is None for c in cost.changes] == [False, True, True]
+
+
+def test_a_rate_averaged_over_strata_is_an_equation() -> None:
+    """Cells of one stratum could be solved from it, were the others all shown."""
+    size = {("f", "a"): 60, ("f", "b"): 90, ("f", "c"): 6}
+    size |= {("m", "a"): 80, ("m", "b"): 50, ("m", "c"): 40}
+    cells = {who: (n // 3, n) for who, n in size.items()}
+    asked = DemographicParity(over="sex", given="race", pooled=True, difference_bound=0.2)
+    found = report(cells, asked)
+    (result,) = found.results
+    assert {result.highest, result.lowest} == {"f", "m"}
+    hidden = hidden_cells(found.group_rates, results=found.results)
+    weight = {s: 1 / (1 / size["f", s] + 1 / size["m", s]) for s in "abc"}
+    names = [f"{g}/{s}" for g, s in size]
+    equations = [np.ones(len(names))]
+    equations += [e for e, n in zip(np.eye(len(names)), names, strict=True)
+                  if ("selection_rate", n) not in hidden]  # fmt: skip
+    equations += [
+        np.array([weight[s] / n if g == sex else 0 for (g, s), n in size.items()]) for sex in "fm"
+    ]
+    selected = np.array([k for k, _ in cells.values()], dtype=float)
+    goal = np.eye(len(names))[names.index("f/c")]
+    ends = [
+        optimize.linprog(
+            sign * goal,
+            A_eq=np.array(equations),
+            b_eq=np.array(equations) @ selected,
+            bounds=[(0, n) for n in size.values()],
+        ).fun
+        for sign in (1, -1)
+    ]
+    assert sum(ends) <= -2
+    published = Publication([found.group_rates], found.results, 10)
+    told = published.equations({("selection_rate", name) for name in names})
+    wanted = published.row(0, [], np.zeros(4)).reshape(published.people.shape)
+    for g, (sex, s) in enumerate(sorted(size)):
+        if sex == "f":
+            n = size[sex, s]
+            wanted[0, g] = np.subtract([1, 1, 0, 0], cells[sex, s][0] / n) * weight[s] / n
+    wanted = wanted.ravel() / sum(weight.values())
+    assert np.linalg.matrix_rank(np.vstack([told, wanted])) == np.linalg.matrix_rank(told)

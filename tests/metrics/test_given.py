@@ -9,10 +9,12 @@ from fairlearn.reductions import DemographicParity as FairlearnParity
 from fairlearn.reductions import EqualizedOdds as FairlearnOdds
 
 from fairtrain import fairness_report
-from fairtrain.constraints import DemographicParity, EqualizedOdds
+from fairtrain.constraints import BoundedGroupLoss, DemographicParity, EqualizedOdds
+from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics import gap, group_rates, ratio
+from fairtrain.metrics.outcomes import report_on_values
 from fairtrain.metrics.standing import group_standings
 from fairtrain.metrics.verdicts import Verdict, judge
 
@@ -140,3 +142,28 @@ def test_every_cell_has_a_standing() -> None:
     broken = {name for name, s in standings.items() if s.verdict is Verdict.NOT_MET}
     assert set(standings) == {"f/high", "m/high", "f/low", "m/low"}
     assert broken == {"f/low", "m/low"}
+
+
+def test_a_loss_of_one_row_in_a_stratum_may_be_anything() -> None:
+    who = {"sex": ["f", "m"] * 100, "age": ["old"] * 198 + ["young"] * 2}
+    groups = Groups.from_sensitive(who, given=(("age", ()),))
+    decided = np.where(np.arange(200) < 198, 1.0, 100.0)
+    rows = Rows(None, np.zeros(200), groups, decision=decided)
+    asked = BoundedGroupLoss(upper_bound=30, loss="squared", given="age")
+    (result,) = report_on_values(rows, [asked], rows="certification").results
+    assert (result.achieved, result.upper) == (10_000, np.inf)
+    assert result.verdict is Verdict.TOO_FEW_ROWS
+
+
+def test_a_stratum_where_nobody_is_selected_hides_no_smaller_ratio() -> None:
+    sex, age = np.array(["f", "m"] * 60), np.repeat(["a", "b", "c"], 40)
+    chosen = (np.arange(120) % 3 == 0) & (age != "a") | (age == "b") & (sex == "m")
+    found = [
+        ratio(None, chosen.astype(int), {"sex": sex, "age": named}, given="age")
+        for named in (age, np.where(age == "a", "z", age))  # the empty one first, and last
+    ]
+    assert (
+        found[0].value
+        == found[1].value
+        == pytest.approx(chosen[(age == "b") & (sex == "f")].mean())
+    )

@@ -22,7 +22,7 @@ from fairtrain import (
     Verdict,
     fairness_report,
 )
-from fairtrain.constraints import as_constraints, from_fairlearn
+from fairtrain.constraints import MomentConstraint, as_constraints, from_fairlearn
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 # fairlearn relies on behaviour that newer releases of pandas deprecate.
@@ -168,6 +168,9 @@ def test_what_cannot_be_said_gets_one_line() -> None:
         ReductionsWrapper(LogisticRegression(), OWN[0]).fit(
             X, y, sensitive_features=group, sample_weight=1 + y
         )
+    for told in ({"over": "sex"}, {"given": "band"}, {"weights": {"a": 2}}):
+        with pytest.raises(InvalidParameterError, match=f"{next(iter(told))} is not for a moment"):
+            MomentConstraint(moment=CostParity(), **told)
     used = CostParity()
     used.load_data(X, y, sensitive_features=group)
     with pytest.raises(InvalidParameterError, match="has rows loaded already"):

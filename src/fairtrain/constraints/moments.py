@@ -34,13 +34,13 @@ class MomentConstraint(Limit):
     moment : fairlearn.reductions.Moment
         With ``load_data``, ``index``, ``gamma``, ``bound``, ``signed_weights`` and
         ``project_lambda``; no rows loaded.
-    over, weights, priority
-        Are not for it.
+    priority
+        See :class:`Constraint`. ``over``, ``given`` and ``weights`` are not for it.
 
     Raises
     ------
     InvalidParameterError
-        If it has no bound, or holds rows already.
+        If it has no bound, holds rows already, or is told what to compare.
     """
 
     notion: ClassVar[str] = "moment"
@@ -51,6 +51,12 @@ class MomentConstraint(Limit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for setting in ("over", "given", "weights"):
+            if getattr(self, setting) is not None:
+                raise InvalidParameterError(
+                    f"{setting} is not for a moment, which says itself what it compares; write it "
+                    "as fairtrain.RateParity(quantity=..., event=...)."
+                )
         from fairlearn.reductions import Moment, UtilityParity
 
         kind = type(self.moment)

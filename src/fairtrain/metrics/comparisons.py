@@ -246,7 +246,8 @@ def _comparison(
             f"{metric} cannot be compared: fewer than two groups have rows it is defined on."
         )
     end, lower, upper = (max, 1, 0) if kind == "difference" else (min, 0, 1)
-    worst = end(known, key=lambda i: float(limits[i][0].estimate))
+    # The ratio of two rates of 0 is not known, and never the smallest.
+    worst = end(known, key=lambda i: float(np.nan_to_num(limits[i][0].estimate, nan=np.inf)))
     rates: dict[str, float] = {}
     counts: dict[str, int] = {}
     for cells, family in parts:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairtrain.metrics.publication import Publication, Results, Tables
+from fairtrain.metrics.publication import Publication, Results, Tables, fewest
 from fairtrain.metrics.verdicts import ConstraintResult
 
 __all__ = [
@@ -34,7 +34,10 @@ __all__ = [
 MIN_CELL = 10
 """Rates over fewer rows are left out: one over a single row discloses a person's label."""
 
-FEW_WORDS = f"the numbers rest on a group of fewer than {MIN_CELL} rows and are not shown."
+FEW_WORDS = (
+    f"the numbers rest on a group of fewer than {MIN_CELL} rows and are not shown (or clusters, "
+    "where rows come in such)."
+)
 """Said in the place of numbers that rest on a small cell."""
 
 OF_ALL = ("selection_rate", "accuracy", "base_rate")
@@ -69,7 +72,8 @@ def hidden_cells(
         where its groups are told in several partitions, the one with most groups the finest. A cell
         that is hidden in one model is hidden in all.
     min_cell : int, default=10
-        Cells with fewer rows are small.
+        Cells with fewer rows, or fewer clusters where these are known, are small: a hundred rows
+        of three customers tell of three.
     results : sequence of ConstraintResult, or a sequence of them for each model
         What is said of constraints beside them.
     """
@@ -77,7 +81,7 @@ def hidden_cells(
     tables = [t for m in models for t in ([m] if isinstance(m, pd.DataFrame) else m)]
     hidden: set[tuple[str, str]] = set()
     for table in tables:
-        cells = list(zip(table["metric"], table["group"], table["count"], strict=True))
+        cells = zip(table["metric"], table["group"], fewest(table), strict=True)
         hidden |= {(m, g) for m, g, n in cells if 0 < n < min_cell}
         hidden |= set(zip(*(table[_left_out(table)][c] for c in ("metric", "group")), strict=True))
     hidden = _closed(tables, hidden)
@@ -120,10 +124,10 @@ def _left_out(table: pd.DataFrame) -> pd.Series[bool]:
 def rests_on_few(result: ConstraintResult, min_cell: int = MIN_CELL) -> bool:
     """Whether what a constraint achieved must not be shown.
 
-    It rests on a cell of a few rows, or on none at all; or a group of a few rows has none in an
-    event, which tells the label of every one of them.
+    It rests on a cell of a few rows or clusters, or on none at all; or a group of a few rows has
+    none in an event, which tells the label of every one of them.
     """
-    few = min(result.counts.values(), default=0) < min_cell
+    few = min((*result.counts.values(), *result.clusters.values()), default=0) < min_cell
     return few or any(0 < cell.rows < min_cell for cell in result.empty)
 
 
@@ -180,10 +184,7 @@ def result_dict(result: ConstraintResult, min_cell: int = MIN_CELL) -> dict[str,
             name: None if hidden else plain_value(rows) for name, rows in result.rows_needed.items()
         },
         "empty": [] if hidden else [asdict(cell) for cell in result.empty],
-        **{
-            k: None if hidden else getattr(result, k)
-            for k in ("true_gap", "smallest_bound", "chance_broken")
-        },
+        **{k: None if hidden else getattr(result, k) for k in _SUPPOSED},
         **({"clusters": {} if hidden else result.clusters} if result.clusters else {}),
         "words": "suppressed: too few rows in a group" if hidden else result.words(),
     }
@@ -208,5 +209,7 @@ def cell_dicts(
         if left_out:
             count = hidden_count(row["metric"], int(row["count"]), min_cell)
             shown |= {"rate": None, "lower": None, "upper": None, "count": count}
+            if "clusters" in shown:
+                shown["clusters"] = HIDDEN
         written.append(shown | {"suppressed": left_out})
     return written

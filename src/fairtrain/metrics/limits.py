@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.intervals import GapInterval, differences_from_overall
 
-__all__ = ["NOTHING_KNOWN", "Limited", "limited"]
+__all__ = ["Limited", "limited", "nothing_known"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -30,8 +31,11 @@ class Limited:
     lowest: int
 
 
-NOTHING_KNOWN = Limited(np.nan, 0.0, 1.0, np.nan, 0, -1)
-"""A stratum without rows: whatever is compared there may be anything."""
+def nothing_known(cells: Sequence[Cells]) -> Limited:
+    """A stratum without rows: anything that the quantity, in all strata, can be."""
+    unit = all(cell.support == "unit" for cell in cells)
+    low, high = (0.0, 1.0) if unit else (-np.inf, np.inf)
+    return Limited(np.nan, low, high, np.nan, 0, -1)
 
 
 def limited(

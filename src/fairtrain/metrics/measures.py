@@ -157,7 +157,8 @@ def group_rates(
     -------
     DataFrame
         Columns ``metric``, ``group``, ``rate``, ``count``, ``lower``, ``upper``. ``count`` is the
-        number of rows that enter the rate; where it is 0, rate and limits are NaN.
+        number of rows that enter the rate; where it is 0, rate and limits are NaN. With
+        ``clusters`` also a column of that name: how many hold these rows.
 
     Examples
     --------
@@ -200,16 +201,14 @@ def rates_frame(
     for name in metrics:
         cells = measure_cells(rows, name, groups)
         lower, upper = cells.limits(confidence)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "metric": name.name if isinstance(name, Rate) else name,
-                    "group": list(groups.names),
-                    "rate": cells.mean,
-                    "count": cells.count,
-                    "lower": lower,
-                    "upper": upper,
-                }
-            )
-        )
+        table = {
+            "metric": name.name if isinstance(name, Rate) else name,
+            "group": list(groups.names),
+            "rate": cells.mean,
+            "count": cells.count,
+            "lower": lower,
+            "upper": upper,
+        }
+        known = {} if cells.clusters is None else {"clusters": cells.clusters}
+        frames.append(pd.DataFrame(table | known))
     return pd.concat(frames, ignore_index=True)

@@ -231,7 +231,7 @@ def narrowed(
     Narrowing or None
         None for other bounds, within strata, and where fewer than two groups have rows.
     """
-    if constraint.kind != "difference" or getattr(constraint, "given", None) is not None:
+    if constraint.kind != "difference" or constraint.given is not None:
         return None
     groups = model.groups.merged(*constraint.partition(model.groups.scheme))
     if groups.members.ndim > 1:
@@ -388,6 +388,9 @@ def _changes(
     sums = (group_sums(v[known], codes, size) for v in (gained, lost))
     shares = [np.divide(v, counts, out=np.zeros(size), where=counts > 0) for v in sums]
     names = {"metric": "selection_rate", "group": groups.names, "count": counts}
+    if clusters is not None:
+        pairs = np.unique(np.stack([groups.codes[known], clusters[known]]), axis=1)
+        names["clusters"] = np.bincount(pairs[0], minlength=size)
     left_out = hidden_cells([pd.DataFrame({**names, "rate": share}) for share in shares])
     hidden = {group for _, group in left_out}
     changes = []

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from fairtrain.constraints import Constraint
+from fairtrain.constraints.bounds import RateBounds
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.intervals.single import error_rate, two_sided
@@ -318,27 +319,9 @@ def chance_broken(constraint: Constraint, cells: Sequence[Cells], shift: Floats)
         variance = centre * (1 - centre) if some.variance is None else some.variance
         x = some.mean + np.sqrt(np.nan_to_num(variance) / np.maximum(n, 1)) * _samples(len(n))
         x = np.clip(x, 0.0, 1.0) if flips else x
-        beyond = _excess(constraint, x, shift[known] if len(shift) == len(known) else 0.0, some)
-        kept *= float((beyond <= 0).mean())
+        bounds = RateBounds(constraint, np.ones(len(n)), shift=shift[known])
+        kept *= float((bounds.excess(x, some.total) <= 0).mean())
     return 1 - kept
-
-
-def _excess(constraint: Constraint, x: Floats, shift: Floats | float, cells: Cells) -> Floats:
-    """By how much sampled means, shape (m, G), exceed a bound."""
-    bound, kind = constraint.bound, constraint.kind
-    if kind == "upper":
-        return np.asarray((x - shift).max(axis=1) - bound)
-    if kind == "lower":
-        return np.asarray(bound - (x - shift).min(axis=1))
-    overall = getattr(constraint, "reference", "") == "overall"
-    middle = np.average(x, axis=1, weights=cells.total)[:, None] if overall else None
-    if kind == "difference":
-        apart = np.ptp(x, axis=1) if middle is None else np.abs(x - middle).max(axis=1)
-        return np.asarray(apart - bound)
-    tops = x.max(axis=1)[:, None] if middle is None else np.maximum(x, middle)
-    lows = x if middle is None else np.minimum(x, middle)
-    ratio = np.divide(lows, tops, out=np.ones_like(lows), where=np.broadcast_to(tops, x.shape) > 0)
-    return np.asarray(bound - ratio.min(axis=1))
 
 
 def rows_short(

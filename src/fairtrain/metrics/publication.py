@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from scipy import optimize
 from fairtrain.data.groups import EVERYBODY
 from fairtrain.metrics.verdicts import ConstraintResult
 
-__all__ = ["Publication", "Results", "Tables"]
+__all__ = ["Publication", "Results", "Tables", "fewest"]
 
 Floats = NDArray[np.float64]
 Cell = tuple[str, str]
@@ -35,6 +37,9 @@ _RATES = {
     "base_rate": ((1.0, 0.0, 1.0, 0.0), _ALL),
 }
 
+_POOLED = re.compile(r", pooled(: |$)")
+"""How the name of a constraint ends whose rates are means over strata."""
+
 _TOTALLED = {"selection_rate", "accuracy", "base_rate"}  # what is told of all people together
 
 Tables = Sequence[pd.DataFrame | Sequence[pd.DataFrame]]
@@ -51,7 +56,7 @@ class Publication:
     results : sequence of ConstraintResult, or of sequences of them
         Those whose numbers are shown, of all models or of each.
     min_cell : int
-        Cells with fewer rows are small.
+        Cells with fewer rows, or clusters, are small.
     """
 
     def __init__(self, tables: Tables, results: Results, min_cell: int) -> None:
@@ -59,16 +64,16 @@ class Publication:
         models = [[table] if isinstance(table, pd.DataFrame) else list(table) for table in tables]
         names = max((list(dict.fromkeys(t["group"])) for m in models for t in m), key=len)
         self.groups = [str(name) for name in names]
-        # One block for every model and class: (metric, group) -> (rate, count).
-        self.blocks: list[dict[Cell, tuple[float, int]]] = []
+        # One block for every model and class: (metric, group) -> (rate, count, people).
+        self.blocks: list[dict[Cell, _Told]] = []
         self.spelled: list[str] = []
         self.results: list[Sequence[ConstraintResult]] = []
         for frames, said in zip(models, _of_each(results, len(models)), strict=True):
-            parts: dict[str, dict[Cell, tuple[float, int]]] = {}
-            for metric, group, rate, count in (row for table in frames for row in _cells(table)):
+            parts: dict[str, dict[Cell, _Told]] = {}
+            for metric, group, *told in (row for table in frames for row in _cells(table)):
                 name, _, label = metric.partition(": ")
                 if name in _RATES:
-                    parts.setdefault(label, {})[name, group] = (rate, count)
+                    parts.setdefault(label, {})[name, group] = _Told(*told)
             self.blocks += parts.values()
             self.spelled += [f": {label}" if label else "" for label in parts]
             self.results += [said] * len(parts)
@@ -120,7 +125,7 @@ class Publication:
         everyone, label = range(len(self.groups)), self.spelled[b]
         for metric in {metric for metric, _ in self.blocks[b]} & _TOTALLED:
             yield from (self.row(b, everyone, part) for part in _RATES[metric])
-        for (metric, group), (rate, count) in self.blocks[b].items():
+        for (metric, group), (rate, count, _) in self.blocks[b].items():
             if group in known:
                 continue
             inside, (top, whole) = self.members(group), _RATES[metric]
@@ -132,11 +137,32 @@ class Publication:
         for result in self.results[b]:
             if result.rate in _RATES and (not label or result.constraint.endswith(label)):
                 for name in (result.highest, result.lowest):
-                    inside = self.members(name)
-                    yield from (self.row(b, inside, part) for part in _RATES[result.rate])
+                    yield from self._rate(b, result, name)
         if (first := self.spelled.index(label)) < b:  # the labels are those of the first model
             for part in ((1.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 1.0)):
                 yield from (self.row(b, [g], part) - self.row(first, [g], part) for g in everyone)
+
+    def _rate(self, b: int, result: ConstraintResult, name: str) -> Iterator[Floats]:
+        """Equations of a rate that a result tells: both its parts, or its mean over strata."""
+        top, whole = _RATES[result.rate]
+        if not _POOLED.search(result.constraint):
+            yield from (self.row(b, self.members(name), part) for part in (top, whole))
+            return
+        rows = {
+            group: {
+                _left(group, self.groups[g]): (g, float(self.people[b, g] @ whole))
+                for g in self.members(group)
+            }
+            for group in result.counts
+        }
+        equation = np.zeros(self.people.shape)
+        for stratum, (g, n) in rows.get(name, {}).items():
+            others = [own.get(stratum, (g, 0.0))[1] for own in rows.values()]
+            if min(others) > 0:
+                rate = self.people[b, g] @ top / n
+                equation[b, g] = np.subtract(top, np.multiply(rate, whole))
+                equation[b, g] *= 1 / (n * sum(1 / other for other in others))
+        yield equation.ravel()
 
     def exposed(self, hidden: set[Cell]) -> list[tuple[str, str, int]]:
         """Small cells, with their blocks, whose people are determined, or to within one person."""
@@ -144,9 +170,10 @@ class Publication:
         result = []
         for b, block in enumerate(self.blocks):
             swaps = self._swaps(hidden, b)
-            for (metric, group), (_, count) in block.items():
-                inside, least = self.members(group), min(2.0, count)
-                if not 0 < count < self.min_cell or swaps[metric][inside].sum() >= least:
+            for (metric, group), (_, count, people) in block.items():
+                # Where rows come in clusters, two people are as many rows as these have.
+                inside, least = self.members(group), min(2.0, count) * count / max(people, 1)
+                if not 0 < people < self.min_cell or swaps[metric][inside].sum() >= least:
                     continue
                 told = self.equations(hidden) if told is None else told
                 if self._range(told, self.row(b, inside, _RATES[metric][0])) < least - 1e-6:
@@ -180,11 +207,20 @@ class Publication:
 
     @cached_property
     def _sets(self) -> list[frozenset[str]]:
-        """Coarser groups that are spoken of and that each finest group lies in."""
+        """Coarser groups that are spoken of and that each finest group lies in.
+
+        In a mean over strata each of them counts by itself.
+        """
         names = {group for block in self.blocks for _, group in block} - set(self.groups)
-        names |= {n for said in self.results for r in said for n in (r.highest, r.lowest)}
+        told = [(r, n) for said in self.results for r in said for n in (r.highest, r.lowest)]
+        names |= {name for _, name in told}
+        averaged = {name for result, name in told if _POOLED.search(result.constraint)}
         inside = {name: set(self.members(name).tolist()) for name in names}
-        return [frozenset(n for n in names if g in inside[n]) for g in range(len(self.groups))]
+        sets = [{n for n in names if g in inside[n]} for g in range(len(self.groups))]
+        return [
+            frozenset(own | ({group} if own & averaged else set()))
+            for own, group in zip(sets, self.groups, strict=True)
+        ]
 
     def _range(self, told: Floats, wanted: Floats) -> float:
         """Largest minus smallest value of a number of people that fits everything told."""
@@ -224,14 +260,27 @@ class Publication:
         return bool(near) and not near & self._sets[self.groups.index(group)]
 
     @staticmethod
-    def _size(block: dict[Cell, tuple[float, int]], group: str) -> int:
-        return max(count for (_, other), (_, count) in block.items() if other == group)
+    def _size(block: dict[Cell, _Told], group: str) -> int:
+        return max(told.count for (_, other), told in block.items() if other == group)
 
 
-def _cells(table: pd.DataFrame) -> Iterator[tuple[str, str, float, int]]:
+class _Told(NamedTuple):
+    """What a table tells of a cell; ``people`` are clusters, where rows come in such."""
+
+    rate: float
+    count: int
+    people: int
+
+
+def fewest(table: pd.DataFrame) -> pd.Series[int]:
+    """Rows of each cell, or its clusters where these are known and fewer."""
+    return table["count"] if "clusters" not in table else table[["count", "clusters"]].min(axis=1)
+
+
+def _cells(table: pd.DataFrame) -> Iterator[tuple[str, str, float, int, int]]:
     columns = (table[c] for c in ("metric", "group", "rate", "count"))
-    for metric, group, rate, count in zip(*columns, strict=True):
-        yield str(metric), str(group), float(rate), int(count)
+    for metric, group, rate, count, people in zip(*columns, fewest(table), strict=True):
+        yield str(metric), str(group), float(rate), int(count), int(people)
 
 
 def _of_each(results: Results, n: int) -> list[Sequence[ConstraintResult]]:
@@ -242,20 +291,27 @@ def _of_each(results: Results, n: int) -> list[Sequence[ConstraintResult]]:
     return [said for said in results if not isinstance(said, ConstraintResult)]
 
 
-def _people(block: dict[Cell, tuple[float, int]], group: str) -> Floats:
+def _people(block: dict[Cell, _Told], group: str) -> Floats:
     """People of one group by label and decision; without rates on labels, all have label 0."""
-    empty = (0.0, 0)
-    yes, positives = block.get(("true_positive_rate", group), empty)
-    no, negatives = block.get(("false_positive_rate", group), empty)
+    empty = _Told(0.0, 0, 0)
+    yes, positives, _ = block.get(("true_positive_rate", group), empty)
+    no, negatives, _ = block.get(("false_positive_rate", group), empty)
     if not positives and not negatives:
         if ("base_rate", group) in block:
-            share, count = block["base_rate", group]
+            share, count, _ = block["base_rate", group]
             positives = np.nan_to_num(share) * count
             return np.array([0.0, 0.0, positives, count - positives])
-        rate, count = next((v for (_, g), v in block.items() if g == group), empty)
-        no, negatives = rate, count
+        no, negatives, _ = next((v for (_, g), v in block.items() if g == group), empty)
     first, second = np.nan_to_num([yes * positives, no * negatives])
     return np.array([first, second, positives - first, negatives - second])
+
+
+def _left(name: str, group: str) -> str:
+    """Levels of a finer name that a coarser one does not have: those of its stratum."""
+    levels = group.split("/")
+    for level in name.split("/"):
+        levels.remove(level)
+    return "/".join(levels)
 
 
 def _within(name: str, group: str) -> bool:

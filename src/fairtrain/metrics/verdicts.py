@@ -16,7 +16,7 @@ from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE,
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.clusters import LEAST_CLUSTERS
-from fairtrain.metrics.limits import NOTHING_KNOWN, Limited, limited
+from fairtrain.metrics.limits import Limited, limited, nothing_known
 from fairtrain.metrics.measures import family_cells
 from fairtrain.metrics.power import POWER, bound_in_reach, chance_broken, rows_short
 
@@ -352,11 +352,12 @@ def judge(
     )
     shift = constraint.shifts(names)
     # In some strata nobody may be judged; where that is so in all of them, `limited` says so.
-    blank = [not cell.known.any() for cell in cells]
+    blank = [not (c.count > 0 if constraint.absolute else c.known).any() for c in cells]
     if constraint.given is None or all(blank):
         blank = [False] * len(cells)
+    unlimited = nothing_known(cells)
     of_rates = [
-        NOTHING_KNOWN if unknown else limited(constraint, cell, confidence, len(cells), shift)
+        unlimited if unknown else limited(constraint, cell, confidence, len(cells), shift)
         for cell, unknown in zip(cells, blank, strict=True)
     ]
     least = constraint.larger_is_fairer

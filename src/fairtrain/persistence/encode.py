@@ -338,6 +338,8 @@ def _suppressed(report: FairnessReport, hidden: Collection[tuple[str, str]]) -> 
     )
     rates.loc[cells & few, "count"] = MIN_CELL - 1
     rates.loc[cells & on_labels & ~few, "count"] = MIN_CELL
+    if "clusters" in rates:
+        rates.loc[cells, "clusters"] = MIN_CELL - 1
     nothing: dict[str, Any] = dict.fromkeys(("achieved", "lower", "upper", "pairwise"), math.nan)
     nothing |= {"highest": "", "lowest": "", "rows_needed": {}, "empty": (), "clusters": {}}
     results = tuple(replace(r, **nothing) if rests_on_few(r) else r for r in report.results)
