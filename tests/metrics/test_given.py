@@ -167,3 +167,19 @@ def test_a_stratum_where_nobody_is_selected_hides_no_smaller_ratio() -> None:
         == found[1].value
         == pytest.approx(chosen[(age == "b") & (sex == "f")].mean())
     )
+
+
+@pytest.mark.parametrize("reference", ["pairwise", "overall"])
+@pytest.mark.parametrize("pooled", [False, True])
+def test_an_event_that_a_stratum_lacks_is_named_with_clusters_too(
+    reference: str, pooled: bool
+) -> None:
+    y, p, who = sample(400)
+    y[who["band"] == "high"] = 0
+    asked = EqualizedOdds(given="band", reference=reference, pooled=pooled)  # type: ignore[arg-type]
+    for clusters in (None, np.arange(400) // 2):
+        (result,) = fairness_report(y, p, who, asked, clusters=clusters).results
+        assert result.verdict is Verdict.TOO_FEW_ROWS
+        assert {str(cell) for cell in result.empty} == (
+            set() if pooled else {f"'{sex}/high' has no row with y=1" for sex in "fm"}
+        )

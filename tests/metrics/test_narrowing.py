@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fairtrain import fairness_report
-from fairtrain.constraints import AtMost, DemographicParity, EqualizedOdds
+from fairtrain.constraints import AtMost, DemographicParity, EqualizedOdds, RateParity
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.paired import narrowed
@@ -98,3 +98,12 @@ def test_groups_that_a_parity_leaves_out_are_named() -> None:
     assert "Not judged, as the constraint leaves them out: c." in report.explain()
     assert report.to_dict()["constraints"][0]["left_out"] == ["c"]
     assert "Not judged" not in fairness_report(y, y, who, difference_bound=0.05).explain()
+
+
+def missed(y: np.ndarray, decision: np.ndarray) -> np.ndarray:
+    return 10 * y * (1 - decision)
+
+
+def test_a_quantity_beyond_one_has_none() -> None:
+    before, after, _ = two(0)
+    assert narrowed(RateParity(quantity=missed), before, after) is None

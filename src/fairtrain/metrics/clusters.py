@@ -69,10 +69,11 @@ def clustered(rows: CellRows, values: Floats, clusters: NDArray[np.int64]) -> Cl
     clusters : ndarray of int64, shape (m,)
         Their clusters.
     """
-    share = _shares(rows)
+    if not len(clusters):
+        nothing = Design(np.zeros(rows.size), np.eye(rows.size))
+        return Clustered(np.ones(rows.size), np.zeros(rows.size, dtype=np.int64), nothing)
+    share, sums = _shares(rows), _sums(clusters)
     mean = np.nan_to_num(rows.mean(values))
-    _, at = np.unique(clusters, return_inverse=True)
-    sums = sparse.csr_matrix((np.ones(len(at)), (at, np.arange(len(at)))))
     weight = sums @ share
     deviation = sums @ (share.multiply(values[:, None]).tocsr() - share @ sparse.diags(mean))
     left = weight.copy()
@@ -142,11 +143,18 @@ def _within(rows: CellRows, values: Floats, clusters: NDArray[np.int64]) -> Floa
 
 def _effect(rows: CellRows, clusters: NDArray[np.int64], within: Floats) -> Floats:
     """Design effects of these rows at given correlations within clusters."""
-    _, at = np.unique(clusters, return_inverse=True)
-    weight = sparse.csr_matrix((np.ones(len(at)), (at, np.arange(len(at))))) @ _shares(rows)
+    if not len(clusters):
+        return np.ones(rows.size)
+    weight = _sums(clusters) @ _shares(rows)
     squares = np.asarray(weight.multiply(weight).sum(axis=0)).reshape(-1)
     apart = np.maximum(squares * rows.effective - 1, 0.0)
     return np.asarray(1 + within * apart)
+
+
+def _sums(clusters: NDArray[np.int64]) -> Any:
+    """What sums rows by cluster, sparse, shape (clusters, m)."""
+    _, at = np.unique(clusters, return_inverse=True)
+    return sparse.csr_matrix((np.ones(len(at)), (at, np.arange(len(at)))))
 
 
 def _shares(rows: CellRows) -> Any:

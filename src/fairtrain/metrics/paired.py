@@ -229,7 +229,8 @@ def narrowed(
     Returns
     -------
     Narrowing or None
-        None for other bounds, within strata, and where fewer than two groups have rows.
+        None for other bounds, within strata, where fewer than two groups have rows, and for a
+        quantity that is not in [0, 1].
     """
     if constraint.kind != "difference" or constraint.given is not None:
         return None
@@ -250,6 +251,8 @@ def narrowed(
     pairs = len(constraint.rates) * judged.sum() * (judged.sum() - 1) / 2
     y, inside = model.outcomes, np.asarray(rate.mask(model.outcomes), dtype=bool)
     change = rate.quantity(y, baseline.decisions) - rate.quantity(y, model.decisions)
+    if np.abs(change).max() > 1:
+        return None
 
     def of(group: int) -> tuple[float, float, float]:
         at = np.flatnonzero((groups.codes == group) & inside)

@@ -404,9 +404,10 @@ def _facing(constraint: Constraint, cells: Cells) -> Cells:
 def _filled(cells: Cells) -> Cells:
     """Give groups without a row the mean of all, and those without a variance the usual one."""
     present = cells.count > 0
-    overall = 0.5  # of a stratum without rows: the rate that needs most of them
-    if present.any():
-        overall = np.average(cells.mean[present], weights=cells.total[present])
+    if not present.any():  # of a stratum without rows: the rate that needs most of them
+        cells = replace(cells, mean=np.full(len(present), 0.5), total=np.ones(len(present)))
+        present = ~present
+    overall = np.average(cells.mean[present], weights=cells.total[present])
     variance = cells.variance
     if variance is not None and np.isfinite(variance).any():
         variance = np.where(np.isfinite(variance), variance, np.nanmean(variance))
