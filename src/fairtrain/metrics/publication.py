@@ -64,16 +64,16 @@ class Publication:
         models = [[table] if isinstance(table, pd.DataFrame) else list(table) for table in tables]
         names = max((list(dict.fromkeys(t["group"])) for m in models for t in m), key=len)
         self.groups = [str(name) for name in names]
-        # One block for every model and class: (metric, group) -> (rate, count, people).
+        # One block for every model and class: (metric, group) -> what is told of it.
         self.blocks: list[dict[Cell, _Told]] = []
         self.spelled: list[str] = []
         self.results: list[Sequence[ConstraintResult]] = []
         for frames, said in zip(models, _of_each(results, len(models)), strict=True):
             parts: dict[str, dict[Cell, _Told]] = {}
-            for metric, group, *told in (row for table in frames for row in _cells(table)):
+            for metric, group, told in (row for table in frames for row in _cells(table)):
                 name, _, label = metric.partition(": ")
                 if name in _RATES:
-                    parts.setdefault(label, {})[name, group] = _Told(*told)
+                    parts.setdefault(label, {})[name, group] = told
             self.blocks += parts.values()
             self.spelled += [f": {label}" if label else "" for label in parts]
             self.results += [said] * len(parts)
@@ -261,14 +261,14 @@ class Publication:
 
     @staticmethod
     def _size(block: dict[Cell, _Told], group: str) -> int:
-        return max(told.count for (_, other), told in block.items() if other == group)
+        return max(told.rows for (_, other), told in block.items() if other == group)
 
 
 class _Told(NamedTuple):
     """What a table tells of a cell; ``people`` are clusters, where rows come in such."""
 
     rate: float
-    count: int
+    rows: int
     people: int
 
 
@@ -277,10 +277,10 @@ def fewest(table: pd.DataFrame) -> pd.Series[int]:
     return table["count"] if "clusters" not in table else table[["count", "clusters"]].min(axis=1)
 
 
-def _cells(table: pd.DataFrame) -> Iterator[tuple[str, str, float, int, int]]:
+def _cells(table: pd.DataFrame) -> Iterator[tuple[str, str, _Told]]:
     columns = (table[c] for c in ("metric", "group", "rate", "count"))
     for metric, group, rate, count, people in zip(*columns, fewest(table), strict=True):
-        yield str(metric), str(group), float(rate), int(count), int(people)
+        yield str(metric), str(group), _Told(float(rate), int(count), int(people))
 
 
 def _of_each(results: Results, n: int) -> list[Sequence[ConstraintResult]]:
