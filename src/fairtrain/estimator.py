@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -34,7 +34,7 @@ from fairtrain._warnings import warn
 from fairtrain.constraints import Constraint, Objective, as_constraints, as_objective, strata_of
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, GroupScheme
-from fairtrain.data.labels import LabelCoding
+from fairtrain.data.labels import LabelCoding, scored
 from fairtrain.data.rows import Role, Rows
 from fairtrain.exceptions import (
     ConstraintNotMetWarning,
@@ -416,6 +416,16 @@ class FairEstimator(BaseEstimator):
         if self._coding is None:
             raise AttributeError("decision_proba belongs to classification.")
         return self._coding.columns(self._decision(features))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy; R^2 for values.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in ``fit``.
+        """
+        return scored(X, y, self.predict(X), sample_weight, values=is_regressor(self))
 
     def evaluate(
         self,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import dataset, parquet
 
 from fairtrain._imports import require
-from fairtrain._text import listed
+from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError
 
 __all__ = ["ArrowSource", "TextForm", "check_lines", "is_parquet", "open_source", "text_form"]
@@ -93,12 +93,19 @@ class _Dataset:
         )
 
 
+def _sheets(path: Path) -> dict[str, pd.DataFrame]:
+    try:
+        return pd.read_excel(path, sheet_name=None, engine="openpyxl")
+    except Exception as error:  # noqa: BLE001 - of zip, XML and openpyxl, errors of all kinds
+        raise InvalidDataError(f"'{one_line(path)}' is no workbook: {one_line(error)}.") from None
+
+
 class _Sheet:
     """The one sheet of a workbook that has rows, in memory: a sheet has a million rows at most."""
 
     def __init__(self, path: Path) -> None:
         require("openpyxl", extra="excel")
-        sheets = pd.read_excel(path, sheet_name=None, engine="openpyxl")
+        sheets = _sheets(path)
         filled = {name: sheet for name, sheet in sheets.items() if len(sheet.columns)}
         if len(filled) != 1:
             raise InvalidDataError(

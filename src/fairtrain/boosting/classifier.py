@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from fairtrain.boosting.base import LagrangianBoosting
 from fairtrain.boosting.objective import Task
 from fairtrain.constraints import ConstraintSpec
+from fairtrain.estimator import FairEstimator
 
 __all__ = ["LagrangianBoostingClassifier"]
 
@@ -250,6 +251,8 @@ default="accuracy"
         """Decide for the label of larger probability, shape (n,); lazily for a Dask collection."""
         check_is_fitted(self)
         return self._by_part(self._labels_of, X, self.classes_[:0])
+
+    score = FairEstimator.score
 
     def predict_proba(self, X: Any) -> Any:
         """Probability of each label, shape (n, 2), in the order of ``classes_``.

@@ -15,6 +15,7 @@ from fairtrain.constraints import Constraint, ConstraintSpec
 from fairtrain.constraints.reading import require_group_losses
 from fairtrain.data.rows import Rows
 from fairtrain.data.splits import value_strata
+from fairtrain.estimator import FairEstimator
 
 __all__ = ["LagrangianBoostingRegressor"]
 
@@ -146,6 +147,8 @@ class LagrangianBoostingRegressor(RegressorMixin, LagrangianBoosting):
     def predict(self, X: Any) -> Any:
         """Predict values, shape (n,); lazily for a Dask collection."""
         return self._by_part(self._values, X, np.empty(0))
+
+    score = FairEstimator.score
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = super()._read_constraints()

@@ -21,7 +21,7 @@ from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.calibration.cells import Floats
 from fairtrain.data import inputs
 from fairtrain.data.fitting import fit_weighted, weight_keyword
-from fairtrain.data.labels import LabelCoding
+from fairtrain.data.labels import LabelCoding, scored
 from fairtrain.data.rows import Rows, take_sensitive
 from fairtrain.data.splits import stratified_folds
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError, UselessModelWarning
@@ -292,10 +292,8 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
     ) -> float:
         """Accuracy."""
-        inputs.require_same_index(X=X, y=y, sample_weight=sample_weight)
-        hit = self.predict(X, sensitive_features=sensitive_features) == inputs.as_vector(y, "y")
-        weight = inputs.as_sample_weight(sample_weight, len(hit))
-        return float(np.average(hit, weights=weight))
+        decided = self.predict(X, sensitive_features=sensitive_features)
+        return scored(X, y, decided, sample_weight)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Route: groups and weights come here, the estimator is fitted by this class."""

@@ -106,10 +106,21 @@ def logits_of(scores: Any, scale: str, labels: LabelCoding) -> Floats:
     return _log_probabilities(values, scale)
 
 
+_ROUNDED = 1e-3
+
+
 def _favourable(values: NDArray[Any], labels: LabelCoding) -> Floats:
     """Pick the favourable label's column."""
-    two = values.ndim == 2 and values.shape[1] == 2
-    return inputs.as_float_column(values[:, labels.column] if two else values, "scores")
+    if values.ndim != 2 or values.shape[1] != 2:
+        return inputs.as_float_column(values, "scores")
+    both = [inputs.as_float_column(values[:, i], "scores") for i in range(2)]
+    if (off := np.abs(both[0] + both[1] - 1) > _ROUNDED).any():
+        row = int(np.argmax(off))
+        raise InvalidDataError(
+            f"scores of both labels must sum to 1, got {both[0][row]:g} and {both[1][row]:g} in "
+            f"row {row}; pass predict_proba(X), or its column of the favourable label."
+        )
+    return both[labels.column]
 
 
 def later_scores(scores: Any, sensitive_features: Any) -> None:

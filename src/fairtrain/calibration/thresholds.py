@@ -241,6 +241,8 @@ class GroupThresholds(BaseEstimator):
             Labels.
         """
         share = self.decision_probability(scores, sensitive_features)
+        if X is not None:
+            inputs.check_lengths(len(share), X=X)
         lot = np.full(len(share), 0.5)
         if ((share > 0) & (share < 1)).any():
             from fairtrain.data.draws import keyed_uniform

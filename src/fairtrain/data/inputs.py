@@ -74,7 +74,14 @@ def as_features(X: Any) -> Any:
     frame = _frame_of(X)
     if isinstance(frame, nw.DataFrame):
         return frame.to_pandas() if frame.implementation.is_pyarrow() else X
-    return X if hasattr(X, "shape") else np.asarray(X)
+    return X if hasattr(X, "shape") else _as_array(X)
+
+
+def _as_array(X: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(X)
+    except ValueError:
+        raise InvalidDataError("a list of rows must have rows of one length.") from None
 
 
 def as_vector(values: Any, name: str) -> NDArray[Any]:
@@ -108,8 +115,10 @@ def as_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | N
     if sample_weight is None:
         return None
     try:
-        weights = as_vector(sample_weight, "sample_weight").astype(np.float64)
-    except (TypeError, ValueError):
+        given = as_vector(sample_weight, "sample_weight")
+        dates = given.dtype.kind in "mM"  # which NumPy would count in days
+        weights = np.asarray(given, dtype=object if dates else np.float64).astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise InvalidDataError("sample_weight must hold numbers.") from None
     check_lengths(n_rows, sample_weight=weights)
     if not np.isfinite(weights).all() or (weights < 0).any():
@@ -390,7 +399,7 @@ def as_float_column(values: ArrayLike, name: str) -> NDArray[np.float64]:
     array: NDArray[Any] = as_vector(values, name)
     try:
         array = array.astype(np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InvalidDataError(f"{name} must hold numbers.") from None
     if not np.isfinite(array).all():
         raise InvalidDataError(f"{name} contains NaN or infinity.")

@@ -8,11 +8,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, r2_score
 
 from fairtrain.data import inputs
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["LabelCoding", "read_decisions"]
+__all__ = ["LabelCoding", "read_decisions", "scored"]
 
 Floats = NDArray[np.float64]
 
@@ -191,7 +192,7 @@ def read_decisions(
     labels = list(dict.fromkeys(label for c in columns for label in pd.unique(c).tolist()))
     if len(labels) > 2:
         raise InvalidDataError(
-            f"y_true and y_pred hold {len(labels)} labels, expected two: {labels[:6]}; "
+            f"y_true and y_pred hold {len(labels)} labels, expected two: {str(labels[:6])[:100]}; "
             "scores belong in y_score, probabilities of a decision must lie in [0, 1]."
         )
     if named is not None:
@@ -216,3 +217,24 @@ def _holds_probabilities(truth: NDArray[Any] | None, predicted: NDArray[Any]) ->
     if ((predicted > 0) & (predicted < 1)).any():
         return True
     return truth is not None and not np.isin(pd.unique(predicted), pd.unique(truth)).any()
+
+
+def scored(
+    X: Any, y: Any, predicted: NDArray[Any], sample_weight: Any = None, *, values: bool = False
+) -> float:
+    """Accuracy of predicted labels, or R^2 of predicted values, on rows read as in ``fit``.
+
+    Parameters
+    ----------
+    X, y, sample_weight
+        As in ``fit``.
+    predicted : ndarray of shape (n,)
+        What a model says of them.
+    values : bool, default=False
+        Whether numbers are predicted, no labels.
+    """
+    inputs.require_same_index(X=X, y=y, sample_weight=sample_weight)
+    known = (inputs.column_of_values if values else inputs.column_of_labels)(inputs.local(y))
+    weight = inputs.as_sample_weight(inputs.local(sample_weight), len(predicted))
+    measure = r2_score if values else accuracy_score
+    return float(measure(known, predicted, sample_weight=weight))

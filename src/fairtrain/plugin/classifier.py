@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, get_tags
 
 from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Choice, Real, Table, Whole
@@ -25,6 +24,7 @@ from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform, new_key
+from fairtrain.data.labels import scored
 from fairtrain.data.rows import Role, Rows, take_sensitive, with_strata
 from fairtrain.data.splits import RowSplit
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
@@ -642,7 +642,7 @@ default="accuracy"
     ) -> float:
         """Accuracy of :meth:`predict`."""
         decided = self.predict(X, sensitive_features=sensitive_features)
-        return float(accuracy_score(y, decided, sample_weight=sample_weight))
+        return scored(X, y, decided, sample_weight)
 
     def contributions(
         self, X: Any, *, sensitive_features: Any = None, by_group: bool = False

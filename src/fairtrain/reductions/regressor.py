@@ -16,6 +16,7 @@ from fairtrain.constraints.reading import require_group_losses
 from fairtrain.data.draws import keyed_uniform
 from fairtrain.data.rows import Rows
 from fairtrain.data.splits import value_strata
+from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.reductions.base import Reduction
 from fairtrain.reductions.moments import Recorded, alone, as_moment
@@ -122,6 +123,8 @@ class ReductionsRegressor(RegressorMixin, Reduction):
     def predict(self, X: Any) -> Floats:
         """Predict numbers, shape (n,): the members' weighted mean, or one that is drawn."""
         return self._decision(self._features(X))
+
+    score = FairEstimator.score
 
     def _check_settings(self) -> None:
         if hasattr(self.estimator, "__sklearn_tags__") and is_classifier(self.estimator):

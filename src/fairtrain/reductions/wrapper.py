@@ -21,6 +21,7 @@ from fairtrain.constraints import (
 from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform
 from fairtrain.data.rows import Rows
+from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import InvalidParameterError, NearConstantWarning
 from fairtrain.reductions.base import Reduction
 from fairtrain.reductions.moments import Recorded, alone, as_moment
@@ -264,6 +265,8 @@ class ReductionsWrapper(ClassifierMixin, Reduction):
         share = self._decision(X)
         assert self._coding is not None
         return self._coding.decode(keyed_uniform(X, self.draw_key_) < share)
+
+    score = FairEstimator.score
 
     def predict_proba(self, X: Any) -> Floats:
         """Probability of each decision under the mixture.

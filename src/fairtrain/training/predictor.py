@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import RegressorTags, Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -93,10 +92,7 @@ class Predictor(ClassifierMixin, FairEstimator):
             return decided
         return np.asarray(self.classes_[self._coding.columns(decided).argmax(axis=1)])
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy; R^2 for regression."""
-        scorer = r2_score if self._is_regression else accuracy_score
-        return float(scorer(inputs.local(y), self.predict(X), sample_weight=sample_weight))
+    score = FairEstimator.score
 
     def _classification(self, name: str) -> LabelCoding:
         check_is_fitted(self)

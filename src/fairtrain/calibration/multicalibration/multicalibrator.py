@@ -308,11 +308,11 @@ class Multicalibrator(BaseEstimator):
         columns = dict(zip(self._sensitive, match_columns(passed, self._sensitive), strict=True))
         start_columns = self._start_columns(columns)
         x = clipped_logit(self.calibrator_.transform(scores, start_columns))
+        more = self._features(features, columns)
+        inputs.check_lengths(len(x), **more)
         if isinstance(self._shift, CellPatches):
             codes = self.scheme_.encode(start_columns, unseen="ignore")
             return np.asarray(expit(x + self._shift(x, codes)))
-        more = self._features(features, columns)
-        inputs.check_lengths(len(x), **more)
         absent = [n for n in self._shift.columns.names if n not in columns and n not in more]
         if absent:
             raise InvalidDataError(f"features lacks the column {absent[0]!r}; pass it as in fit.")
