@@ -249,6 +249,8 @@ def entries() -> Iterator[tuple[str, Callable[[], Callable[..., Any]], list[str]
         for use in USES:
             if (found := getattr(place_of(name), use, None)) is None:
                 continue
+            if name in REGRESSORS and use == "decision_proba":
+                continue
             if use.startswith("fit"):
                 made = lambda name=name, use=use: getattr(methods()[name](), use)  # noqa: E731
             else:
@@ -293,10 +295,12 @@ def bad_calls(entry: str, argument: str) -> Iterator[tuple[str, Callable[[], Any
 def legal(entry: str, argument: str, fault: str) -> bool:
     """Whether what is a fault elsewhere means something here."""
     needed = [name for name in ENTRIES[entry][1] if name not in OPTIONAL]
-    if fault in ("shorter", "longer"):
+    if fault in ("shorter", "longer", "an index of other rows"):
         return needed == [argument] or (entry, argument) == ("certification_plan", "groups")
     if (entry, argument) == ("GroupThresholds.predict", "X"):  # whatever tells people apart
         return fault not in ("empty", "empty list", "a number", "a word", "an object")
+    if (entry, argument) == ("Multicalibrator.transform", "features"):  # cells need none
+        return fault in ("missing", "one dimension", "complex", "words", "objects", "infinite")
     return fault == "missing" and argument == "features"
 
 

@@ -114,12 +114,7 @@ def as_sample_weight(sample_weight: Any, n_rows: int) -> NDArray[np.float64] | N
     """Check weights: one a row, finite, not negative, not all 0. None stays None."""
     if sample_weight is None:
         return None
-    try:
-        given = as_vector(sample_weight, "sample_weight")
-        dates = given.dtype.kind in "mM"  # which NumPy would count in days
-        weights = np.asarray(given, dtype=object if dates else np.float64).astype(np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidDataError("sample_weight must hold numbers.") from None
+    weights = _as_floats(as_vector(sample_weight, "sample_weight"), "sample_weight")
     check_lengths(n_rows, sample_weight=weights)
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise InvalidDataError("sample_weight must be finite and not negative.")
@@ -394,13 +389,18 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def as_float_column(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Read one column of finite numbers."""
-    array: NDArray[Any] = as_vector(values, name)
+def _as_floats(column: NDArray[Any], name: str) -> NDArray[np.float64]:
     try:
-        array = array.astype(np.float64)
+        if column.dtype.kind in "mM":  # NumPy would count days
+            raise TypeError
+        return column.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         raise InvalidDataError(f"{name} must hold numbers.") from None
+
+
+def as_float_column(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Read one column of finite numbers."""
+    array = _as_floats(as_vector(values, name), name)
     if not np.isfinite(array).all():
         raise InvalidDataError(f"{name} contains NaN or infinity.")
     return array

@@ -220,7 +220,7 @@ def _holds_probabilities(truth: NDArray[Any] | None, predicted: NDArray[Any]) ->
 
 
 def scored(
-    X: Any, y: Any, predicted: NDArray[Any], sample_weight: Any = None, *, values: bool = False
+    X: Any, y: Any, predicted: Any, sample_weight: Any = None, *, values: bool = False
 ) -> float:
     """Accuracy of predicted labels, or R^2 of predicted values, on rows read as in ``fit``.
 
@@ -234,6 +234,7 @@ def scored(
         Whether numbers are predicted, no labels.
     """
     inputs.require_same_index(X=X, y=y, sample_weight=sample_weight)
+    predicted = inputs.local(predicted)
     known = (inputs.column_of_values if values else inputs.column_of_labels)(inputs.local(y))
     weight = inputs.as_sample_weight(inputs.local(sample_weight), len(predicted))
     measure = r2_score if values else accuracy_score

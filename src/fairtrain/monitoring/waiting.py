@@ -87,5 +87,7 @@ class Waiting:
 
 
 def _names(ids: Any) -> pd.Index:
-    names: pd.Index = pd.Index(inputs.as_vector(ids, "ids"), dtype=object)
+    column = inputs.as_vector(ids, "ids")
+    inputs.factorize(column)  # which refuses lists
+    names: pd.Index = pd.Index(column, dtype=object)
     return names
