@@ -1,6 +1,7 @@
 """Which sentence can be said to which method: every cell of the table is tried.
 
-    python benchmarks/sentences.py
+    python benchmarks/sentences.py               # all
+    python benchmarks/sentences.py command "objective: f1"   # these columns and rows again
 
 A cell is "works", "-" (no such keyword), "refused" with the one line that says so, or "bug" where
 something else was raised. ``results/sentences.csv`` has the lines, ``docs/sentences.md`` the table.
@@ -8,8 +9,12 @@ something else was raised. ``results/sentences.csv`` has the lines, ``docs/sente
 
 from __future__ import annotations
 
+import io
+import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 import fairtrain as ft
-from fairtrain.exceptions import FairtrainError
+from fairtrain.cli import main as command
+from fairtrain.exceptions import FairtrainError, InvalidParameterError
 
 OUT = Path(__file__).parent / "results" / "sentences.csv"
 
@@ -46,7 +52,8 @@ NOTIONS = {
 }
 OTHERS = ("objective: costs", "objective: f1", "objective: auc", "regression", "several classes",
           "continuous attribute")  # fmt: skip
-METHODS = ("plug-in", "reductions", "boosting", "network", "penalty", "thresholds", "report")
+METHODS = ("plug-in", "reductions", "boosting", "network", "penalty", "thresholds", "report",
+           "command")  # fmt: skip
 
 
 def rows(n: int = 400) -> tuple[Any, ...]:
@@ -65,6 +72,10 @@ def _model(method: str, constraints: Any, **more: Any) -> Any:
         return ft.ReductionsWrapper(line, max_iter=3, **own)
     if method == "boosting":
         return ft.LagrangianBoostingClassifier(n_estimators=3, max_depth=2, n_jobs=1, **own)
+    if "continuous" in own:
+        return ft.AdversarialDebiasingTrainer(
+            constraint="demographic_parity", continuous="age", max_epochs=1, random_state=0
+        )
     return ft.LagrangianFairnessTrainer(max_epochs=1, **own)
 
 
@@ -80,6 +91,7 @@ def said(method: str, sentence: str) -> None:
         y = np.arange(len(y)) % 3
     if sentence == "continuous attribute":
         who = who.assign(age=age)
+        more = {"continuous": "age"} if method == "network" else {}
     if sentence == "regression":
         y, constraint = value, ft.BoundedGroupLoss(upper_bound=50.0, loss="squared")
     TRIED.get(method, _fitted)(method, constraint, X, y, who, more, sentence)
@@ -137,6 +149,37 @@ def _report(
     ft.fairness_report(y, decided, who, constraint)
 
 
+def _command(
+    method: str, constraint: Any, X: Any, y: Any, who: Any, more: Any, sentence: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, said = Path(folder) / "rows.csv", io.StringIO()
+        pd.DataFrame(X, columns=list("abc")).join(who).assign(y=y).to_csv(path, index=False)
+        people = ["--label", "y", "--positive", "1", *(f"--sensitive={name}" for name in who)]
+        out = ["--out", str(Path(folder) / "run"), "--estimator", "logistic"]
+        with redirect_stderr(said), redirect_stdout(io.StringIO()):
+            code = command(["train", str(path), *people, *out, *COMMAND[sentence]])
+    if code:
+        raise InvalidParameterError(said.getvalue().rsplit("fairtrain: ", 1)[-1])
+
+
+COMMAND = {
+    **{
+        name: ["--constraint", name.replace(" ", "_").replace("-", "_")]
+        for name in list(NOTIONS)[:5]
+    },
+    "ratio bound": ["--ratio", "0.8"],
+    "given= (conditional parity)": ["--given", "region"],
+    "over=": ["--over", "sex"],
+    "objective: costs": ["--objective", "false_negative=3"],
+    "objective: f1": ["--objective", "f1"],
+    "objective: auc": ["--objective", "auc"],
+    "regression": [],
+    "several classes": [],
+    "continuous attribute": [],
+}
+"""Options of ``fairtrain train`` that say a sentence."""
+
 NOT_OFFERED = {("objective", "thresholds")}
 """Sentences that a method has no words for."""
 
@@ -144,14 +187,18 @@ TRIED: dict[str, Callable[..., None]] = {
     "penalty": _penalty,
     "thresholds": _thresholds,
     "report": _report,
+    "command": _command,
 }
 
 
-def cells() -> Iterator[tuple[str, str, str, str]]:
+def cells(again: Collection[str] = ()) -> Iterator[tuple[str, str, str, str]]:
     """Every cell: sentence, method, what came of it, and the line that said so."""
     for sentence in (*NOTIONS, *OTHERS):
         for method in METHODS:
-            if (sentence.split(":")[0], method) in NOT_OFFERED:
+            if again and not {sentence, method} & set(again):
+                continue
+            offered = method != "command" or sentence in COMMAND
+            if not offered or (sentence.split(":")[0], method) in NOT_OFFERED:
                 yield sentence, method, "-", "has no such keyword"
                 continue
             try:
@@ -168,11 +215,15 @@ def main() -> None:
     """Try all, and write the table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    found: list[tuple[str, str, str, str]] = []
-    for cell in cells():
-        found.append(cell)
+    again = sys.argv[1:]
+    names = ["sentence", "method", "result", "said"]
+    before = pd.read_csv(OUT, keep_default_na=False)[names] if again else None
+    found = {} if before is None else {(r[0], r[1]): r for r in before.to_numpy().tolist()}
+    for cell in cells(again):
+        found[cell[0], cell[1]] = list(cell)
         print(*cell, sep=" | ", flush=True)
-        table = pd.DataFrame(found, columns=["sentence", "method", "result", "said"])
+        ordered = [found[s, m] for s in (*NOTIONS, *OTHERS) for m in METHODS if (s, m) in found]
+        table = pd.DataFrame(ordered, columns=names)
         table.to_csv(OUT, index=False)  # what was tried so far, if it is stopped
     wide = table.pivot_table("result", "sentence", "method", aggfunc="first")
     wide = wide.loc[[*NOTIONS, *OTHERS], list(METHODS)]
