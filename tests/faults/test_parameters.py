@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import fairtrain
 from fairtrain import datasets
@@ -39,6 +39,10 @@ NEEDED = {
     "LagrangianBoostingRegressor": {"constraints": "demographic_parity"},
     "LinearWarmup": {"eta": 1.0, "steps": 10},
     "RateParityLoss": {"constraint": "demographic_parity"},
+    "ReductionsRegressor": {
+        "estimator": LinearRegression(),
+        "constraints": fairtrain.BoundedGroupLoss(upper_bound=1.0, loss="squared"),
+    },
     "ReductionsWrapper": {"estimator": LogisticRegression()},
     "SigmoidRamp": {"eta": 1.0, "steps": 10},
     "StepRamp": {"etas": {0: 1.0}},
@@ -218,6 +222,7 @@ def test_every_setting_of_a_function_is_declared(name):
     # What is data, a column, a constraint, or is read as the method reads it.
     elsewhere = {
         "calibrator",
+        "clusters",
         "sample_weight",
         "y",
         "y_score",

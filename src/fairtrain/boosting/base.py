@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from fairtrain._parameters import MAPPING, NONE, SPLITTER, Choice, Real, Table, Whole
+from fairtrain._parameters import ANYTHING, MAPPING, NONE, SPLITTER, Choice, Real, Table, Whole
 from fairtrain._warnings import warn
 from fairtrain.boosting.backend import Settings, backend_of, load_backend
 from fairtrain.boosting.distributed import DaskRows, map_rows, train_on_workers
@@ -44,6 +44,7 @@ class LagrangianBoosting(FairEstimator):
 
     _allowed: ClassVar[Table] = {
         "booster": Choice("xgboost", "lightgbm"),
+        "objective": ANYTHING,
         "n_estimators": Whole(1),
         "max_depth": Whole(1) | NONE,
         "learning_rate": Real(0, ends="()"),

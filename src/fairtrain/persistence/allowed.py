@@ -32,9 +32,13 @@ Known = Mapping[str, type]
 _ROOTS = ("CalibrationMonitor", "FairnessMonitor", "TemperatureScaling")
 """Public names that are saved besides those of estimators."""
 
+_TABLE = "fairtrain._commands.scores.TableCalibrator"
+"""What the command saves for a column of scores."""
+
 _ROOMS = (
     "_commands.columns",
     "_commands.features",
+    "_commands.scores",
     "boosting",
     "calibration",
     "constraints",
@@ -84,7 +88,7 @@ def check_root(model: Any) -> None:
     """
     last = model.steps[-1][1] if type(model) is Pipeline else model
     kind, name = type(last), type(last).__name__
-    public = getattr(fairtrain, name, None) is kind
+    public = getattr(fairtrain, name, None) is kind or name_of(kind) == _TABLE
     if not public or not (name in _ROOTS or issubclass(kind, BaseEstimator)):
         raise PersistenceError(
             f"a {name} is no model of fairtrain: a model folder holds an estimator "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import nn
 
-from fairtrain._parameters import FLAG, FUNCTION, NONE, Choice, Real, Table, Where, Whole
+from fairtrain._parameters import ANYTHING, FLAG, FUNCTION, NONE, Choice, Real, Table, Where, Whole
 from fairtrain.constraints import ConstraintSpec
 from fairtrain.data.draws import keyed_uniform
 from fairtrain.lagrangian import (
@@ -221,6 +221,7 @@ default="accuracy"
     """
 
     _allowed: ClassVar[Table] = {
+        "objective": ANYTHING,
         "dual_lr": Real(0, ends="()"),
         "dual": Choice("ascent", "nu_pi", "augmented") | FUNCTION,
         "dual_optimizer": FUNCTION | NONE,

@@ -111,6 +111,7 @@ class RegularizedFairnessTrainer(FairnessTrainer):
 
     _allowed: ClassVar[Table] = {
         "penalty": ANYTHING,
+        "objective": ANYTHING,
         "eta": Real(0) | FUNCTION,
         "penalty_options": MAPPING | NONE,
     }
