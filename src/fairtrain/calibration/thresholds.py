@@ -42,7 +42,12 @@ from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups, Missing
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidDataError, NearConstantWarning, UselessModelWarning
+from fairtrain.exceptions import (
+    InvalidDataError,
+    InvalidParameterError,
+    NearConstantWarning,
+    UselessModelWarning,
+)
 from fairtrain.metrics.verdicts import Usefulness, usefulness
 
 __all__ = ["GroupThresholds", "threshold_effects"]
@@ -171,6 +176,12 @@ class GroupThresholds(BaseEstimator):
         UselessModelWarning
             If the decisions are no more accurate than one decision for everybody.
         """
+        if not isinstance(self.constraint, str):
+            raise InvalidParameterError(
+                f"constraint must be a name, one of {', '.join(_RATES)}, got a "
+                f"{type(self.constraint).__name__}; tolerance= is its bound, and "
+                "FairPlugInClassifier(sensitive_at_predict=True) takes any constraint."
+            )
         check_parameters(self)
         _probabilities(scores)
         rows = read_scored(

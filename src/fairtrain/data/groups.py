@@ -585,7 +585,8 @@ def _read_column(
         raise InvalidDataError(
             f"sensitive column {name!r} is continuous ({len(levels)} values such as "
             f"{fractions[0]!r}{', like probabilities of belonging to a group' if shares else ''}); "
-            "cut it into groups first, for example with pandas.cut."
+            "cut it into groups first, for example with pandas.cut; numbers as they are go to "
+            "AdversarialDebiasingTrainer(continuous=...)."
         )
     if len(fractions) == 2 and min(fractions) > 0 and math.isclose(sum(fractions), 1, rel_tol=1e-6):
         raise InvalidDataError(

@@ -173,7 +173,7 @@ class FairnessReport:
         used = {
             "certification": "rows that took no part in training or choosing",
             "steering": "rows that took part in choosing the model, so they certify nothing",
-            "training": "the training rows, which say nothing about new people",
+            "training": "rows that trained the model, so they say nothing about new people",
         }[self.rows]
         said = f"{self.n_rows:,} {used}"
         if np.isfinite(self.accuracy[0]):
