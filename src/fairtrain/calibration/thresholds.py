@@ -178,7 +178,7 @@ class GroupThresholds(BaseEstimator):
         """
         if not isinstance(self.constraint, str):
             raise InvalidParameterError(
-                f"constraint must be a name, one of {', '.join(_RATES)}, got a "
+                f"constraint must be a name, one of {', '.join(_RATES)}, got "
                 f"{type(self.constraint).__name__}; tolerance= is its bound, and "
                 "FairPlugInClassifier(sensitive_at_predict=True) takes any constraint."
             )

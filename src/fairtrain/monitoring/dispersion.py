@@ -16,9 +16,10 @@ __all__ = ["MIN_WINDOWS", "Dispersion", "estimate_dispersion", "is_overdispersed
 
 Floats = NDArray[np.float64]
 
-# Of rates of two groups with an autocorrelation of .9, 6 % gave a false alarm with 12 to 19.
+# Of streams of two groups whose rates have an autocorrelation of .9, 16 % gave a false alarm with 12
+# windows and one standard error, 9 % with 12 and two, and 3.6 % with these (benchmarks/monitors.py).
 MIN_WINDOWS = 20
-_MARGIN = 2.0  # standard errors; with one, 14 % of such streams gave a false alarm, with two 9 %
+_MARGIN = 2.0  # standard errors of the autocorrelation
 _LONGEST = 64
 _USUAL = 0.8  # share of the windows in which a group that is used must be comparable
 _CORRELATIONS = np.linspace(0.0, 0.98, 40)
