@@ -30,6 +30,24 @@ from fairtrain.exceptions import FairtrainError, InvalidParameterError
 
 OUT = Path(__file__).parent / "results" / "sentences.csv"
 
+
+class ByOutcome(fl.UtilityParity):
+    """Selection rates within the outcome, by events and utilities of its own."""
+
+    def load_data(
+        self, X: Any, y: Any, *, sensitive_features: Any, control_features: Any = None
+    ) -> None:
+        """Hand events and utilities on."""
+        y = pd.Series(np.asarray(y))
+        super().load_data(
+            X,
+            y,
+            event="outcome " + y.astype(int).astype(str),
+            utilities=np.column_stack([np.zeros(len(y)), np.ones(len(y))]),
+            sensitive_features=pd.Series(np.asarray(sensitive_features).ravel()),
+        )
+
+
 NOTIONS = {
     "demographic parity": ft.DemographicParity(),
     "equal opportunity": ft.EqualOpportunity(),
@@ -48,7 +66,7 @@ NOTIONS = {
     "over=": ft.DemographicParity(over="sex"),
     "weights of groups": ft.DemographicParity(weights={"f/n": 2.0}),
     "fairlearn's EqualizedOdds": fl.EqualizedOdds(difference_bound=0.1),
-    "fairlearn's UtilityParity": fl.UtilityParity(difference_bound=0.1),
+    "UtilityParity of one's own": ByOutcome(difference_bound=0.1),
 }
 OTHERS = ("objective: costs", "objective: f1", "objective: auc", "regression", "several classes",
           "continuous attribute")  # fmt: skip
