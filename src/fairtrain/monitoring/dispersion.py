@@ -16,8 +16,9 @@ __all__ = ["MIN_WINDOWS", "Dispersion", "estimate_dispersion", "is_overdispersed
 
 Floats = NDArray[np.float64]
 
-# Of streams of two groups whose rates have an autocorrelation of .9, 16 % gave a false alarm with 12
-# windows and one standard error, 9 % with 12 and two, and 3.6 % with these (benchmarks/monitors.py).
+# Of streams of two groups whose rates have an autocorrelation of .9, 16 % gave a false alarm with
+# 12 windows and one standard error, 9 % with 12 and two, and 3.6 % with these
+# (benchmarks/monitors.py).
 MIN_WINDOWS = 20
 _MARGIN = 2.0  # standard errors of the autocorrelation
 _LONGEST = 64
