@@ -160,6 +160,7 @@ def welch_half_width(
             scale = np.sqrt(share)
             both = scale[..., :, None] * scale[..., None, :]
             total = np.maximum(total - 2 * design.correlation * both, 0.0)
-        df = total**2 / (own[..., :, None] + own[..., None, :])
+        # A mean beside itself differs by rounding, on no degrees of freedom: old SciPy ends there.
+        df = np.maximum(total**2 / (own[..., :, None] + own[..., None, :]), LEAST_DF)
         half = student_quantile(z, df) * np.sqrt(total)
     return np.where(total == 0, 0.0, half)
