@@ -49,8 +49,7 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
         booster.
     learning_rate : float, default=0.1
         Shrinkage. Small steps let the multipliers keep up.
-    objective : str, dict, ErrorCosts, matrix, fairlearn's ``ErrorRate`` or callable, \
-default="accuracy"
+    objective : str, dict, matrix, ErrorCosts or callable, default="accuracy"
         What chooses the round, see :func:`~fairtrain.constraints.as_objective`: "accuracy",
         "balanced_accuracy", "f1", "auc", "log_loss", costs of errors, or a function. Where it says
         what errors cost (all but "auc", "log_loss" and functions) trees are grown to it too, and

@@ -87,8 +87,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
     cv : int, splitter or iterable of (training, held-out) positions, default=5
         Folds, by number stratified by group and label; every row is held out once. Two cost less
         than half of five and lose little.
-    objective : str, dict, ErrorCosts, matrix, fairlearn's ``ErrorRate`` or callable, \
-default="accuracy"
+    objective : str, dict, matrix, ErrorCosts or callable, default="accuracy"
         What decisions are best at, see :func:`~fairtrain.constraints.as_objective`: "accuracy",
         "balanced_accuracy", "f1", the least cost of errors, as in ``{"false_positive": 1,
         "false_negative": 5}``, or a function ``(y, decision, weight)``, for which costs are

@@ -103,8 +103,7 @@ def pareto_frontier(
         ``(y_true, y_pred, sensitive_features) -> float`` (without interval). Default: what the
         penalty or the estimator constrains, else demographic parity. Of several constraints the
         parities count if there are any; floors, whose rates are to be large, make no gap.
-    performance : str, dict, ErrorCosts, matrix, fairlearn's ``ErrorRate`` or callable, \
-default="accuracy"
+    performance : str, dict, matrix, ErrorCosts or callable, default="accuracy"
         More is better: "accuracy", "balanced_accuracy", "roc_auc", or between two classes "f1",
         "log_loss" and costs of errors, see :func:`~fairtrain.constraints.as_objective`. A function
         takes ``(y_true, y_pred)``, the labels as they are; as an ``Objective`` it takes 0 and 1,

@@ -116,8 +116,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Decay of a moving average of the weights, which then steers and is kept.
     clip_norm : float, optional, default=1.0
         Largest norm of a gradient.
-    objective : str, dict, ErrorCosts, matrix, fairlearn's ``ErrorRate`` or callable, \
-default="accuracy"
+    objective : str, dict, matrix, ErrorCosts or callable, default="accuracy"
         What chooses the epoch, see :func:`~fairtrain.constraints.as_objective`: "accuracy",
         "balanced_accuracy", "f1", "auc", "log_loss", costs of errors, or a function. Where it says
         what errors cost (all but "auc", "log_loss" and functions) the usual loss charges it too.
