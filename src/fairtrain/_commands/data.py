@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain._commands.columns import SensitiveColumns, check_groups, parse_bins, read_label
-from fairtrain._commands.formats import open_source, text_form
+from fairtrain._commands.formats import is_text, text_form
 from fairtrain._commands.options import People
 from fairtrain._commands.output import note
 from fairtrain._commands.tables import file_hash, read_table, require_columns
@@ -145,7 +145,7 @@ def read_data(path: Path, people: People) -> Data:
         If the file, its outcome or its groups cannot be used.
     """
     frame = read_table(path, multiline=people.multiline)
-    form = "" if open_source(path) else str(text_form(path))
+    form = str(text_form(path)) if is_text(path) else ""
     name = f"{path.name} ({form})" if form else path.name
     return data_of(frame, people, name=name, digest=file_hash(path))
 

@@ -17,12 +17,21 @@ from fairtrain._imports import require
 from fairtrain._text import listed, one_line
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["ArrowSource", "TextForm", "check_lines", "is_parquet", "open_source", "text_form"]
+__all__ = [
+    "ArrowSource",
+    "TextForm",
+    "check_lines",
+    "is_parquet",
+    "is_text",
+    "open_source",
+    "text_form",
+]
 
 _SAMPLE = 1 << 16
 _BUFFER = 1 << 20
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_FEATHER, _EXCEL = (".feather", ".arrow"), (".xlsx", ".xlsm")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -42,16 +51,20 @@ def is_parquet(path: Path) -> bool:
     return path.suffix.lower() in (".parquet", ".pq")
 
 
+def is_text(path: Path) -> bool:
+    """Whether the name of a file says none of the other formats."""
+    return not (path.is_dir() or is_parquet(path) or path.suffix.lower() in _FEATHER + _EXCEL)
+
+
 def open_source(path: Path) -> ArrowSource | None:
     """Open a Parquet file, a folder of Parquet parts, a Feather file or a sheet; None for text."""
+    if is_text(path):
+        return None
     if path.is_dir():
         return _Dataset(path, "parquet")
-    suffix = path.suffix.lower()
-    if suffix in (".feather", ".arrow"):
+    if path.suffix.lower() in _FEATHER:
         return _Dataset(path, "feather")
-    if suffix in (".xlsx", ".xlsm"):
-        return _Sheet(path)
-    return _ParquetFile(path) if is_parquet(path) else None
+    return _ParquetFile(path) if is_parquet(path) else _Sheet(path)
 
 
 class _ParquetFile:
