@@ -9,33 +9,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.utils import Tags, get_tags
 
-from fairtrain._parameters import ANYTHING, FLAG, NONE, SPLITTER, Choice, Real, Table, Whole
-from fairtrain.constraints import (
-    BoundedGroupLoss,
-    Constraint,
-    ConstraintSpec,
-    ErrorCosts,
-    NoLevellingDown,
-)
-from fairtrain.constraints.families import RateFamily, families_of
-from fairtrain.constraints.table import RateTable
-from fairtrain.data import inputs
-from fairtrain.data.draws import keyed_uniform, new_key
-from fairtrain.data.labels import scored
-from fairtrain.data.rows import Role, Rows, take_sensitive, with_strata
+from fairtrain._parameters import ANYTHING, NONE, SPLITTER, Choice, Table, Whole
+from fairtrain.constraints import Constraint, ConstraintSpec, NoLevellingDown
+from fairtrain.data.draws import new_key
+from fairtrain.data.rows import Role, Rows
 from fairtrain.data.splits import RowSplit
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.metrics.clusters import design_effects
-from fairtrain.metrics.measures import measure_cells
+from fairtrain.exceptions import InvalidParameterError
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.plugin.costs import ALLOWED, costs_to_try
-from fairtrain.plugin.cross import DESIGN_EFFECT, Lottery, require_linear, train_members
-from fairtrain.plugin.linear import JointScores, linear_rates
-from fairtrain.plugin.repricing import Memory, Repriceable
-from fairtrain.plugin.rule import PricedRule, RuleSettings, ScoredRows, explain_broken, find_rule
+from fairtrain.plugin.cross import DESIGN_EFFECT, require_linear, train_members
+from fairtrain.plugin.linear import JointScores
+from fairtrain.plugin.priced import PricedClassifier
 from fairtrain.plugin.scores import CrossFit, GroupMaps, cross_fit, default_estimators
 
 __all__ = ["FairPlugInClassifier"]
@@ -51,7 +37,7 @@ _READ = ("classes_", "_coding", "constraints_", "scheme_", "costs_")
 _NOBODY: Floats = np.empty((0, 0))
 
 
-class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
+class FairPlugInClassifier(MetaEstimatorMixin, PricedClassifier):
     r"""Price the scores of any estimator so that its decisions keep the bounds.
 
     Among decisions that read x only, the best under linear constraints on group rates is
@@ -187,11 +173,6 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         "estimator": ANYTHING,
         "group_estimator": ANYTHING,
         "cv": Whole(2) | SPLITTER,
-        "objective": ANYTHING,
-        "sensitive_at_predict": FLAG,
-        "mixing": Real(0),
-        "aim": FLAG,
-        "confidence": Real(0, 1, "()") | NONE,
         "certification": Choice("cross") | NONE,
         "n_jobs": Whole(-1024) | NONE,
     }
@@ -239,11 +220,6 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    @property
-    def needs_sensitive_at_predict(self) -> bool:
-        """What ``sensitive_at_predict`` says."""
-        return bool(self.sensitive_at_predict)
-
     def fit(
         self,
         X: Any,
@@ -285,17 +261,12 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         return self._fit(X, y, sensitive_features, sample_weight, clusters)
 
     def _train(self, rows: Rows, rng: np.random.RandomState) -> Rows:
-        self._lottery: Lottery | None = None
-        self._memory: Memory | None = None  # of an earlier fit
-        self.held_out_: Rows | None = None
-        self.free_held_out_: Rows | None = None
+        self._lottery = None
+        self._memory = None  # of an earlier fit
+        self.held_out_ = self.free_held_out_ = None
         if self.certification is not None:
             return self._train_lottery(rows, rng)
-        learning = rows.part("training")
-        scores = self._learn(learning, rng)
-        self.draw_key_ = new_key(rng)
-        self._memory = Memory(scores, replace(learning, X=None))
-        return self._out_of_fold(rows, self._price(None))  # by which prices were chosen
+        return super()._train(rows, rng)
 
     def _train_lottery(self, rows: Rows, rng: np.random.RandomState) -> Rows:
         """Train members; every row certifies the one that never saw it."""
@@ -376,79 +347,10 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         scores = JointScores(outcome.held[:, 1], np.stack([fit.held for fit in by_label]))
         return scores.among(self._possible(rows.X))
 
-    def _price(self, start: Floats | None) -> Floats:
-        """Find the prices of the present constraints; return the decisions of the rows of fit."""
-        rows = self._remembered().rows
-        objective = self._objective(rows.labels)
-        share = float(np.average(rows.outcomes, weights=rows.weight))
-        self.costs_ = objective.costs(share)
-        if objective.costs_at is not None and objective.settled:
-            return self._price_at_costs(start)
-        asked, tried = self.constraints_, dict[ErrorCosts, tuple[float, float]]()
-        for costs in costs_to_try(objective, share, tried):
-            self.costs_, self.constraints_ = costs, asked  # floors are of the rows at these costs
-            decided = self._price_at_costs(start)
-            value = objective(rows.outcomes, decided, weight=rows.weight)
-            over = max(float(self._rule.excess.max()), ALLOWED)
-            tried[costs] = -over, value if np.isfinite(value) else -np.inf
-        self.costs_, self.constraints_ = max(tried, key=lambda costs: tried[costs]), asked
-        return self._price_at_costs(start)
-
-    def _price_at_costs(self, start: Floats | None) -> Floats:
-        """The same, where it is known what errors cost."""
-        memory = self._remembered()
-        rows = memory.rows
-        gain, free = self._gain(memory.scores.outcome), self._unconstrained()
-        self.constraints_ = tuple(_resolved(c, free) for c in self.constraints_)
-        table = RateTable.comparing(self.constraints_, rows.outcomes, rows.groups, rows.weight)
-        families = [cells.family for cells in table.cells]
-        scored = ScoredRows(
-            gain=gain,
-            rates=linear_rates(families, memory.scores, rows.weight),
-            counted=table,
-            counts=table.effective
-            / design_effects(table, free.decisions, rows.groups.members, rows.clusters),
-        )
-        settings = RuleSettings(self.mixing, self.aim, self.confidence)
-        self._factors = [family.factor for family in families]
-        self._rule: PricedRule = find_rule(families, scored, settings, start)
-        self.lottery_ = bool(self._rule.temperature)
-        names = [(f.name, group) for f in families for group in f.cell_names]
-        self.prices_ = pd.DataFrame(names, columns=["constraint", "group"]).assign(
-            price=self._rule.prices
-        )
-        groups = "known at predict"
-        if not self.sensitive_at_predict:
-            groups = f"estimated inside by {self.group_estimator_name_}"
-        self._notes = [
-            f"P({rows.favourable} | x) is given by {self.estimator_name_}, the groups are "
-            f"{groups}; out-of-fold rates chose the prices.",
-            *explain_broken(families, scored, settings, self._rule),
-        ]
-        if self.lottery_:
-            self._notes.append("People whose scores tie are decided by lot.")
-        return self._rule.share(scored.gain - scored.rates.slopes @ self._rule.prices)
-
-    def _unconstrained(self) -> Rows:
-        """The rows in memory as the scores alone decide them."""
-        memory = self._remembered()
-        return memory.rows.decided((self._gain(memory.scores.outcome) > 0).astype(np.float64))
-
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         super()._keep_reports(reports)
-        if self._memory is not None and self.costs_.equal:
-            self.baseline_report_ = self._judged(self._unconstrained(), "steering")
         if self.free_held_out_ is not None and self.costs_.equal:
             self.baseline_report_ = self._judged(self.free_held_out_, "certification")
-
-    def _gain(self, outcome: Floats) -> Floats:
-        """What the favourable decision gains, in units of the mean cost of the two errors."""
-        return 2 * (outcome - self.costs_.threshold)
-
-    def _families(self) -> list[RateFamily]:
-        families = families_of(self.constraints_, self.scheme_)
-        pairs = zip(families, self._factors, strict=True)
-        return [replace(family, factor=factor) for family, factor in pairs]
 
     def _check_settings(self) -> None:
         if self.certification is not None and self.certification_fraction:
@@ -462,20 +364,6 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         if self.certification is not None:
             require_linear(estimator=self.estimator, group_estimator=self.group_estimator)
 
-    def _read(
-        self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
-    ) -> Rows:
-        rows = super()._read(X, y, sensitive_features, sample_weight, clusters)
-        objective = self._objective(rows.labels)
-        if objective.scored:
-            raise InvalidParameterError(
-                f"prices leave scores as they are, so that objective={objective.name!r} cannot be "
-                "sought here: choose the estimator by it, or use LagrangianBoostingClassifier or "
-                "LagrangianFairnessTrainer, which choose a round or an epoch by it."
-            )
-        self.costs_ = objective.costs(float(np.average(rows.outcomes, weights=rows.weight)))
-        return rows
-
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = super()._read_constraints()
         for constraint in constraints:
@@ -484,33 +372,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
                     f"{constraint.name} takes its floors from the rows, so that every member would "
                     "have floors of its own; certify it with certification_fraction."
                 )
-            if isinstance(constraint, BoundedGroupLoss) and constraint.loss != "zero_one":
-                raise InvalidParameterError(
-                    f"{constraint.name} bounds a loss of probabilities, which no price on "
-                    "decisions can keep; use LagrangianBoostingClassifier, or loss='zero_one'."
-                )
         return constraints
-
-    def _people(self, X: Any, sensitive_features: Any) -> tuple[Any, Codes | None]:
-        """Checked features, and the groups where they are used."""
-        features = self._features(X)
-        if not self.sensitive_at_predict:
-            if sensitive_features is not None:
-                raise InvalidParameterError(
-                    "this model decides by features only: leave sensitive_features out, or set "
-                    "sensitive_at_predict=True."
-                )
-            return features, None
-        bare = inputs.as_features(X)
-        bare, who = take_sensitive(bare, self.sensitive_features, sensitive_features)
-        if who is None:
-            raise InvalidDataError(
-                "predict needs sensitive_features: sensitive_at_predict is True. Pass them, or "
-                "name columns of X in the constructor."
-            )
-        codes = self.scheme_.encode(with_strata(bare, who, self.scheme_.given), like=X)
-        inputs.check_lengths(inputs.number_of_rows(features), sensitive_features=codes)
-        return features, codes
 
     def _outcomes(self, X: Any, codes: Codes | None) -> Floats:
         """Average P(y = 1 | x) of the folds' models, for features that were checked."""
@@ -527,179 +389,27 @@ class FairPlugInClassifier(MetaEstimatorMixin, ClassifierMixin, Repriceable):
         scores = JointScores(outcome, np.stack([fit(X) for fit in self._group_of]))
         return scores.among(self._possible(X))
 
-    def _possible(self, X: Any) -> NDArray[np.bool_] | None:
-        """Groups that people can belong to, by strata that are features; None where none are."""
-        known = [name for name, _ in self.scheme_.given if name in getattr(X, "columns", ())]
-        return self.scheme_.possible(inputs.drop_columns(X, known)[1]) if known else None
-
     def _priced(self, X: Any, codes: Codes | None) -> tuple[Floats, Floats]:
         """P(y = 1 | x), and what the price of every cell takes from each person's gain, (n, m)."""
         if self._lottery is not None:
             parts = [member._priced(X, codes) for member in self._lottery.members]
             outcome, asked = (np.mean(part, axis=0) for part in zip(*parts, strict=True))
             return outcome, asked
-        scores = self._scores(X, codes)
-        rates = linear_rates(self._families(), scores, scale=self._rule.scale)
-        return scores.outcome, rates.slopes * self._rule.prices
-
-    def _margin(self, X: Any, codes: Codes | None) -> Floats:
-        """Gain less what the cells' prices ask, for features that were checked."""
-        outcome, asked = self._priced(X, codes)
-        return np.asarray(self._gain(outcome) - asked.sum(axis=1))
+        return super()._priced(X, codes)
 
     def _decision(self, X: Any, codes: Codes | None = None) -> Floats:
         if self._lottery is not None:
             return self._lottery.mean(lambda member: member._decision(X, codes))
-        return self._rule.share(self._margin(X, codes))
-
-    def _known(self, rows: Rows) -> Codes | None:
-        return rows.groups.codes if self.sensitive_at_predict else None
-
-    def _decided(self, rows: Rows) -> Rows:
-        return rows.decided(self._decision(rows.X, self._known(rows)))
-
-    def decision_function(self, X: Any, *, sensitive_features: Any = None) -> Floats:
-        """Priced score: above 0 decides for ``classes_[1]``.
-
-        Parameters
-        ----------
-        X : array, sparse matrix or frame of shape (n, d)
-            Features.
-        sensitive_features : frame, series, mapping, array or list of n rows, optional
-            Who, with ``sensitive_at_predict=True``; left out where the constructor names columns.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            The gain less what the groups' prices ask: for accuracy 2 P(y | x) - 1, in [-1, 1],
-            where nothing is asked.
-        """
-        margin = self._margin(*self._people(X, sensitive_features))
-        assert self._coding is not None
-        return margin if self._coding.column == 1 else -margin
-
-    def decision_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
-        """Chance of each decision, (n, 2): 0 or 1, or in between where it is drawn by lot."""
-        people = self._people(X, sensitive_features)
-        assert self._coding is not None
-        return self._coding.columns(self._decision(*people))
-
-    def predict(self, X: Any, *, sensitive_features: Any = None) -> NDArray[Any]:
-        """Decide; where scores tie, by a draw that belongs to the row.
-
-        Parameters
-        ----------
-        X, sensitive_features
-            As in :meth:`decision_function`.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels.
-        """
-        X, codes = self._people(X, sensitive_features)
-        share = self._decision(X, codes)
-        assert self._coding is not None
-        if self.lottery_:
-            return self._coding.decode(keyed_uniform(X, self.draw_key_) < share)
-        return self._coding.decode(share > 0.5)
-
-    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
-        """Priced probability: what each decision would be taken at .5 of.
-
-        Parameters
-        ----------
-        X, sensitive_features
-            As in :meth:`decision_function`.
-
-        Returns
-        -------
-        ndarray of shape (n, 2)
-            In the order of ``classes_``; :meth:`outcome_proba` has the probability of the label.
-        """
-        margin = self._margin(*self._people(X, sensitive_features))
-        assert self._coding is not None
-        return self._coding.columns(self._as_chance(margin))
-
-    def _as_chance(self, margin: Floats) -> Floats:
-        widest = np.abs(self._gain(np.array([0.0, 1.0]))).max()  # 1 for accuracy
-        return np.asarray(np.clip((1 + margin / widest) / 2, 0.0, 1.0))
-
-    def _chances(self, rows: Rows) -> tuple[Floats, Floats]:
-        """P(y = 1 | x) of prepared rows, and what decisions would be taken at .5 of."""
-        outcome, asked = self._priced(rows.X, self._known(rows))
-        return outcome, self._as_chance(self._gain(outcome) - asked.sum(axis=1))
-
-    def outcome_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
-        """Probability of each label before any price, (n, 2), in the order of ``classes_``."""
-        X, codes = self._people(X, sensitive_features)
-        assert self._coding is not None
-        return self._coding.columns(self._outcomes(X, codes))
-
-    def score(
-        self, X: Any, y: Any, sample_weight: Any = None, *, sensitive_features: Any = None
-    ) -> float:
-        """Accuracy of :meth:`predict`."""
-        decided = self.predict(X, sensitive_features=sensitive_features)
-        return scored(X, y, decided, sample_weight)
-
-    def contributions(
-        self, X: Any, *, sensitive_features: Any = None, by_group: bool = False
-    ) -> pd.DataFrame:
-        """Say what each person's score is made of: P(y | x), and what prices moved.
-
-        Parameters
-        ----------
-        X, sensitive_features
-            As in :meth:`decision_function`.
-        by_group : bool, default=False
-            Add a column a cell. Each is a price times how likely the person's group is: **it tells
-            an estimate of a sensitive feature of a person**, whose release is for a privacy
-            officer to decide. The sum over groups, which is there without it, tells far less.
-
-        Returns
-        -------
-        DataFrame
-            ``outcome_proba`` of the favourable label, ``gain``, ``moved`` (what prices added), and
-            ``margin``, their sum: above 0 is decided favourably. A row a person, with the index of
-            ``X`` if it has one.
-        """
-        outcome, asked = self._priced(*self._people(X, sensitive_features))
-        gain = self._gain(outcome)
-        moved = -asked.sum(axis=1)
-        table = pd.DataFrame(
-            {
-                "outcome_proba": outcome,
-                "gain": gain,
-                "moved": moved,
-                "margin": gain + moved,
-            },
-            index=getattr(X, "index", None),
-        )
-        if by_group:
-            names = self.prices_["constraint"] + ": " + self.prices_["group"]
-            table[names.tolist()] = -asked
-        return table
+        return super()._decision(X, codes)
 
     def __sklearn_tags__(self) -> Tags:
         """Tags of a binary classifier that accepts what its estimators accept."""
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
         given = [e for e in (self.estimator, self.group_estimator) if e is not None]
         inner = [get_tags(e).input_tags for e in given]
         tags.input_tags.sparse = all(t.sparse for t in inner)
         tags.input_tags.allow_nan = all(t.allow_nan for t in inner)
         return tags
-
-
-def _resolved(constraint: Constraint, unconstrained: Rows) -> Constraint:
-    """The constraint, with floors measured on unconstrained decisions where it has none yet."""
-    if not isinstance(constraint, NoLevellingDown) or constraint.value is not None:
-        return constraint
-    groups = unconstrained.groups
-    groups = groups.merged(*constraint.partition(groups.scheme))
-    cells = measure_cells(unconstrained, constraint.rates[0], groups)
-    return constraint.resolved(groups.names, cells.mean)
 
 
 def _name(model: Any) -> str:

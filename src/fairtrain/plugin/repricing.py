@@ -38,7 +38,7 @@ class Repriceable(FairEstimator):
     """An estimator whose scores stay while the prices on them change, at no training."""
 
     _memory: Memory | None
-    _lottery: Lottery | None
+    _lottery: Lottery | None = None
     _rule: PricedRule
 
     @abstractmethod
