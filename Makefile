@@ -31,14 +31,19 @@ LOWEST_TESTS ?= tests/data tests/constraints tests/metrics tests/reductions/test
 # Oracles that fairlearn 0.15 and scikit-learn 1.7 changed: they compare with the newer behaviour.
 LOWEST_SKIP  ?= sample_weight_equivalence or is_fairlearn_s
 
+# Packages that models are taken into or out of, each tested for real, in an environment of their own.
+INTEGRATIONS_VENV  ?= .venv-integrations
+INTEGRATIONS       := $(INTEGRATIONS_VENV)/.installed
+INTEGRATIONS_TESTS ?= tests/integrations
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 # Two pips must not write to one environment.
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest lint format bench docs notebook clean distclean
+.PHONY: help demo test test-lowest test-integrations lint format bench docs notebook clean distclean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(RUN) ## train by every method on real mortgage decisions and write a report
 	$(BIN)/fairtrain demo
@@ -50,6 +55,9 @@ test: lint ## lint, type-check, then run every test and doctest
 test-lowest: $(LOWEST) ## run a part of the tests with the lowest versions that pyproject.toml declares
 	$(LOWEST_VENV)/bin/python -m pytest $(PYTEST_ARGS) -W ignore::DeprecationWarning $(LOWEST_TESTS) \
 	  -k 'not ($(LOWEST_SKIP))'
+
+test-integrations: $(INTEGRATIONS) ## test with PyTorch Lightning, ONNX and the other packages that fairtrain works with
+	$(INTEGRATIONS_VENV)/bin/python -m pytest $(PYTEST_ARGS) $(INTEGRATIONS_TESTS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -76,7 +84,7 @@ clean: ## remove caches and builds
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## remove the environment too
-	rm -rf $(VENV) $(LOWEST_VENV)
+	rm -rf $(VENV) $(LOWEST_VENV) $(INTEGRATIONS_VENV)
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -97,6 +105,18 @@ $(LOWEST): pyproject.toml tests/lowest.py
 	@$(PYTHON) tests/lowest.py > $(LOWEST_VENV)/lowest.txt
 	@$(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq install --requirement $(LOWEST_VENV)/lowest.txt
 	@$(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq install --no-deps --editable .
+	@touch $@
+
+# The library and its tests as requirements.txt pins them, without lint, docs and notebook, and the packages themselves.
+$(INTEGRATIONS): pyproject.toml requirements.txt requirements-integrations.txt
+	@echo "installing what fairtrain works with into $(INTEGRATIONS_VENV) (a few minutes, once)"
+	$(PYTHON) -m venv $(INTEGRATIONS_VENV)
+	@grep -E '^(xgboost|lightgbm|torch=|jaxtyping|lightning-fabric|pytest|hypothesis|beartype)' requirements.txt \
+	  > $(INTEGRATIONS_VENV)/tests.txt
+	@$(INTEGRATIONS_VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq install \
+	  --constraint requirements.txt --requirement $(INTEGRATIONS_VENV)/tests.txt \
+	  --requirement requirements-integrations.txt --editable '.[examples]'
+	@$(INTEGRATIONS_VENV)/bin/python -m pip check
 	@touch $@
 
 # Everything that requirements.txt pins; pip check compares the pins with the bounds in pyproject.toml.
