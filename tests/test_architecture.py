@@ -41,6 +41,7 @@ ROOMS = (
     ("tradeoff",),
     ("monitoring",),
     ("report",),
+    ("integrations",),
     ("datasets",),
     ("_commands",),
     ("cli",),

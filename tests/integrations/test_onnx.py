@@ -1,0 +1,236 @@
+"""Exported models decide as the models do, in ONNX Runtime."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fairtrain
+from fairtrain.datasets import make_miscalibrated
+from fairtrain.exceptions import FairtrainError, InvalidParameterError
+
+pytest.importorskip("onnx", reason="needs the onnx extra")
+runtime = pytest.importorskip("onnxruntime", reason="needs the onnx extra")
+from fairtrain.integrations.onnx import export_onnx  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
+
+FRESH = 10_000
+
+
+def rows(n: int, seed: int = 0) -> tuple[Any, Any, Any]:
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 3, n)
+    X = rng.normal(size=(n, 4)) + 0.4 * group[:, None]
+    y = (X[:, 0] + X[:, 1] + rng.normal(size=n) > 0.8).astype(int)
+    return X, y, np.array(["north", "south", "west"])[group]
+
+
+def frame(n: int, seed: int = 0) -> tuple[Any, Any, Any]:
+    X, y, group = rows(n, seed)
+    table = pd.DataFrame(X[:, :3], columns=["income", "debt", "age"])
+    table["debt"] = table["debt"].where(table["debt"] < 1.5)  # missing where large
+    jobs = np.array(["clerk", "cook", "nurse", "diver"])
+    drawn = np.random.default_rng(seed).choice(4, n, p=[0.4, 0.3, 0.295, 0.005])
+    return table.assign(job=jobs[drawn]), y, group
+
+
+TRAIN, TEST = rows(1500), rows(FRESH, 1)
+FRAME, FRESH_FRAME = frame(1500), frame(FRESH, 1)
+
+
+def linear() -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression())
+
+
+def told(path: Path, inputs: dict[str, Any]) -> dict[str, Any]:
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def matrix(X: Any) -> dict[str, Any]:
+    return {"X": X}
+
+
+def single(X: Any) -> dict[str, Any]:
+    return {"X": X.astype(np.float32)}
+
+
+def columns(X: Any) -> dict[str, Any]:
+    words = {name: X[[name]].to_numpy(object) for name in X if X[name].dtype.kind not in "fi"}
+    return {name: X[[name]].to_numpy() for name in X} | words
+
+
+def plug_in(estimator: Any = None, **more: Any) -> Any:
+    more = {"group_estimator": linear(), "cv": 2, "difference_bound": 0.05} | more
+    return fairtrain.FairPlugInClassifier(
+        linear() if estimator is None else estimator, random_state=0, **more
+    )
+
+
+def boosting(booster: str, **more: Any) -> Any:
+    settings = {"difference_bound": 0.1, "n_estimators": 12, "max_depth": 3, "n_jobs": 1}
+    return fairtrain.LagrangianBoostingClassifier(
+        booster=booster, random_state=0, **settings, **more
+    )
+
+
+def network(kind: Any, **more: Any) -> Any:
+    return kind(max_epochs=2, batch_size=256, random_state=0, difference_bound=0.1, **more)
+
+
+LAGRANGIAN, SOFT = fairtrain.LagrangianFairnessTrainer, fairtrain.RegularizedFairnessTrainer
+CASES: dict[str, tuple[Any, Any, float]] = {
+    "logistic plug-in": (plug_in, matrix, 1e-12),
+    "plug-in where errors cost": (
+        lambda: plug_in(objective={"false_positive": 1, "false_negative": 3}), matrix, 1e-12,
+    ),
+    "plug-in on other estimators": (
+        lambda: plug_in(ExtraTreesClassifier(10, max_depth=4)), matrix, 1e-6,
+    ),
+    "xgboost": (lambda: boosting("xgboost"), matrix, 1e-6),
+    "lightgbm": (lambda: boosting("lightgbm"), matrix, 1e-6),
+    "network": (lambda: network(LAGRANGIAN), single, 1e-6),
+    "soft network": (lambda: network(SOFT, eta=1.0), single, 1e-6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_file_decides_as_the_model_does(case: str, tmp_path: Path) -> None:
+    make, inputs, tolerance = CASES[case]
+    X, y, group = TRAIN
+    model = make().fit(X, y, sensitive_features=group)
+    found = told(export_onnx(model, tmp_path / "m.onnx"), inputs(TEST[0]))
+    assert 0.05 < model.predict(TEST[0]).mean() < 0.95
+    np.testing.assert_array_equal(found["label"], model.predict(TEST[0]))
+    np.testing.assert_allclose(
+        found["probabilities"], model.predict_proba(TEST[0]), rtol=0, atol=tolerance
+    )
+
+
+def test_labels_are_words_and_columns_are_inputs_by_name(tmp_path: Path) -> None:
+    X, y, group = FRAME
+    words = np.where(y == 1, "approve", "deny")
+    model = plug_in(positive_label="approve", group_estimator=None)
+    model.set_params(estimator=None).fit(X, words, sensitive_features=group)
+    strange = FRESH_FRAME[0].assign(job=FRESH_FRAME[0]["job"].replace("cook", "pilot"))
+    found = told(export_onnx(model, tmp_path / "m.onnx"), columns(strange))
+    np.testing.assert_array_equal(found["label"], model.predict(strange))
+    np.testing.assert_allclose(found["probabilities"], model.predict_proba(strange), atol=1e-6)
+
+
+@pytest.mark.parametrize("booster", ["xgboost", "lightgbm"])
+def test_missing_numbers_go_where_the_booster_sends_them(booster: str, tmp_path: Path) -> None:
+    X, y, group = FRAME
+    numbers = X[["income", "debt", "age"]].to_numpy()
+    fresh = FRESH_FRAME[0][["income", "debt", "age"]].to_numpy()
+    assert np.isnan(fresh).any()
+    model = boosting(booster).fit(numbers, y, sensitive_features=group)
+    found = told(export_onnx(model, tmp_path / "m.onnx"), {"X": fresh})
+    np.testing.assert_array_equal(found["label"], model.predict(fresh))
+    np.testing.assert_allclose(found["probabilities"], model.predict_proba(fresh), atol=1e-6)
+
+
+METHODS = ("hierarchical", "platt", "isotonic", "beta", "histogram", "venn_abers", "auto")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_calibrated_scores_are_those_of_the_calibrator(method: str, tmp_path: Path) -> None:
+    data = make_miscalibrated(6000, random_state=0)
+    model = fairtrain.GroupFairnessCalibrator(method, random_state=0)
+    model.fit(data.scores, data.y, data.sensitive_features)
+    fresh = data.fresh(random_state=1)
+    who = fresh.sensitive_features.copy()
+    inputs = {name: who[name].to_numpy(object) for name in who}
+    found = told(export_onnx(model, tmp_path / "c.onnx"), {"scores": fresh.scores, **inputs})
+    expected = model.transform(fresh.scores, who)
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-9)
+
+
+def test_people_of_groups_never_seen_inherit_in_the_file_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    who = pd.DataFrame({"sex": rng.choice(["f", "m"], 900), "area": rng.choice(["a", "b"], 900)})
+    seen = ~((who["sex"] == "f") & (who["area"] == "b"))
+    scores, y = rng.uniform(size=900), rng.integers(0, 2, 900)
+    model = fairtrain.GroupFairnessCalibrator().fit(scores[seen], y[seen], who[seen])
+    strange = who.assign(sex=who["sex"].where(rng.uniform(size=900) < 0.8, "x"))
+    inputs = {name: strange[name].to_numpy(object) for name in strange}
+    found = told(export_onnx(model, tmp_path / "c.onnx"), {"scores": scores, **inputs})
+    expected = model.transform(scores, strange)
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-9)
+
+
+def test_a_calibrated_classifier_takes_its_group_as_an_input(tmp_path: Path) -> None:
+    X, y, group = TRAIN
+    model = fairtrain.CalibratedFairClassifier(linear(), cv=2, random_state=0)
+    model.fit(X, y, sensitive_features=pd.Series(group, name="region"))
+    inputs = {"X": TEST[0], "region": TEST[2].astype(object)}
+    found = told(export_onnx(model, tmp_path / "m.onnx"), inputs)
+    who = pd.Series(TEST[2], name="region")
+    np.testing.assert_array_equal(found["label"], model.predict(TEST[0], sensitive_features=who))
+    expected = model.predict_proba(TEST[0], sensitive_features=who)
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-9)
+    frozen = fairtrain.CalibratedFairClassifier(FrozenEstimator(linear().fit(X, y)))
+    frozen.fit(X, y, sensitive_features=pd.Series(group, name="region"))
+    assert told(export_onnx(frozen, tmp_path / "m.onnx"), inputs)["label"].shape == (FRESH,)
+
+
+def refused(case: str) -> tuple[Any, str]:
+    X, y, group = TRAIN
+    if case == "mixture":
+        return network(LAGRANGIAN).fit(X, y, sensitive_features=group), "mixture=False"
+    if case == "cross":
+        model = plug_in(certification="cross", cv=2)
+        return model.fit(X, y, sensitive_features=group), "certification_fraction"
+    if case == "lottery":
+        coarse = np.round(X[:, :1])
+        return plug_in(difference_bound=0.01).fit(coarse, y, sensitive_features=group), "finer"
+    if case == "told the group":
+        model = plug_in(sensitive_at_predict=True)
+        return model.fit(X, y, sensitive_features=group), "sensitive_at_predict"
+    wrapper = fairtrain.ReductionsWrapper(LogisticRegression(), difference_bound=0.1, max_iter=3)
+    return wrapper.fit(X, y, sensitive_features=group), "FairPlugInClassifier"
+
+
+@pytest.mark.parametrize("case", ["mixture", "cross", "lottery", "told the group", "reductions"])
+def test_what_is_drawn_is_refused_with_what_to_do(case: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        model, said = refused(case)
+    if case == "mixture":
+        model.mixture_ = (0.5, model.module_)
+    if case == "lottery":
+        assert model.lottery_
+    with pytest.raises(InvalidParameterError, match=said) as caught:
+        export_onnx(model, tmp_path / "m.onnx")
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_booster_s_categories_are_refused(tmp_path: Path) -> None:
+    X, y, group = FRAME
+    table = X.assign(job=X["job"].astype("category"))
+    model = boosting("lightgbm").fit(table, y, sensitive_features=group)
+    with pytest.raises(FairtrainError, match="categories"):
+        export_onnx(model, tmp_path / "m.onnx")
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    X, y, group = TRAIN
+    model = plug_in().fit(X, y, sensitive_features=group)
+    path = export_onnx(model, tmp_path / "m.onnx")
+    kept = runtime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+    assert kept["fairtrain.model"] == "FairPlugInClassifier"
+    assert kept["fairtrain.classes"] == "[0, 1]"
+    assert "demographic_parity" in kept["fairtrain.constraints"]
+    assert kept["fairtrain.verdict"] == str(model.status_)
