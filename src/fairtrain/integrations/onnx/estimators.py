@@ -95,7 +95,8 @@ def probabilities(model: Any, features: Features) -> str:
         for step in list(model.named_steps.values())[:-1]:
             features = _transformed(step, features)
         model = model.steps[-1][1]
-    return _of(_CLASSIFIERS, model)(model, features)
+    made: str = _of(_CLASSIFIERS, model)(model, features)
+    return made
 
 
 def _transformed(model: Any, features: Features) -> Features:
@@ -105,7 +106,8 @@ def _transformed(model: Any, features: Features) -> Features:
         for step in model.named_steps.values():
             features = _transformed(step, features)
         return features
-    return _of(_TRANSFORMERS, model)(model, features)
+    made: Features = _of(_TRANSFORMERS, model)(model, features)
+    return made
 
 
 def _of(known: dict[type, Callable[[Any, Features], Any]], model: Any) -> Any:
@@ -179,7 +181,7 @@ def _one_hot(model: OneHotEncoder, features: Features) -> Features:
 
 
 def _categories(known: Any) -> list[Any]:
-    values = known.tolist()
+    values: list[Any] = known.tolist()
     if all(isinstance(v, str) for v in values):
         return values
     if all(isinstance(v, int | float) and float(v).is_integer() for v in values):

@@ -54,7 +54,7 @@ def outputs_of(trainer: Any, graph: Graph, example: Any) -> str:
     try:
         with warnings.catch_warnings(action="ignore"), torch.no_grad():
             rows = torch.export.Dim("rows")
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 net, (x,), dynamo=True, dynamic_shapes=({0: rows},), verbose=False,
                 opset_version=OPSETS[""],
             )  # fmt: skip
