@@ -224,7 +224,8 @@ def delays() -> Iterator[Line]:
 
 def calibration(streams: int = 200, windows: int = 12, rows: int = 1000) -> Iterator[Line]:
     """False alarms of the monitor of scores, which are calibrated."""
-    for name in ("independent", "seasonal in mix", "clusters of 20, correlation .1"):
+    clustered = "clusters of 20, correlation .1"
+    for name in ("independent", "seasonal in mix", clustered, f"{clustered}, named"):
         alarms = 0
         for stream in range(streams):
             rng = np.random.default_rng([47, stream])
@@ -237,7 +238,8 @@ def calibration(streams: int = 200, windows: int = 12, rows: int = 1000) -> Iter
                     shared = np.repeat(rng.normal(size=rows // 20), 20)
                     draw = stats.norm.cdf(0.4 * shared + np.sqrt(1 - 0.16) * rng.normal(size=rows))
                 who = np.where(rng.random(rows) < share, "a", "b")
-                monitor.update(score, (draw < score).astype(int), who)
+                of_cluster = np.arange(rows) // 20 if name.endswith("named") else None
+                monitor.update(score, (draw < score).astype(int), who, clusters=of_cluster)
             alarms += monitor.refit
         yield line("false alarms: calibration", name, "CalibrationMonitor", alarms / streams)
 

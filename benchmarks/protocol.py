@@ -573,6 +573,23 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in text)
 
 
+def resumed(
+    kept: Path,
+    keys: Sequence[str],
+    cells: Sequence[tuple[Any, ...]],
+    one: Callable[..., dict[str, Any]],
+) -> pd.DataFrame:
+    """What ``one`` finds in each cell; cells that the file has already are not run again."""
+    done = set()
+    if kept.exists():
+        done = set(pd.read_csv(kept)[list(keys)].astype(str).itertuples(index=False, name=None))
+    for cell in cells:
+        if tuple(map(str, cell)) not in done:
+            found = pd.DataFrame([dict(zip(keys, cell, strict=True)) | one(*cell)])
+            found.to_csv(kept, mode="a", index=False, header=not kept.exists())
+    return pd.read_csv(kept)
+
+
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """One line a row; seconds stay out because they belong to a machine."""
     records = [

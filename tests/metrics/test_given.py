@@ -118,7 +118,17 @@ def test_an_empty_cell_is_named_and_never_certified() -> None:
     lonely.loc[who["sex"] == "f", "band"] = np.where(
         np.arange((who["sex"] == "f").sum()) % 2, "low", "f only"
     )
-    assert not fairness_report(y, decided, lonely, constraint).results[0].empty
+    found = fairness_report(y, decided, lonely, constraint).results[0]
+    assert not found.empty
+    assert found.strata_left_out == ("f only", "high")
+    assert "Not compared, for want of groups: within f only, high." in found.words()
+    # In a band of f and m an average of three groups compares nothing.
+    lonely.iloc[:3] = [["x", "low"], ["x", "high"], ["m", "f only"]]
+    settings = {"difference_bound": 0.3, "given": "band"}
+    for pooled, left in ((False, ()), (True, ("f only", "high"))):
+        asked = DemographicParity(**settings, pooled=pooled)
+        result = fairness_report(y, decided, lonely, asked).results[0]
+        assert result.strata_left_out == left
 
 
 def test_a_stratum_without_judged_rows_may_hold_anything() -> None:

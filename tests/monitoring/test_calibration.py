@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from scipy.stats import norm
 
 from fairtrain import CalibrationMonitor
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
@@ -74,3 +75,37 @@ def test_an_index_that_differs_is_an_error() -> None:
     y = pd.Series([0, 1] * 50)
     with pytest.raises(InvalidDataError, match="y carries another index than scores"):
         CalibrationMonitor().update(y * 0.5, y.iloc[::-1], ["a"] * 100)
+
+
+def test_clusters_that_share_a_shock_raise_no_alarm_and_a_break_does() -> None:
+    """In eight of ten such streams rows taken for independent raise one."""
+    alarms = {"named": 0, "ignored": 0}
+    for run in range(10):
+        rng = np.random.default_rng([5, run])
+        monitors = {name: CalibrationMonitor(random_state=run) for name in alarms}
+        for _ in range(4):
+            cluster = np.arange(1000) // 20
+            scores = expit(rng.normal(-0.5, 1, 1000))
+            draw = norm.cdf(0.7 * rng.normal(size=50)[cluster] + 0.71 * rng.normal(size=1000))
+            row = scores, (draw < scores).astype(int), rng.choice(["a", "b"], 1000)
+            monitors["named"].update(*row, clusters=cluster)
+            monitors["ignored"].update(*row)
+        for name, monitor in monitors.items():
+            alarms[name] += monitor.refit
+        broken = np.where(row[2] == "b", 0.9 * (1 - scores) + scores, scores)
+        y = (rng.random(1000) < broken).astype(int)
+        assert monitors["named"].update(scores, y, row[2], clusters=cluster)["alarm"].any()
+    assert alarms["named"] == 0
+    assert alarms["ignored"] >= 5
+
+
+def test_a_cluster_for_each_row_is_none_and_few_clusters_are_only_counted() -> None:
+    rows = window(3)
+    plain, alone = (CalibrationMonitor(random_state=0) for _ in range(2))
+    pd.testing.assert_frame_equal(plain.update(*rows), alone.update(*rows, clusters=range(400)))
+    few = alone.update(*rows, clusters=np.arange(400) // 50).set_index("group")
+    assert few["p_window"].isna().all()
+    assert few["p_all"].isna().all()
+    assert few["rows"].sum() == 400
+    with pytest.raises(InvalidDataError, match="clusters has 3 rows, expected 400"):
+        alone.update(*rows, clusters=[1, 1, 2])

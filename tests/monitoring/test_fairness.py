@@ -203,6 +203,8 @@ def test_a_part_of_the_labels_and_rows_given_up() -> None:
 
 def test_ids_that_do_not_join() -> None:
     ids, decided, who, y = rows_with_labels(2, 60)
+    with pytest.raises(InvalidParameterError, match="leave out one of the two"):
+        FairnessMonitor().update(decided, who, y, ids=ids)
     monitor = FairnessMonitor("equal_opportunity")
     monitor.update(decided, who, ids=ids)
     for wrong in (ids[:2] + 1000, ids[[3, 3]]):

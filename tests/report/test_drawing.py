@@ -71,6 +71,7 @@ def test_a_frontier_becomes_a_chart() -> None:
         param="eta", name="sweep", performance_name="AUC", gap_name="gap", bound=None,
         baseline=SimpleNamespace(gap=0.3, performance=0.9),
     )  # fmt: skip
+    frontier.published = lambda: frontier
     found = FrontierChart.from_frontier(frontier, SimpleNamespace(value=2.0, seed=3))  # type: ignore[arg-type]
     assert found.chosen == 1
     assert found.baseline == (0.3, 0.9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.tradeoff.data import make_rows
 
 from fairtrain import ParetoFrontier, ReductionsWrapper, pareto_frontier
 from fairtrain.exceptions import InvalidParameterError, NearConstantWarning, SameRowsWarning
+from fairtrain.report import FrontierChart
 from fairtrain.tradeoff.dominance import dominated, hypervolume
 
 BOUNDS = [0.02, 0.1, 0.3]
@@ -30,8 +32,6 @@ def found() -> ParetoFrontier:
 
 
 def with_points(found: ParetoFrontier, **columns: Any) -> ParetoFrontier:
-    from dataclasses import replace
-
     points = found.points.assign(**columns)
     points["dominated"] = dominated(points["gap"], points["performance"])
     return replace(found, points=points)
@@ -84,8 +84,6 @@ def test_evaluate_certifies_on_other_rows_only(found: ParetoFrontier) -> None:
 def test_seeds_are_averaged_with_student_limits(found: ParetoFrontier) -> None:
     points = pd.concat([found.points.assign(seed=s, gap=found.points["gap"] + s / 100)
                         for s in (0, 1, 2)], ignore_index=True)  # fmt: skip
-    from dataclasses import replace
-
     table = replace(found, points=points).by_value()
     assert table["n_seeds"].tolist() == [3, 3, 3]
     first = points[points["difference_bound"] == 0.02]["gap"]
@@ -114,10 +112,32 @@ def test_says_what_it_found(found: ParetoFrontier) -> None:
 
 
 def test_a_bound_is_needed(found: ParetoFrontier) -> None:
-    from dataclasses import replace
-
     unbound = replace(found, bound=None)
     with pytest.raises(InvalidParameterError, match="max_gap is missing"):
         unbound.select()
     with pytest.raises(InvalidParameterError, match="max_gap is missing"):
         unbound.evaluate(*make_rows(100))
+
+
+def test_gaps_that_rest_on_few_rows_are_not_published(
+    found: ParetoFrontier, tmp_path: Path
+) -> None:
+    assert not found.rests_on_few
+    assert found.published() is found
+    held = found.scorer.read(*make_rows(2000, seed=1))
+    assert not found.scorer.rests_on_few(held)
+    few = held.take(np.flatnonzero((held.groups.codes == 0) | (np.arange(2000) < 12)))
+    assert 0 < few.groups.counts[1] < 10
+    assert found.scorer.rests_on_few(few)
+    assert replace(found.scorer, metric=lambda y, p, who: 0.0).rests_on_few(few)
+    secret = replace(found, rests_on_few=True)
+    chart = FrontierChart.from_frontier(secret, secret.select())
+    assert chart.chosen == 1
+    assert all(np.isnan([p.gap, *p.gap_limits]).all() for p in chart.points)
+    assert not chart.front
+    assert np.isnan(chart.baseline).tolist() == [True, False]
+    secret.to_csv(tmp_path / "points.csv")
+    assert pd.read_csv(tmp_path / "points.csv")["gap"].isna().all()
+    assert secret.to_dict()["baseline"]["gap_upper"] is None
+    assert "fewer than 10 rows" in str(secret)
+    assert secret.plot().get_title() == found.plot().get_title()

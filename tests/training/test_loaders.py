@@ -79,6 +79,26 @@ def test_a_stream_of_mappings_with_weights():
     assert trainer.fairness_report_.rows == "certification"
 
 
+def test_clusters_in_batches_widen_limits_and_are_all_or_none():
+    x, y, a = tensors()
+    cluster = torch.arange(len(y)) // 40
+    y = y[cluster * 40]  # alike within a cluster
+    held = DataLoader(TensorDataset(x, y, a, torch.ones(len(y)), cluster), 500)
+    plain = [(x, y, a)]
+    found = fit(LagrangianFairnessTrainer(**SHORT), plain, held, num_groups=2)
+    steering = found.reports_["steering"].results[0]
+    assert steering.clusters == {"0": 60, "1": 60}
+    in_memory = found.evaluate(x, y, sensitive_features=a, clusters=cluster).results[0]
+    assert (steering.lower, steering.upper) == pytest.approx((in_memory.lower, in_memory.upper))
+    given = {"x": x, "y": y, "sensitive_features": a}
+    for batches, said in (
+        ([{**given, "clusters": x[:, 0]}], "clusters must be whole numbers"),
+        ([{**given, "clusters": cluster}, given], "in some batches of a loader and not in others"),
+    ):
+        with pytest.raises(InvalidDataError, match=said):
+            fit(LagrangianFairnessTrainer(**SHORT), batches, num_groups=2)
+
+
 def test_without_a_validation_loader_the_training_rows_steer():
     train, _ = loaders()
     trainer = fit(RegularizedFairnessTrainer(linear, eta=3.0, max_epochs=3, random_state=0), train)

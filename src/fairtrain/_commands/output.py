@@ -21,7 +21,13 @@ from rich.text import Text
 
 from fairtrain._commands.options import Show
 from fairtrain._text import one_line
-from fairtrain.metrics.disclosure import HIDDEN, MIN_CELL, count_words, small_cells
+from fairtrain.metrics.disclosure import (
+    FEW_WORDS,
+    HIDDEN,
+    MIN_CELL,
+    count_words,
+    small_cells,
+)
 from fairtrain.metrics.verdicts import Verdict
 from fairtrain.report.judged import Judged
 from fairtrain.report.summary import RunSummary
@@ -242,7 +248,7 @@ def print_groups(counts: Mapping[str, Mapping[str, int]]) -> None:
 
 def print_frontier(frontier: ParetoFrontier, chosen: Chosen, rows: str) -> None:
     """Print the points of a sweep on some rows, means over seeds, the chosen value marked."""
-    table = frontier.by_value()
+    table = frontier.published().by_value()
     limits = ("seed" if (table["n_seeds"] > 1).any() else "row") + "s"
     lines = []
     for row in table.to_dict("records"):
@@ -266,6 +272,8 @@ def print_frontier(frontier: ParetoFrontier, chosen: Chosen, rows: str) -> None:
         lines,
         words=[""],
     )
+    if frontier.rests_on_few:
+        say(f"Gaps: {FEW_WORDS}")
 
 
 def print_json(numbers: Mapping[str, Any]) -> None:

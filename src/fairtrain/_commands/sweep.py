@@ -28,6 +28,7 @@ from fairtrain._commands.runs import (
 )
 from fairtrain._commands.training import Prepared, choose_method, fit, judge, prepare
 from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
+from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.report import FrontierChart, RunSummary
 from fairtrain.tradeoff import Chosen, ParetoFrontier, pareto_frontier
@@ -164,6 +165,7 @@ def _repriced(
         name=method.name,
         bound=constraint.bound,
         n_validation=rows,
+        rests_on_few=any(map(rests_on_few, models[0].fairness_report_.results)),
     )
 
 
@@ -195,9 +197,10 @@ def choose(frontier: ParetoFrontier, max_gap: float, rows: str) -> tuple[Chosen,
         table = table.sort_values(["near_constant", "gap"], kind="stable")
         chosen = frontier.select(float(table["gap"].iloc[0]))
         why = f"no point has a gap of at most {max_gap:g} there, and this one has the narrowest"
+    few, at = frontier.rests_on_few, f" at a gap of {chosen.gap:.3f}."
     sentences = [
         f"Chosen on {rows}: {_title(chosen)} ({why}): {frontier.performance_name} "
-        f"{chosen.performance:.3f} at a gap of {chosen.gap:.3f}."
+        f"{chosen.performance:.3f}{f'; of gaps, {FEW_WORDS}' if few else at}"
     ]
     plain = frontier.baseline
     if plain is not None:
@@ -205,7 +208,8 @@ def choose(frontier: ParetoFrontier, max_gap: float, rows: str) -> tuple[Chosen,
         more_or_less = "costs" if cost >= 0 else "gains"
         sentences.append(
             f"There it {more_or_less} {abs(cost):.1f} percentage points of "
-            f"{frontier.performance_name} against the baseline, whose gap is {plain.gap:.3f}."
+            f"{frontier.performance_name} against the baseline"
+            f"{'.' if few else f', whose gap is {plain.gap:.3f}.'}"
         )
     if chosen.near_constant:
         sentences.append("It is near_constant: (almost) everybody gets the same decision.")

@@ -229,11 +229,13 @@ def _drawn_scores(cells: Cells, q: Floats, rng: np.random.Generator) -> Floats:
     """Scores of outcomes drawn from q, shape (simulations, 2)."""
     rows = np.maximum(np.rint(cells.weight**2 / cells.squares), 1).astype(np.int64)
     each = cells.weight / rows  # weight of a row, were they all alike
+    # A design effect leaves less than one row where a cell holds one.
+    wider = np.sqrt(np.maximum(cells.squares / cells.weight**2, 1.0))
     result = np.empty((SIMULATIONS, 2))
     block = max(1, 4_000_000 // len(q))
     for first in range(0, SIMULATIONS, block):
         size = (min(block, SIMULATIONS - first), len(q))
-        residual = each * rng.binomial(rows, q, size) - cells.weight * q
+        residual = wider * (each * rng.binomial(rows, q, size) - cells.weight * q)
         result[first : first + block] = np.stack([residual.sum(1), residual @ cells.x], axis=1)
     return result
 

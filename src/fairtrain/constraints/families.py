@@ -17,7 +17,7 @@ from fairtrain.data.groups import GroupScheme, merge_members
 from fairtrain.data.strata import read_given
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["RateFamily", "families_of"]
+__all__ = ["RateFamily", "families_of", "strata_not_compared"]
 
 Floats = NDArray[np.float64]
 
@@ -199,6 +199,23 @@ def _parts(constraint: Constraint, scheme: GroupScheme) -> list[dict[str, Any]]:
             "cut the strata more coarsely."
         )
     return parts
+
+
+def strata_not_compared(constraint: Constraint, scheme: GroupScheme) -> tuple[str, ...]:
+    """Strata with rows in which a constraint compares nothing.
+
+    Those of one group alone; where it averages over strata, those that lack a group.
+    """
+    if constraint.given is None or constraint.absolute:
+        return ()
+    strata, stratum_of = scheme.coarsen(constraint.given_columns)
+    coarse, parent = constraint.partition(scheme)
+    weighed, known = constraint.group_weights(coarse.names) > 0, _occurring(scheme)
+    present = np.zeros((len(strata), len(coarse)), dtype=bool)
+    present[stratum_of[known], parent[known]] = True
+    groups = (present & weighed).sum(axis=1)
+    needed = weighed.sum() if constraint.pooled else 2
+    return tuple(np.array(strata.names)[(groups > 0) & (groups < needed)].tolist())
 
 
 def _cells(

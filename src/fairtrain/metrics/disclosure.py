@@ -179,6 +179,7 @@ def result_dict(result: ConstraintResult, min_cell: int = MIN_CELL) -> dict[str,
         **{name: None if hidden else plain_value(getattr(result, name)) for name in numbers},
         "verdict": str(result.verdict),
         "left_out": list(result.left_out),
+        **({"strata_left_out": list(result.strata_left_out)} if result.strata_left_out else {}),
         "suppressed": hidden,
         "rows_needed": {
             name: None if hidden else plain_value(rows) for name, rows in result.rows_needed.items()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint, MomentConstraint
-from fairtrain.constraints.families import RateFamily, families_of
+from fairtrain.constraints.families import RateFamily, families_of, strata_not_compared
 from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, Rate
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
@@ -146,6 +146,9 @@ class ConstraintResult:
         80 %, were the true gap half of it; None where none would. One number for all groups.
     left_out : tuple of str
         Groups of the scheme that a parity does not judge, because it gives them weight 0.
+    strata_left_out : tuple of str
+        Strata in which it compares nothing, as one group alone has rows there (or, where it
+        averages over strata, as some group has none).
     chance_broken : float or None
         Where the verdict is ``not_certified``: the estimated chance that the bound is broken in the
         population (:func:`~fairtrain.metrics.power.chance_broken`).
@@ -173,6 +176,7 @@ class ConstraintResult:
     smallest_bound: float | None = None
     clusters: dict[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    strata_left_out: tuple[str, ...] = ()
     chance_broken: float | None = None
 
     @property
@@ -227,6 +231,8 @@ class ConstraintResult:
         said += f"; {most} {self.bound:g} is asked."
         if self.left_out:
             said += f" Not judged, as the constraint leaves them out: {', '.join(self.left_out)}."
+        if self.strata_left_out:
+            said += f" Not compared, for want of groups: within {', '.join(self.strata_left_out)}."
         if self.chance_broken is not None:
             said += f" {broken_words(self.chance_broken)}"
         if self.verdict is Verdict.TOO_FEW_ROWS and self.rows_needed:
@@ -414,6 +420,7 @@ def judge(
         else None,
         clusters=clusters,
         left_out=_left_out(constraint, scheme.names),
+        strata_left_out=strata_not_compared(constraint, rows.groups.scheme),
         chance_broken=chance_broken(constraint, cells, shift)
         if verdict is Verdict.NOT_CERTIFIED
         else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,12 +12,14 @@ from scipy import stats
 from scipy.special import expit
 
 from fairtrain._parameters import MISSING, NONE, Choice, Real, Table, Whole, check_parameters
-from fairtrain.calibration.cells import gather
+from fairtrain.calibration.cells import Cells, gather
 from fairtrain.calibration.intake import as_logits
 from fairtrain.calibration.significance import Evidence, adjusted, score_test, statistic_of
+from fairtrain.constraints.table import CellRows
 from fairtrain.data import inputs
 from fairtrain.data.groups import Groups
 from fairtrain.exceptions import InvalidDataError
+from fairtrain.metrics.clusters import LEAST_CLUSTERS, clustered
 
 __all__ = ["CalibrationMonitor"]
 
@@ -33,6 +35,11 @@ class CalibrationMonitor:
     in the second. The shares sum to alpha, so the chance of one false alarm is at most alpha over
     any number of windows; within a window the groups share by Holm's method. Windows must be
     disjoint sets of rows.
+
+    That is so for rows that are independent. Where several belong together, such as those of one
+    client, name them with ``clusters``: variances are then taken between clusters, by the design
+    effect of outcomes less scores (Rao and Scott, 1992), and Hotelling's F, which allows for their
+    number, replaces chi-squared. Clusters of two windows are taken for different ones.
 
     Parameters
     ----------
@@ -85,6 +92,7 @@ class CalibrationMonitor:
     history: list[pd.DataFrame] = field(default_factory=list, repr=False)
     _score: dict[str, Floats] = field(default_factory=dict, repr=False)
     _information: dict[str, Floats] = field(default_factory=dict, repr=False)
+    _freedom: dict[str, float] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_parameters(self)
@@ -94,7 +102,9 @@ class CalibrationMonitor:
         """Whether any group has raised an alarm."""
         return any(bool(window["alarm"].any()) for window in self.history)
 
-    def update(self, scores: Any, y: Any, sensitive_features: Any) -> pd.DataFrame:
+    def update(
+        self, scores: Any, y: Any, sensitive_features: Any, *, clusters: Any = None
+    ) -> pd.DataFrame:
         """Test one window.
 
         Parameters
@@ -105,6 +115,8 @@ class CalibrationMonitor:
             What happened: 0 or 1.
         sensitive_features : frame, series, mapping, array or list of n rows
             Who. Groups are known by name, so windows may lack some.
+        clusters : array-like of shape (n,), optional
+            Which rows belong together. A group in fewer than ten clusters is only counted.
 
         Returns
         -------
@@ -128,10 +140,16 @@ class CalibrationMonitor:
         seed = None if self.random_state is None else [self.random_state, window]
         rng = np.random.default_rng(seed)
         cells = gather(x, target, groups.codes, len(groups))
+        freedom = np.full(len(groups), np.inf)
+        if (of_cluster := inputs.as_clusters(clusters, len(x))) is not None:
+            cells, freedom = _between_clusters(cells, groups, target - expit(x), of_cluster)
         own, counts = Evidence.at(cells, expit(cells.x)), groups.counts
-        judged = counts >= self.min_rows
-        p_window = np.where(judged, score_test(cells, random_state=rng).p_value, np.nan)
-        p_all = np.where(judged, self._cumulative(own, groups.names), np.nan)
+        judged = (counts >= self.min_rows) & (freedom >= LEAST_CLUSTERS - 1)
+        test = score_test(cells, random_state=rng)
+        wider = np.fmax(test.p_value, _p_value(test.statistic, test.df, freedom))
+        p_window = np.where(np.isfinite(freedom), wider, test.p_value)
+        p_window = np.where(judged, p_window, np.nan)
+        p_all = np.where(judged, self._cumulative(own, freedom, groups.names), np.nan)
         level = self.alpha * 6 / (np.pi**2 * window**2)
         alarm = _holm(p_window, level / 2) | _holm(p_all, level / 2)
         table = pd.DataFrame(
@@ -151,19 +169,20 @@ class CalibrationMonitor:
         self.history.append(table)
         return table
 
-    def _cumulative(self, window: Evidence, names: tuple[str, ...]) -> Floats:
-        """Chi-squared p-values of scores and information summed over all windows."""
+    def _cumulative(self, window: Evidence, freedom: Floats, names: tuple[str, ...]) -> Floats:
+        """P-values of scores and their variances summed over all windows."""
         for g, name in enumerate(names):
             self._score[name] = self._score.get(name, np.zeros(2)) + window.score[g]
             known = self._information.get(name, np.zeros((2, 2)))
-            self._information[name] = known + window.slope[g]
+            self._information[name] = known + window.variance[g]
+            self._freedom[name] = self._freedom.get(name, 0.0) + freedom[g]
         information = np.stack([self._information[name] for name in names])
         statistic, df, _ = statistic_of(
             np.stack([self._score[name] for name in names]),
             information,
             np.trace(information, axis1=1, axis2=2),
         )
-        return np.asarray(stats.chi2.sf(statistic, np.maximum(df, 1)))
+        return _p_value(statistic, df, np.array([self._freedom[name] for name in names]))
 
     def explain(self) -> str:
         """Say in plain words whether to refit, and for whom."""
@@ -183,6 +202,28 @@ class CalibrationMonitor:
             f"minus mean score {first['gap']:+.3f} on {first['rows']:,} rows). Groups concerned: "
             f"{who}."
         )
+
+
+def _between_clusters(
+    cells: Cells, groups: Groups, residual: Floats, clusters: NDArray[np.int64]
+) -> tuple[Cells, Floats]:
+    """Cells worth as many rows as their clusters leave, and degrees of freedom of each group."""
+    people = CellRows(groups.codes, len(groups), None)
+    found = clustered(people, residual[people.rows], clusters[people.rows])
+    freedom = np.minimum(found.design.df, found.number - 1)
+    return replace(cells, squares=cells.squares * found.effect[cells.group]), freedom
+
+
+def _p_value(statistic: Floats, df: NDArray[np.int64], freedom: Floats) -> Floats:
+    """Hotelling's, of a variance with so many degrees of freedom; chi-squared for infinitely many.
+
+    A group that has fewer than two has shown nothing.
+    """
+    df = np.maximum(df, 1)
+    left = np.where(np.isfinite(freedom), freedom, 1e12) - df + 1
+    ratio = statistic * left / ((left + df - 1) * df)
+    p = np.where(left > 0, stats.f.sf(ratio, df, np.maximum(left, 1e-9)), 1.0)
+    return np.where(np.isfinite(freedom), p, stats.chi2.sf(statistic, df))
 
 
 def _holm(p_value: Floats, level: float) -> NDArray[np.bool_]:

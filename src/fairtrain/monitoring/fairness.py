@@ -207,7 +207,8 @@ class FairnessMonitor:
         y_true : array-like of shape (n,), optional
             What happened; needed by notions that condition on it.
         ids : array-like of shape (n,), optional
-            Names of the rows, by which :meth:`add_labels` finds those whose label comes later.
+            Names of the rows, by which :meth:`add_labels` finds those whose label comes later; with
+            ``y_true`` no label comes later.
         clusters : array-like of shape (n,), optional
             Which rows belong together: those of a client, a branch, a judge. Limits then rest on
             how much clusters differ. Clusters of two windows are taken for different ones; of those
@@ -226,10 +227,15 @@ class FairnessMonitor:
         """
         if ids is None:
             self._require_labels(y_true)
+        elif y_true is not None:
+            raise InvalidParameterError(
+                "ids name rows whose labels come later, and y_true gives these labels now; leave "
+                "out one of the two."
+            )
         inputs.require_same_index(y_pred=y_pred, ids=ids)
         rows = self._read(y_pred, sensitive_features, y_true, clusters)
         measured = self._measured(rows)
-        if ids is not None and y_true is None:
+        if ids is not None:
             self._waiting.add(ids, y_pred, rows.sensitive, clusters)
         return self._judged(measured)
 

@@ -102,10 +102,11 @@ class FrontierChart:
         Parameters
         ----------
         frontier : ParetoFrontier
-            What a sweep found.
+            What a sweep found; gaps that rest on few rows are left out.
         chosen : optional
             What ``frontier.select`` or ``frontier.knee`` gave.
         """
+        frontier = frontier.published()
         rows = frontier.points.to_dict("records")
         points = tuple(_point(row, frontier.param) for row in rows)
         same = [

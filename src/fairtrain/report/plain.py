@@ -117,6 +117,7 @@ def result(values: Mapping[str, Any]) -> ConstraintResult:
         true_gap=values.get("true_gap"),
         smallest_bound=values.get("smallest_bound"),
         left_out=tuple(values.get("left_out", ())),
+        strata_left_out=tuple(values.get("strata_left_out", ())),
         chance_broken=values.get("chance_broken"),
         clusters=dict(values.get("clusters", {})),
     )

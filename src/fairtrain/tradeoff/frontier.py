@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from fairtrain.exceptions import (
     SameRowsWarning,
     UselessModelWarning,
 )
+from fairtrain.metrics.disclosure import FEW_WORDS
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.tradeoff.dominance import dominated, hypervolume, knee
 from fairtrain.tradeoff.scoring import Score, Scorer
@@ -90,6 +92,8 @@ class ParetoFrontier:
         What happened on the way: warnings, and why models were trained one by one.
     n_validation : int
         Rows that scored.
+    rests_on_few : bool
+        Whether gaps rest on a group of fewer than ten of them, see :meth:`published`.
     """
 
     points: pd.DataFrame
@@ -102,6 +106,7 @@ class ParetoFrontier:
     notes: tuple[str, ...] = ()
     n_validation: int = 0
     known_rows: frozenset[int] = field(default=frozenset(), repr=False)
+    rests_on_few: bool = False
 
     @property
     def performance_name(self) -> str:
@@ -112,6 +117,26 @@ class ParetoFrontier:
     def gap_name(self) -> str:
         """What the gap is, in words."""
         return self.scorer.gap_name
+
+    def published(self) -> ParetoFrontier:
+        """Leave out gaps that would tell of single people.
+
+        What is drawn, written to a file or shown to others is this; ``points`` and ``select`` keep
+        them for whoever holds the rows.
+
+        Returns
+        -------
+        ParetoFrontier
+            Itself, unless ``rests_on_few``: then gaps are NaN, of the baseline as well.
+        """
+        if not self.rests_on_few:
+            return self
+        unknown = dict.fromkeys(("gap", "gap_lower", "gap_upper"), math.nan)
+        return replace(
+            self,
+            points=self.points.assign(**unknown, dominated=True),
+            baseline=None if self.baseline is None else replace(self.baseline, **unknown),
+        )
 
     @property
     def front(self) -> pd.DataFrame:
@@ -301,10 +326,11 @@ class ParetoFrontier:
         """Draw it; see :func:`fairtrain.plotting.plot_frontier`."""
         from fairtrain.plotting.frontier import plot_frontier
 
-        return plot_frontier(self, ax, **options)
+        return plot_frontier(self.published(), ax, **options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the numbers as plain values for JSON."""
+        """Give the numbers as plain values for JSON, as :meth:`published`."""
+        shown = self.published()
         return {
             "name": self.name,
             "param": self.param,
@@ -312,8 +338,8 @@ class ParetoFrontier:
             "gap": self.gap_name,
             "bound": self.bound,
             "validation_rows": self.n_validation,
-            "baseline": None if self.baseline is None else _plain(vars(self.baseline)),
-            "points": [_plain(row) for row in self.points.to_dict("records")],
+            "baseline": None if shown.baseline is None else _plain(vars(shown.baseline)),
+            "points": [_plain(row) for row in shown.points.to_dict("records")],
             "notes": list(self.notes),
         }
 
@@ -323,8 +349,8 @@ class ParetoFrontier:
         Path(path).write_text(text + "\n", encoding="utf-8")
 
     def to_csv(self, path: str | Path) -> None:
-        """Write ``points`` to a file, what was moved in words where it is no number."""
-        table = self.points.copy()
+        """Write ``points`` as :meth:`published`, what was moved in words where it is no number."""
+        table = self.published().points.copy()
         if not pd.api.types.is_numeric_dtype(table[self.param]):
             table[self.param] = [no_formula(_as_text(value)) for value in table[self.param]]
         table.to_csv(path, index=False)
@@ -334,6 +360,8 @@ class ParetoFrontier:
         return replace(self, name=name)
 
     def __str__(self) -> str:
+        if self.rests_on_few:
+            return f"{one_line(self.name)}: {len(self.points)} models; {FEW_WORDS}"
         front = self.front
         lines = [
             f"{one_line(self.name)}: {len(self.points)} models on {self.n_validation:,} "

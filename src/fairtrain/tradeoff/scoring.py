@@ -19,6 +19,7 @@ from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import cell_means
+from fairtrain.metrics.disclosure import MIN_CELL, rests_on_few
 from fairtrain.metrics.outcomes import report_on_classes
 from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, report_on
 from fairtrain.metrics.verdicts import RowsRole
@@ -154,6 +155,14 @@ class Scorer:
             for name in ("achieved", "lower", "upper")
         )
         return Score(*performance, achieved, lower, upper, report.near_constant, no_better)
+
+    def rests_on_few(self, rows: Rows) -> bool:
+        """Whether a gap on these rows rests on a group of so few that it tells of single people."""
+        if callable(self.metric):
+            counts = rows.groups.counts
+            return bool(counts[counts > 0].min(initial=MIN_CELL) < MIN_CELL)
+        alike = rows.decided(np.eye(len(self.labels.labels))[np.zeros(len(rows), dtype=np.int64)])
+        return any(map(rests_on_few, self.report(alike, "steering").results))
 
     def decided(self, model: Any, rows: Rows) -> Rows:
         """Add a model's decisions: the probability of each class by number, shape (n, C)."""

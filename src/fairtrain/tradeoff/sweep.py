@@ -235,6 +235,7 @@ def pareto_frontier(
         notes=tuple(dict.fromkeys(notes)),
         n_validation=len(held),
         known_rows=sketch(held.X) | sketch(rows.X),
+        rests_on_few=scorer.rests_on_few(held),
     )
     if save_path is not None:
         from fairtrain.plotting.style import save_figure

@@ -206,10 +206,12 @@ class FairnessTrainer(Predictor):
         Parameters
         ----------
         train_loader, validation_loader, certification_loader : iterable
-            Batches ``(x, y, sensitive_features)``, with ``sample_weight`` as a fourth, or mappings
-            with these keys. Groups are integer codes (-1: unknown), labels 0/1 (1: the favourable
-            outcome), class numbers, or real values. Without a validation loader the training rows
-            steer.
+            Batches ``(x, y, sensitive_features)``, with ``sample_weight`` (or None) as a fourth and
+            ``clusters`` as a fifth, or mappings with these keys. Clusters are whole numbers that
+            say which rows belong together, in all batches of a loader or in none; keep those of
+            one cluster in one loader. Groups are integer codes (-1: unknown), labels 0/1 (1: the
+            favourable outcome), class numbers, or real values. Without a validation loader the
+            training rows steer.
         groups : Groups or GroupScheme, optional
             What the codes refer to: names, columns for ``over=``, and intersections.
         num_groups : int or sequence of int, optional

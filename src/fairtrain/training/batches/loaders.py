@@ -28,7 +28,7 @@ from fairtrain.training.loop.engine import Engine, dtype_of
 __all__ = ["LoaderSource", "from_loaders", "group_codes", "numbered_scheme", "read_fields"]
 
 FIELDS = ("x", "y", "sensitive_features")
-WEIGHT = "sample_weight"
+WEIGHT, CLUSTERS = "sample_weight", "clusters"
 
 
 @dataclass
@@ -38,9 +38,9 @@ class LoaderSource:
     Parameters
     ----------
     loader : iterable
-        Batches ``(x, y, sensitive_features)``, ``(x, y, sensitive_features, sample_weight)``, or
-        mappings with these keys. Iterated once an epoch; ``set_epoch`` of its sampler, batch
-        sampler or data set is called where there is one.
+        Batches ``(x, y, sensitive_features)``, with ``sample_weight`` (or None) and ``clusters``
+        after them, or mappings with these keys. Iterated once an epoch; ``set_epoch`` of its
+        sampler, batch sampler or data set is called where there is one.
     device : torch.device
         Where batches are wanted.
     levels : tuple of int
@@ -80,10 +80,14 @@ class LoaderSource:
 
     def all(self) -> Iterator[Batch]:
         """One pass of the loader."""
+        clustered: bool | None = None
         for raw in self.loader:
-            x, y, sensitive, weight = read_fields(raw)
+            x, y, sensitive, weight, clusters = read_fields(raw)
+            if clustered not in (None, clusters is not None):
+                raise InvalidDataError("clusters is in some batches of a loader and not in others.")
+            clustered = clusters is not None
             codes, values = self._who(sensitive)
-            batch = Batch(x, _target(y, self.head), codes, weight, values)
+            batch = Batch(x, _target(y, self.head), codes, weight, values, clusters)
             yield batch.to(self.device, self._dtype)
 
     def _who(self, sensitive: Any) -> tuple[Tensor, Tensor | None]:
@@ -163,37 +167,48 @@ def from_loaders(
     )
 
 
-def read_fields(batch: Any) -> tuple[Any, Tensor, Any, Tensor | None]:
-    """Take x, y, sensitive features and, if it is there, the sample weight out of a batch.
+def read_fields(batch: Any) -> tuple[Any, Tensor, Any, Tensor | None, Tensor | None]:
+    """Take x, y, sensitive features and, where there are any, weights and clusters out of a batch.
 
     Parameters
     ----------
-    batch : sequence of three or four, or mapping with keys "x", "y" and "sensitive_features"
+    batch : sequence of three to five, or mapping with keys "x", "y" and "sensitive_features"
         A batch of a data loader.
 
     Raises
     ------
     InvalidDataError
-        If it is neither.
+        If it is neither, or clusters are no whole numbers, one a row.
     """
     weight: Any = None
+    clusters: Any = None
     if isinstance(batch, Mapping):
         if missing := [name for name in FIELDS if name not in batch]:
             raise InvalidDataError(
                 f"a batch lacks {missing[0]!r}; expected the keys {FIELDS}, got {list(batch)}."
             )
         x, y, sensitive = (batch[name] for name in FIELDS)
-        weight = batch.get(WEIGHT)
-    elif isinstance(batch, Sequence) and len(batch) in (3, 4):
-        x, y, sensitive = batch[:3]
-        weight = batch[3] if len(batch) == 4 else None
+        weight, clusters = batch.get(WEIGHT), batch.get(CLUSTERS)
+    elif isinstance(batch, Sequence) and len(batch) in (3, 4, 5):
+        x, y, sensitive, weight, clusters = (*batch, None, None)[:5]
     else:
         raise InvalidDataError(
             f"a batch must be {FIELDS}, as a tuple or as a mapping; got {type(batch).__name__}"
             + (f" of {len(batch)}." if isinstance(batch, Sequence) else ".")
         )
     weight = None if weight is None else torch.as_tensor(weight).reshape(-1)
-    return x, torch.as_tensor(y), sensitive, weight
+    y = torch.as_tensor(y)
+    return x, y, sensitive, weight, None if clusters is None else _clusters(clusters, len(y))
+
+
+def _clusters(clusters: Any, n_rows: int) -> Tensor:
+    numbers = torch.as_tensor(clusters).reshape(-1)
+    if numbers.is_floating_point() or numbers.is_complex() or len(numbers) != n_rows:
+        raise InvalidDataError(
+            f"clusters must be whole numbers, one for each of the {n_rows} rows of a batch; number "
+            "the names, such as with pandas.factorize, over all batches."
+        )
+    return numbers.long()
 
 
 def split_sensitive(sensitive: Any, names: Sequence[str]) -> tuple[Tensor | None, Tensor]:
@@ -317,7 +332,7 @@ def _values(
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Continuous columns and weights of every batch."""
     for raw in loader:
-        _, _, sensitive, weight = read_fields(raw)
+        _, _, sensitive, weight, _ = read_fields(raw)
         yield split_sensitive(sensitive, names)[1], weight
 
 

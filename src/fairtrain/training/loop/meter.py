@@ -374,10 +374,11 @@ def evaluate_fairness(
     try:
         with torch.no_grad():
             for batch in loader:
-                x, y, sensitive, weight = read_fields(batch)
-                if weight is not None:
+                x, y, sensitive, weight, clusters = read_fields(batch)
+                if weight is not None or clusters is not None:
                     raise InvalidDataError(
-                        "evaluate_fairness counts rows: leave sample_weight out of the batches."
+                        "evaluate_fairness counts independent rows: leave sample_weight and "
+                        "clusters out of the batches, or judge with fairness_report."
                     )
                 codes = torch.as_tensor(sensitive).to(device)
                 meter.update(module(to_device(x, device)), y.to(device), codes)
