@@ -24,8 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script
 
 import numpy as np
-import pandas as pd
-from benchmarks.protocol import RESULTS
+from benchmarks.protocol import RESULTS, resumed
 from sklearn.linear_model import LogisticRegression
 
 import fairtrain
@@ -42,9 +41,14 @@ POPULATIONS: dict[str, dict[str, Any]] = {
     },
 }
 COLUMNS = [
-    *("population", "rows", "seed", "above", "below", "pairs", *(f"pair_{i}" for i in range(6))),
+    *("above", "below", "pairs", *(f"pair_{i}" for i in range(6))),
     *("variance", "half_width", "met", "true_gap", "accuracy", "covered_accuracy"),
 ]
+CLUSTERED: dict[str, dict[str, Any]] = {
+    f"{name} in clusters of 10": {**settings, "cluster_size": 10, "cluster_correlation": 0.45}
+    for name, settings in POPULATIONS.items()
+}
+"""Decisions in a cluster, all of one group, correlate by about .3 (`honesty.py` runs these)."""
 STEER, CERTIFY = 0.05, 0.10
 FIRST_SEED = 80_000  # no other benchmark, test or tuning draws from here on
 
@@ -60,7 +64,7 @@ def wilson(rate: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def one(population: str, n: int, seed: int) -> dict[str, Any]:
     """Fit once; what was said, and what is true."""
-    data = make_biased(n, **POPULATIONS[population], random_state=seed)
+    data = make_biased(n, **(POPULATIONS | CLUSTERED)[population], random_state=seed)
     model = fairtrain.FairPlugInClassifier(
         LogisticRegression(),
         DemographicParity(difference_bound=STEER),
@@ -68,7 +72,7 @@ def one(population: str, n: int, seed: int) -> dict[str, Any]:
         cv=2,
         certification="cross",
         random_state=seed,
-    ).fit(data.X, data.y, sensitive_features=data.sensitive_features)
+    ).fit(data.X, data.y, sensitive_features=data.sensitive_features, clusters=data.clusters)
     result = model.fairness_report_.results[0]
     table = model.fairness_report_.group_rates
     table = table[table["metric"] == "selection_rate"]
@@ -82,9 +86,7 @@ def one(population: str, n: int, seed: int) -> dict[str, Any]:
         upper = difference + np.hypot(high[a] - rate[a], rate[b] - low[b])
         held.append(lower <= true[a] - true[b] <= upper)
     gap = np.ptp(true)
-    return {
-        "population": population,
-        "rows": n,
+    return dict.fromkeys(COLUMNS) | {
         "above": float(gap > result.upper),
         "below": float(gap < result.lower),
         "pairs": float(np.mean(held)),
@@ -102,17 +104,6 @@ def one(population: str, n: int, seed: int) -> dict[str, Any]:
     }
 
 
-def fits(kept: Path, count: int, rows: list[int]) -> pd.DataFrame:
-    """All fits asked for, those in the file as they are; the cells grow side by side."""
-    done = pd.read_csv(kept) if kept.exists() else pd.DataFrame()
-    known = set() if done.empty else set(zip(done.population, done.rows, done.seed, strict=True))
-    for seed, population, n in product(range(FIRST_SEED, FIRST_SEED + count), POPULATIONS, rows):
-        if (population, n, seed) not in known:
-            found = dict.fromkeys(COLUMNS) | one(population, n, seed) | {"seed": seed}
-            pd.DataFrame([found]).to_csv(kept, mode="a", index=False, header=not kept.exists())
-    return pd.read_csv(kept)
-
-
 def main() -> None:
     """Run, print means, write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -121,7 +112,9 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=Path("certificates-fits.csv"))
     asked = parser.parse_args()
     warnings.simplefilter("ignore", fairtrain.exceptions.FairtrainWarning)
-    found = fits(asked.kept, asked.fits, asked.rows).drop(columns="seed")
+    seeds = range(FIRST_SEED, FIRST_SEED + asked.fits)
+    cells = [(p, n, seed) for seed, p, n in product(seeds, POPULATIONS, asked.rows)]
+    found = resumed(asked.kept, ["population", "rows", "seed"], cells, one).drop(columns="seed")
     grouped = found.groupby(["population", "rows"], sort=False)
     means = grouped.mean()
     pairs = means.filter(regex=r"^pair_")

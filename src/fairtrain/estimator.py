@@ -448,9 +448,9 @@ class FairEstimator(BaseEstimator):
         -------
         FairnessReport
             ``reading`` says how often these rows have certified this model, or one of the same
-            scores, so far: rows of ``fit`` or of an earlier call are known again, and judged at a
-            stricter level (:mod:`fairtrain.metrics.ledger`). A saved model keeps count of what was
-            read before it was saved.
+            scores, so far: certification rows of ``fit`` or of an earlier call are known again, and
+            judged at a stricter level (:mod:`fairtrain.metrics.ledger`); rows that trained or
+            steered are not. A saved model keeps count of what was read before it was saved.
         """
         rows = self._read_later(X, y, sensitive_features, sample_weight, clusters)
         reading = self._enter(rows)

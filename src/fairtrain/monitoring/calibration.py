@@ -171,18 +171,19 @@ class CalibrationMonitor:
 
     def _cumulative(self, window: Evidence, freedom: Floats, names: tuple[str, ...]) -> Floats:
         """P-values of scores and their variances summed over all windows."""
+        shown = vars(self).setdefault("_freedom", {})  # older folders have none
         for g, name in enumerate(names):
             self._score[name] = self._score.get(name, np.zeros(2)) + window.score[g]
             known = self._information.get(name, np.zeros((2, 2)))
             self._information[name] = known + window.variance[g]
-            self._freedom[name] = self._freedom.get(name, 0.0) + freedom[g]
+            shown[name] = shown.get(name, 0.0) + freedom[g]
         information = np.stack([self._information[name] for name in names])
         statistic, df, _ = statistic_of(
             np.stack([self._score[name] for name in names]),
             information,
             np.trace(information, axis1=1, axis2=2),
         )
-        return _p_value(statistic, df, np.array([self._freedom[name] for name in names]))
+        return _p_value(statistic, df, np.array([shown[name] for name in names]))
 
     def explain(self) -> str:
         """Say in plain words whether to refit, and for whom."""

@@ -131,7 +131,7 @@ class ParetoFrontier:
         """
         if not self.rests_on_few:
             return self
-        unknown = dict.fromkeys(("gap", "gap_lower", "gap_upper"), math.nan)
+        unknown: dict[str, Any] = dict.fromkeys(("gap", "gap_lower", "gap_upper"), math.nan)
         return replace(
             self,
             points=self.points.assign(**unknown, dominated=True),
