@@ -22,6 +22,7 @@ ROOMS = (
         "_versions",
         "_archives",
         "_atomic",
+        "_figures",
         "_parameters",
         "_warnings",
     ),

@@ -155,8 +155,9 @@ def test_what_is_not_known_is_said() -> None:
     assert "<h2>Trade-off</h2>" not in page
 
 
-def test_eight_models_have_a_colour_each() -> None:
+def test_eight_models_are_a_lane_each_once() -> None:
     page = render_report(data.summary(n_models=8))
-    bars = [a["class"] for tag, a in parsed(page).seen if tag == "rect" and a["class"] != "track"]
-    assert {f"fill{i}" for i in range(8)} <= set(bars)
+    lanes = [a for _, a in parsed(page).seen if a.get("class") == "lane"]
+    assert len(lanes) == 9  # and the axis
+    assert page.count('<line class="span"') == 9  # and its key
     assert "In words" not in page

@@ -126,6 +126,12 @@ class Cost:
         span = f"{round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}"
         return f"{said} ({level} interval of the difference: {span}, on the same rows)."
 
+    def clearest(self) -> list[Change]:
+        """Groups whose changes may be told, the clearest first."""
+        told = [c for c in self.changes if c.net is not None]
+        # By the limit that is nearer to no change: a few rows make large changes by chance.
+        return sorted(told, key=lambda c: min(-c.net[1], c.net[2]) if c.net else 0.0)
+
     def who_pays(self, most: int = 3) -> str:
         """Say who gains and who loses favourable decisions, the clearest changes first.
 
@@ -138,11 +144,9 @@ class Cost:
         gain one and 60 lose one). Intervals are at 95 %, for each group by itself; 1 group is not
         shown.
         """
-        told = [c for c in self.changes if c.net is not None]
+        told = self.clearest()
         if not told:
             return ""
-        # By the limit that is nearer to no change: a few rows make large changes by chance.
-        told.sort(key=lambda c: min(-c.net[1], c.net[2]) if c.net else 0.0)
         said = "; ".join(c.words() for c in told[:most])
         left = [
             f"{n} {'group is' if n == 1 else 'groups are'} {what}"

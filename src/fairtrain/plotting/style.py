@@ -14,6 +14,7 @@ __all__ = [
     "COLOURS",
     "FEASIBLE",
     "MARKERS",
+    "ON_DARK",
     "axes",
     "bars",
     "check_few",
@@ -26,6 +27,9 @@ __all__ = [
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers (Okabe & Ito, 2008)."""
+
+ON_DARK = ("#4DA3E0", "#F08A3C", "#2FC08F", "#E39CC5", "#F0B93A", "#9FD4F5", "#C7CCD4")
+"""The same on a dark page."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Told apart without colour."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fairtrain._figures import ticks
 from fairtrain.plotting.style import COLOURS
 from fairtrain.report.chart import FrontierChart, FrontierPoint
 from fairtrain.report.words import shorten
@@ -15,19 +16,25 @@ from fairtrain.report.words import shorten
 __all__ = ["HEIGHT", "WIDTH", "drawn"]
 
 WIDTH, HEIGHT = 720, 430
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 700, 16, 372
-_FRAME = {"left": _LEFT, "right": _RIGHT, "top": _TOP, "bottom": _BOTTOM}
+_LEFT, _RIGHT, _TOP, _UNDER = 66, 700, 16, 58
 _MOST_LABELS = 8
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
 
-def drawn(charts: Sequence[FrontierChart]) -> dict[str, Any]:
+def drawn(
+    charts: Sequence[FrontierChart], *, steps: bool = True, height: int = HEIGHT
+) -> dict[str, Any]:
     """Lay charts over each other, performance up and gap to the right.
 
     Parameters
     ----------
     charts : sequence of FrontierChart
         Sweeps measured in the same two quantities.
+    steps : bool, default=True
+        Draw a sweep: a line along the front, limits at the chosen point. Else the points are
+        models that no one parameter connects: each has its limits and its name.
+    height : int, default=430
+        Of the viewBox.
 
     Returns
     -------
@@ -35,45 +42,64 @@ def drawn(charts: Sequence[FrontierChart]) -> dict[str, Any]:
         Ticks, bound, and for each chart its step line, marks and labels; empty where no point has
         two numbers.
     """
-    spots = [spot for chart in charts for spot in _spots(chart)]
+    spots = [spot for chart in charts for spot in _spots(chart, steps)]
     if not spots:
         return {}
     bounds = sorted({c.bound for c in charts if c.bound is not None and math.isfinite(c.bound)})
-    gaps = _ticks([0.0, *(s[0] for s in spots), *bounds])
-    heights = _ticks([s[1] for s in spots])
-    scale = _Scale(gaps, heights)
+    gaps = ticks([0.0, *(s[0] for s in spots), *bounds])
+    heights = ticks([s[1] for s in spots])
+    bottom = height - _UNDER
+    scale = _Scale(gaps, heights, bottom)
     return {
         "width": WIDTH,
-        "height": HEIGHT,
-        **_FRAME,
+        "height": height,
+        "left": _LEFT,
+        "right": _RIGHT,
+        "top": _TOP,
+        "bottom": bottom,
         "x_ticks": [{"at": scale.x(v), "text": f"{v:g}"} for v in gaps],
         "y_ticks": [{"at": scale.y(v), "text": f"{v:g}"} for v in heights],
         "bounds": [{"at": scale.x(b), "text": f"{b:g}"} for b in bounds],
         "feasible": scale.x(max(bounds)) if len(bounds) == 1 else None,
         "x_name": charts[0].gap_name,
         "y_name": charts[0].performance_name,
-        "curves": _apart([_curve(chart, i, scale) for i, chart in enumerate(charts)]),
+        "curves": _apart([_curve(chart, i, scale, steps) for i, chart in enumerate(charts)]),
     }
 
 
 def _apart(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Drop labels that would lie on others; the chosen point's come first."""
-    placed: list[tuple[float, float]] = []
+    """Put each label at a corner of its mark where no other lies; the chosen point's come first.
+
+    A label without such a corner is dropped.
+    """
+    placed: list[tuple[float, float]] = []  # middle of a label; all are of about one height
     marks = [(mark, curve["chosen"]) for curve in curves for mark in curve["marks"]]
     for mark, _ in sorted(marks, key=lambda m: {"x": m[0]["x"], "y": m[0]["y"]} != m[1]):
         wide = 7 * len(mark["label"]) + 6
-        close = any(abs(mark["x"] - x) < wide and abs(mark["y"] - y) < 14 for x, y in placed)
-        if close or mark["x"] + wide > WIDTH:
+        corners = [(side, down) for down in (16, -9) for side in (1, -1)]
+        free = [
+            (side, down)
+            for side, down in corners
+            if _LEFT <= mark["x"] + side * wide <= WIDTH
+            and not any(
+                abs(mark["x"] + side * wide / 2 - x) < wide and abs(mark["y"] + down - y) < 14
+                for x, y in placed
+            )
+        ]
+        if not (mark["label"] and free):
             mark["label"] = ""
-        elif mark["label"]:
-            placed.append((mark["x"], mark["y"]))
+            continue
+        side, down = free[0]
+        mark |= {"dx": 8 * side, "dy": down, "anchor": "start" if side > 0 else "end"}
+        placed.append((mark["x"] + side * wide / 2, mark["y"] + down))
     return curves
 
 
 class _Scale:
     """Numbers to places."""
 
-    def __init__(self, gaps: list[float], heights: list[float]) -> None:
+    def __init__(self, gaps: list[float], heights: list[float], bottom: float) -> None:
+        self._bottom = bottom
         self._gap = (gaps[0], gaps[-1])
         self._height = (heights[0], heights[-1])
 
@@ -83,7 +109,17 @@ class _Scale:
 
     def y(self, height: float) -> float:
         low, high = self._height
-        return round(_BOTTOM - (height - low) / (high - low) * (_BOTTOM - _TOP), 1)
+        return round(self._bottom - (height - low) / (high - low) * (self._bottom - _TOP), 1)
+
+    def bars(self, point: FrontierPoint) -> list[dict[str, float]]:
+        """Lines from limit to limit, where these are known."""
+        x, y = self.x(point.gap), self.y(point.performance)
+        across = [self.x(v) for v in point.gap_limits if math.isfinite(v)]
+        along = [self.y(v) for v in point.performance_limits if math.isfinite(v)]
+        lines = [{"x1": across[0], "x2": across[1], "y1": y, "y2": y}] if len(across) == 2 else []
+        if len(along) == 2:
+            lines.append({"x1": x, "x2": x, "y1": along[0], "y2": along[1]})
+        return lines
 
     def spot(self, gap: float, height: float) -> dict[str, float] | None:
         """Where a point goes; None where one of its numbers is not known."""
@@ -95,36 +131,38 @@ def _finite(point: FrontierPoint) -> bool:
     return math.isfinite(point.gap) and math.isfinite(point.performance)
 
 
-def _spots(chart: FrontierChart) -> list[tuple[float, float]]:
+def _spots(chart: FrontierChart, steps: bool) -> list[tuple[float, float]]:
+    """Whatever is to lie in the picture, ends of limits too."""
     spots = [(p.gap, p.performance) for p in chart.points if _finite(p)]
+    for p in _limited(chart, steps):
+        spots += [(end, p.performance) for end in p.gap_limits if math.isfinite(end)]
+        spots += [(p.gap, end) for end in p.performance_limits if math.isfinite(end)]
     if chart.baseline is not None and all(map(math.isfinite, chart.baseline)):
         spots.append(chart.baseline)
     return spots
 
 
-def _ticks(values: list[float], about: int = 5) -> list[float]:
-    """Round numbers from below the smallest value to above the largest."""
-    low, high = min(values), max(values)
-    room = (high - low) or max(abs(high), 1.0) * 0.1
-    power = 10.0 ** math.floor(math.log10(room / about))
-    step = next(m * power for m in (1, 2, 5, 10) if room / (m * power) <= about)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    last = max(last, first + 1)
-    return [float(np.round(i * step, 10)) for i in range(first, last + 1)]
+def _limited(chart: FrontierChart, steps: bool) -> list[FrontierPoint]:
+    """Points whose limits are drawn: those of a whole sweep would hide it."""
+    finite = [p for p in chart.points if _finite(p)]
+    chosen = None if chart.chosen is None else chart.points[chart.chosen]
+    return [p for p in finite if p is chosen] if steps else finite if len(finite) <= 4 else []
 
 
-def _curve(chart: FrontierChart, i: int, scale: _Scale) -> dict[str, Any]:
+def _curve(chart: FrontierChart, i: int, scale: _Scale, steps: bool) -> dict[str, Any]:
     front = [p for p in chart.front if _finite(p)]
     chosen = None if chart.chosen is None else chart.points[chart.chosen]
-    labelled = _labelled(front, chosen)
+    labelled = _labelled(front, chosen) if steps else chart.points
+    limited = _limited(chart, steps)
     marks = [
         {
             "x": scale.x(p.gap),
             "y": scale.y(p.performance),
             "front": not p.dominated,
             "hollow": p.near_constant,
-            "label": shorten(p.label, 14) if any(p is q for q in labelled) else "",
-            "words": f"{chart.param} = {p.label}",
+            "label": shorten(p.label, 14 if steps else 24) if any(p is q for q in labelled) else "",
+            "words": f"{chart.param} = {p.label}" if steps else p.label,
+            "bars": scale.bars(p) if any(p is q for q in limited) else [],
         }
         for p in chart.points
         if _finite(p)
@@ -134,22 +172,34 @@ def _curve(chart: FrontierChart, i: int, scale: _Scale) -> dict[str, Any]:
         "colour": COLOURS[i % len(COLOURS)],
         "number": i % len(COLOURS),
         "dash": _DASHES[i % len(_DASHES)],
-        "path": _steps(front, scale),
+        "lines": (lines := _steps(front, scale) if steps else []),
+        "path": _path(lines),
         "marks": marks,
         "baseline": None if chart.baseline is None else scale.spot(*chart.baseline),
         "chosen": None if chosen is None else scale.spot(chosen.gap, chosen.performance),
     }
 
 
-def _steps(front: Sequence[FrontierPoint], scale: _Scale) -> str:
+def _steps(front: Sequence[FrontierPoint], scale: _Scale) -> list[dict[str, float]]:
     """Best performance within a gap, to the right edge: between two points it is the left one's."""
-    if not front:
+    lines = []
+    for i, point in enumerate(front):
+        x, y = scale.x(point.gap), scale.y(point.performance)
+        until = scale.x(front[i + 1].gap) if i + 1 < len(front) else _RIGHT
+        lines.append({"x1": x, "y1": y, "x2": until, "y2": y})
+        if i + 1 < len(front):
+            up = scale.y(front[i + 1].performance)
+            lines.append({"x1": until, "y1": y, "x2": until, "y2": up})
+    return lines
+
+
+def _path(lines: Sequence[dict[str, float]]) -> str:
+    """Lines that follow each other as a path."""
+    if not lines:
         return ""
-    first, *rest = front
-    path = [f"M{scale.x(first.gap)} {scale.y(first.performance)}"]
-    for point in rest:
-        path += [f"H{scale.x(point.gap)}", f"V{scale.y(point.performance)}"]
-    return "".join([*path, f"H{_RIGHT}"])
+    # Across and up take turns.
+    parts = [f"V{li['y2']}" if k % 2 else f"H{li['x2']}" for k, li in enumerate(lines)]
+    return "".join([f"M{lines[0]['x1']} {lines[0]['y1']}", *parts])
 
 
 def _labelled(front: Sequence[FrontierPoint], chosen: FrontierPoint | None) -> list[FrontierPoint]:

@@ -19,7 +19,7 @@ SCHEMA = 1
 """Version of the structure; whoever changes the meaning of a key raises it."""
 
 _TEXTS = ("title", "data", "outcome", "constraint", "rationale")
-_SENTENCES = ("notes", "choice", "method", "columns")
+_SENTENCES = ("notes", "choice", "method", "columns", "signed")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class RunSummary:
     crossed : bool
         Whether all rows trained, steered and judged, each the member of a lottery that never saw
         it.
+    intended_use : str
+        What the model is for, and what it is not for, in the words of whoever answers for it.
+    signed : tuple of str
+        Who signed, as what, and when, a sentence each.
     """
 
     title: str
@@ -80,6 +84,8 @@ class RunSummary:
     columns: tuple[str, ...] = ()
     constant: Judged | None = None
     crossed: bool = False
+    intended_use: str = ""
+    signed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.models) < 2:
@@ -204,6 +210,7 @@ class RunSummary:
             "constant": None if self.constant is None else self.constant.to_dict(),
             "usefulness": self.warnings(),
             "crossed": self.crossed,
+            "intended_use": self.intended_use,
             "frontiers": [plain.chart_dict(chart) for chart in self.frontiers],
             "settings": {str(k): plain.setting_text(v) for k, v in self.settings.items()},
             "made_with": {str(k): plain.setting_text(v) for k, v in self.made_with.items()},
@@ -237,6 +244,7 @@ class RunSummary:
                 models=tuple(Judged.from_dict(model) for model in values["models"]),
                 constant=None if constant is None else Judged.from_dict(constant),
                 crossed=bool(values["crossed"]),
+                intended_use=str(values.get("intended_use", "")),
                 row_counts=dict(values["rows"]),
                 group_counts={
                     group: {part: plain.uncount(count) for part, count in parts.items()}

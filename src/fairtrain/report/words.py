@@ -10,6 +10,7 @@ from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.metrics.standing import GroupStanding
 from fairtrain.metrics.verdicts import ConstraintResult, Verdict
 from fairtrain.report.judged import Judged
+from fairtrain.report.story import fair_models
 from fairtrain.report.summary import RunSummary, joined, the_model
 
 __all__ = ["constraint_meaning", "group_warnings", "in_one_sentence", "short_names", "shorten"]
@@ -98,11 +99,13 @@ def in_one_sentence(summary: RunSummary) -> str:
     baseline, *fair = summary.models
     rows = summary.judging_rows
     if len(fair) > 1:
-        met = [m.title for m in fair if m.report.verdict is Verdict.MET]
+        met = [m.title for m in fair_models(summary) if m.report.verdict is Verdict.MET]
         some = f": {joined(met)}" if met else ""
-        keep = "keeps" if len(met) == 1 else "keep"
+        keep = "keep" if len(met) > 1 else "keeps"
+        asked = fair_models(summary)
+        which = "beside the first" if len(asked) == len(fair) else "trained under the bound"
         return (
-            f"Of the {len(fair)} models beside the first, {len(met) or 'none'} "
+            f"Of the {len(asked)} models {which}, {len(met) or 'none'} "
             f"{keep} what was asked with confidence on {rows}{some}."
         )
     model = fair[0]
