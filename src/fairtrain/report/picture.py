@@ -213,7 +213,8 @@ def plane(summary: RunSummary) -> FrontierChart | None:
     """The models as points: what each is worth against its gap, on the rows that judged them."""
     models = [m for m in (summary.constant, *summary.models) if m is not None]
     shown = fair_models(summary)
-    points, chosen = [], None
+    points: list[FrontierPoint] = []
+    chosen: int | None = None
     for model in models:
         report, result = model.report, model.report.results[0]
         gap = model.gap(result)
