@@ -11,7 +11,19 @@ import numpy as np
 
 from fairtrain._text import one_line
 
-__all__ = ["LANES_CSS", "MARKS", "Dot", "Lane", "Scale", "legend", "pill", "ticks"]
+__all__ = [
+    "LANES_CSS",
+    "MARKS",
+    "Dot",
+    "Html",
+    "Lane",
+    "Scale",
+    "fragment",
+    "grid",
+    "legend",
+    "pill",
+    "ticks",
+]
 
 _STEP = 15  # pixels between two dots of a lane
 MARKS = {"met": "\u2713", "not_met": "\u2715", "too_few_rows": "?", "not_certified": "~"}
@@ -64,6 +76,20 @@ LANES_CSS = """\
 }
 """
 """Style of what :meth:`Scale.draw` gives; ``--paper`` is the colour behind it, if it is known."""
+
+
+_FRAGMENT_CSS = """\
+.fairtrain { max-width: 60rem; line-height: 1.4; }
+.fairtrain p { margin: .4rem 0; }
+.fairtrain table { border-collapse: collapse; font-size: .9rem; }
+.fairtrain td, .fairtrain th { text-align: left; padding: .2rem .9rem .2rem 0; }
+"""
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -156,10 +182,10 @@ class Scale:
         known = [v for v in ends if math.isfinite(v)]
         self._ticks = ticks(known or [0.0, 1.0])
 
-    def draw(self) -> str:
-        """Give the lanes and their axis; everything drawn is said in words as well."""
+    def draw(self, key: str = "") -> Html:
+        """Give the lanes and their axis, after a key; what is drawn is said in words as well."""
         rows = "".join(self._lane(lane) for lane in self._lanes)
-        return f'<div class="lanes">{rows}{self._axis()}</div>'
+        return Html(f'{key}<div class="lanes">{rows}{self._axis()}</div>')
 
     def _at(self, value: float) -> str:
         low, high = self._ticks[0], self._ticks[-1]
@@ -228,7 +254,7 @@ def _dot(at: str, low: str, high: str, y: float, series: int) -> str:
     return f'{line}<circle class="s{series}" cx="{at}" cy="{y:g}" r="5"></circle>'
 
 
-def legend(entries: Sequence[tuple[int | str, str]], text: Callable[[str], str] = one_line) -> str:
+def legend(entries: Sequence[tuple[int | str, str]], text: Callable[[str], str] = one_line) -> Html:
     """Say what dots of a series (a number), ``"room"`` and ``"span"`` stand for."""
     marks = {
         "room": '<rect class="room" width="100%" height="100%"></rect>',
@@ -245,12 +271,32 @@ def legend(entries: Sequence[tuple[int | str, str]], text: Callable[[str], str] 
         + f"</svg> {escape(text(words))}</li>"
         for key, words in entries
     )
-    return f'<ul class="legend lanes">{items}</ul>'
+    return Html(f'<ul class="legend lanes">{items}</ul>')
 
 
-def pill(verdict: str, words: str | None = None) -> str:
+def pill(verdict: str, words: str | None = None) -> Html:
     """A verdict as a mark and words: never by colour alone."""
     said = verdict.replace("_", " ") if words is None else words
     mark = MARKS.get(verdict, "")
     mark = f'<span aria-hidden="true">{mark}</span>'
-    return f'<span class="pill {escape(verdict)}">{mark} {escape(said)}</span>'
+    return Html(f'<span class="pill {escape(verdict)}">{mark} {escape(said)}</span>')
+
+
+def grid(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Html:
+    """A table of texts."""
+    head = "".join(f'<th scope="col">{escape(one_line(h))}</th>' for h in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(one_line(cell))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return Html(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def fragment(*parts: str) -> str:
+    """Paragraphs, pictures and tables as one piece of HTML with its style, for a notebook."""
+    body = "".join(
+        part if isinstance(part, Html) else f"<p>{escape(one_line(part))}</p>"
+        for part in parts
+        if part
+    )
+    return f'<div class="fairtrain"><style>{LANES_CSS}{_FRAGMENT_CSS}</style>{body}</div>'

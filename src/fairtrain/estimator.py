@@ -486,6 +486,13 @@ class FairEstimator(BaseEstimator):
         first = [] if known else [f"{worth}: {self._said_of(worth)}"]
         return "\n".join([*first, self.fairness_report_.explain(), *self._notes])
 
+    def _html_repr(self) -> str:
+        """scikit-learn's diagram, and after ``fit`` what was found."""
+        diagram: str = super()._html_repr()
+        if not self.__sklearn_is_fitted__():
+            return diagram
+        return f"{diagram}{self.fairness_report_._repr_html_()}"
+
     def __getstate__(self) -> dict[str, Any]:
         """All but what belongs to training rows."""
         state = dict(super().__getstate__())

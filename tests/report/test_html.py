@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -10,7 +13,8 @@ from tests.report import data
 from fairtrain.constraints import DemographicParity
 from fairtrain.data.groups import Groups
 from fairtrain.metrics.verdicts import Verdict
-from fairtrain.report import RunSummary, judged, render_report
+from fairtrain.report import RunSummary, judged, render_card, render_report
+from fairtrain.report.picture import pictures, plane
 
 HOSTILE = '<img src=x onerror="alert(1)">\u202e\n'
 
@@ -161,3 +165,67 @@ def test_eight_models_are_a_lane_each_once() -> None:
     assert len(lanes) == 9  # and the axis
     assert page.count('<line class="span"') == 9  # and its key
     assert "In words" not in page
+
+
+@pytest.mark.parametrize(("n_models", "several"), [(2, 1), (2, 2), (8, 2)])
+def test_page_can_be_read_by_ear_and_by_keyboard(n_models: int, several: int) -> None:
+    page = render_report(data.summary(n_models=n_models, several=several))
+    seen = parsed(page).seen
+    tags = [tag for tag, _ in seen]
+    levels = [int(tag[1]) for tag in tags if tag in ("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert (tags.count("main"), tags.count("header")) == (1, 1)
+    assert next(a for tag, a in seen if tag == "html")["lang"] == "en"
+    ids = [a["id"] for _, a in seen if "id" in a]
+    assert len(ids) == len(set(ids))
+    for tag, a in seen:
+        if tag == "section":
+            assert a.get("aria-label") or a["aria-labelledby"] in ids
+        if tag == "th":
+            assert a["scope"] in ("col", "row")
+        if a.get("class") == "scroll":  # whoever has no mouse scrolls by arrow keys
+            assert (a["tabindex"], a["role"]) == ("0", "region")
+            assert a["aria-label"]
+    drawings = re.findall(r"<svg[^>]*>", page)
+    outer = [svg for svg in drawings if "overflow=" not in svg]
+    assert all('aria-hidden="true"' in svg or 'role="img"' in svg for svg in outer)
+    # A verdict is told by mark and word, not by colour alone.
+    for verdict in re.findall(r'<span class="(?:v|pill) [a-z_]+">(.*?)</span>', page):
+        assert verdict.strip()
+
+
+def test_page_has_what_a_model_card_asks_for() -> None:
+    page = render_report(data.summary())
+    assert "<strong>Intended use:</strong> not recorded." in page
+    for said in ("Prepared by", "Approved by", "Limits:"):
+        assert said in page
+    signed = data.summary(intended_use="Loans.\nNot jobs.", signed=("R. Roe, risk, 3 May.",))
+    again = RunSummary.from_dict(json.loads(json.dumps(signed.to_dict())))
+    for text in (render_report(signed), render_report(again), render_card(again)):
+        for said in ("Loans.", "Not jobs.", "R. Roe, risk, 3 May."):
+            assert said in text
+        assert "Prepared by" not in text
+
+
+def test_dots_lie_where_the_numbers_say() -> None:
+    found = data.summary(sizes=(1500, 1200, 400))
+    picture = pictures(found, str)[0]
+    places = [float(x) for x in re.findall(r'cx="([\d.]+)%"', picture.body)]
+    rates = [m.rate("selection_rate", n)["rate"] for m in found.models for n in "abc"]
+    ordered = sorted("abc", key=lambda n: -found.models[1].rate("selection_rate", n)["rate"])
+    wanted = [m.rate("selection_rate", n)["rate"] for n in ordered for m in found.models]
+    slope, start = np.polyfit(wanted, places, 1)
+    np.testing.assert_allclose(places, start + slope * np.array(wanted), atol=0.02)
+    assert slope > 0
+    assert len(rates) == len(places)
+
+
+def test_eight_models_share_one_plane() -> None:
+    found = data.summary(n_models=8)
+    chart = plane(found)
+    assert chart is not None
+    assert [p.performance for p in chart.points] == [m.report.accuracy[0] for m in found.models]
+    small = plane(data.summary(sizes=(400, 300, 3)))
+    assert small is None  # gaps that rest on few rows are not drawn

@@ -25,6 +25,7 @@ from fairtrain.metrics import fairness_report
 from fairtrain.metrics.verdicts import Verdict
 from fairtrain.report import GroupStanding, RunSummary, judged, render_card, render_report
 from fairtrain.report.judged import best_constant
+from fairtrain.report.story import answer, plain_words
 from fairtrain.report.words import (
     constraint_meaning,
     group_warnings,
@@ -170,9 +171,13 @@ def test_a_page_with_both_kinds_of_verdict_does_not_contradict_itself(
         assert idle in text.replace("\\", "")
         assert text.index("Warning: the fair model") < text.index(phrase[verdict])
     # The phrase of the other verdict stands in no sentence about the same model.
-    for line in [in_one_sentence(summarised), *summarised.explanation(), *summarised.warnings()]:
-        if line.lower().startswith("the fair model"):
+    lines = [in_one_sentence(summarised), *summarised.explanation(), *summarised.warnings()]
+    for line in [*lines, answer(summarised)[1], *plain_words(summarised)]:
+        if line.lower().startswith("the fair model") and "keep" in line:
             assert ("does not keep" in line) == (verdict is Verdict.NOT_MET)
+    assert answer(summarised)[0] == verdict
+    for line in plain_words(summarised):
+        assert "the fair model" in line.lower()
 
 
 def test_every_warning_names_the_model_it_speaks_of() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,6 +45,7 @@ from fairtrain.metrics.disclosure import (
 )
 from fairtrain.metrics.joint import JointStatement, jointly
 from fairtrain.metrics.measures import family_cells, rates_frame
+from fairtrain.metrics.shown import as_html, rate_of, shown_rates
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
 __all__ = [
@@ -217,6 +219,37 @@ class FairnessReport:
 
     def __str__(self) -> str:
         return self.explain()
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook, with small cells left out."""
+        return as_html(self)
+
+    def plot(self, metric: str | None = None, ax: Any = None, **options: Any) -> Any:
+        """Draw a rate of every group with its interval, and the room that a bound leaves.
+
+        Parameters
+        ----------
+        metric : str, optional
+            One of ``group_rates``; by default what the constraint with the least favourable
+            verdict limits, else the selection rate.
+        ax : Axes, optional
+            Where to draw; a new figure by default.
+        **options
+            As :func:`fairtrain.plotting.plot_group_rates` takes them, such as ``most``.
+
+        Returns
+        -------
+        Axes
+            Cells of few rows, and what would tell of them, are left out.
+        """
+        # By name: a report has to know of no picture before somebody wants to see one.
+        draw = importlib.import_module("fairtrain.plotting.groups").plot_group_rates
+        decisive = next(r for r in self.results if r.verdict is self.verdict)
+        limited = rate_of(decisive)
+        metric = metric or limited or "selection_rate"
+        if metric == limited and decisive.kind == "difference":
+            options.setdefault("bound", decisive.bound)
+        return draw(shown_rates(self), metric, ax=ax, **options)
 
     def to_dict(
         self, *, min_cell: int = MIN_CELL, hidden: Collection[tuple[str, str]] | None = None

@@ -9,13 +9,14 @@ from typing import Any
 
 from fairtrain._figures import Dot, Lane, Scale, legend
 from fairtrain.metrics.disclosure import count_words
+from fairtrain.metrics.shown import rate_of, room
 from fairtrain.metrics.verdicts import ConstraintResult
 from fairtrain.report.chart import FrontierChart, FrontierPoint
 from fairtrain.report.judged import Judged
 from fairtrain.report.story import baseline_of, fair_models
 from fairtrain.report.summary import RunSummary
 
-__all__ = ["RATES", "Picture", "pictures", "plane", "room"]
+__all__ = ["RATES", "Picture", "pictures", "plane"]
 
 RATES = {
     "selection_rate": ("Share {outcome}", "of all people in the group, how many are {outcome}"),
@@ -68,33 +69,10 @@ def pictures(summary: RunSummary, text: Callable[[str], str]) -> list[Picture]:
 
 
 def _rates_of(result: ConstraintResult) -> list[str]:
-    """Rates of a page that show what a constraint limits; of an error rate, its complement."""
+    """Rates of a page that show what a constraint limits."""
     if result.constraint.startswith("equalized_odds"):
         return ["true_positive_rate", "false_positive_rate"]
-    rate = {"error_rate": "accuracy", "zero_one_loss": "accuracy"}.get(result.rate, result.rate)
-    return [rate] if rate in RATES else []
-
-
-def room(result: ConstraintResult, rates: Sequence[float]) -> tuple[float, float] | None:
-    """Where rates may lie under a bound: for a parity, laid where it holds these best.
-
-    Examples
-    --------
-    A difference of .1 between rates of .2 and .4 leaves a band of that width about .3; None where
-    no one band says what is asked.
-    """
-    if not rates or " given " in result.constraint or result.reference == "overall":
-        return None
-    bound, low, high = result.bound, min(rates), max(rates)
-    if result.absolute:
-        own = "its own number" in result.constraint or result.rate not in RATES
-        if own:
-            return None
-        return (bound, 1.0) if result.larger_is_fairer else (0.0, bound)
-    if result.kind == "ratio":
-        return None if result.rate not in RATES else (bound * high, high)
-    start = min(max((low + high - bound) / 2, 0.0), max(1.0 - bound, 0.0))
-    return start, min(start + bound, 1.0)
+    return [rate] if (rate := rate_of(result)) else []
 
 
 def _known(model: Judged, metric: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -141,7 +141,7 @@ def _before_and_now(summary: RunSummary, model: Judged, result: ConstraintResult
         ]
     same = [r for r in baseline.report.results if r.constraint == result.constraint]
     was = baseline.gap(same[0]) if same else None
-    digits = 1 if _close(now, result.bound) else 0
+    digits = _digits(now, result.bound)
     full = _full(now, result, summary.outcome, digits)
     if was is None:
         lines = [f"{_upper(f'with {name}')}, {full}{_margin(now, digits)}."]
@@ -196,9 +196,16 @@ def _margin(found: Limits, digits: int) -> str:
     return f" (by these rows between {in_hundred(low, digits)} and {in_hundred(high, digits)})"
 
 
-def _close(found: Limits, bound: float) -> bool:
-    """Whether whole numbers could hide on which side of the bound something lies."""
-    return any(abs(v - bound) < 0.01 for v in found if math.isfinite(v))
+def _digits(found: Limits, bound: float, most: int = 3) -> int:
+    """So many that no rounding hides on which side of the bound a number lies."""
+    known = [100 * v for v in found if math.isfinite(v)]
+    limit = 100 * bound
+
+    def told(value: float, digits: int) -> bool:
+        shown = round(value, digits)
+        return math.isclose(value, limit) or (shown != limit and (shown > limit) == (value > limit))
+
+    return next((d for d in range(most) if all(told(v, d) for v in known)), most)
 
 
 def _asked(result: ConstraintResult) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from fairtrain._figures import Dot, Lane, Scale, fragment, legend
 from fairtrain._text import no_formula, one_line
 from fairtrain._warnings import warn
 from fairtrain.constraints import as_constraints
@@ -34,6 +35,7 @@ MEASURED = tuple(each.name for each in fields(Score) if each.type == "float")
 """Columns of numbers that every point has."""
 
 _SKETCH = 128
+_MOST_LANES = 20
 
 _CONSTANT = ("near_constant", "no_better_than_constant")
 
@@ -375,6 +377,24 @@ class ParetoFrontier:
                 f"{row['performance']:.3f} at a gap of {row['gap']:.3f}{constant}"
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: a lane for each model that no other beats."""
+        room = None if self.bound is None else (0.0, self.bound)
+        lanes = [
+            Lane(
+                f"{self.param} = {_as_text(row[self.param])}", f"seed {row['seed']}",
+                [Dot(row["gap"], row["gap_lower"], row["gap_upper"])],
+                [(f"{row['gap']:.3f}", f"at {self.performance_name} {row['performance']:.3f}")],
+                room=room,
+            )
+            for row in self.front.head(_MOST_LANES).to_dict("records")
+        ]  # fmt: skip
+        entries: list[tuple[int | str, str]] = [(1, f"{self.gap_name}, with its interval")]
+        if room is not None:
+            entries.append(("room", f"bound {self.bound:g}"))
+        said, _, _ = str(self).partition(":\n")
+        return fragment(f"{said}.", Scale(lanes, percent=False).draw(legend(entries)))
 
     def _limit(self, max_gap: float | None) -> float:
         limit = self.bound if max_gap is None else max_gap

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairtrain._figures import Dot, Lane, Scale, fragment, legend
 from fairtrain._parameters import (
     CONFIDENCE,
     GENERATOR,
@@ -34,6 +35,8 @@ from fairtrain.metrics.disclosure import plain_value
 from fairtrain.metrics.verdicts import Verdict
 
 __all__ = ["CalibrationAudit", "calibration_audit"]
+
+_MOST_LANES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +132,39 @@ class CalibrationAudit:
 
     def __str__(self) -> str:
         return self.explain()
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: the error of each group beside what calibrated scores would have.
+
+        Groups that :meth:`hidden` names are left out.
+        """
+        table = self.groups[~self.hidden()].sort_values("ece", ascending=False)
+        lanes = [
+            Lane(
+                row["group"], f"{row['rows']:,} rows",
+                [Dot(row["ece"], row["ece_lower"], row["ece_upper"])],
+                [(f"{row['ece']:.3f}", f"{row['ece_lower']:.3f} to {row['ece_upper']:.3f}")],
+                room=(0.0, row["ece_null"]),
+            )
+            for row in table.head(_MOST_LANES).to_dict("records")
+        ]  # fmt: skip
+        told = self.to_dict()["disparity"]["value"] is not None
+        first = f"{self.n_rows:,} rows, {len(self.groups)} groups."
+        if told:
+            first += (
+                f" Disparity, largest minus smallest calibration error: {self.disparity:.3f}; "
+                f"perfect calibration stays below {self.disparity_null:.3f} "
+                f"(p = {self.disparity_p:.3f})."
+            )
+        left = len(self.groups) - len(lanes)
+        key = legend(
+            [
+                (1, "calibration error, with its interval"),
+                ("room", "95 % of samples of perfectly calibrated scores"),
+            ]
+        )
+        last = f"{left} groups are not shown." if left else ""
+        return fragment(first, Scale(lanes, percent=False).draw(key), last)
 
     def hidden(self, min_cell: int = 10) -> Mask:
         """Which lines of ``groups`` must not be published, shape (G,).
