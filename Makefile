@@ -57,7 +57,7 @@ test-lowest: $(LOWEST) ## run a part of the tests with the lowest versions that 
 	  -k 'not ($(LOWEST_SKIP))'
 
 test-integrations: $(INTEGRATIONS) ## test with PyTorch Lightning, ONNX and the other packages that fairtrain works with
-	$(INTEGRATIONS_VENV)/bin/python -m pytest $(PYTEST_ARGS) $(INTEGRATIONS_TESTS)
+	DO_NOT_TRACK=true $(INTEGRATIONS_VENV)/bin/python -m pytest $(PYTEST_ARGS) $(INTEGRATIONS_TESTS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -113,8 +113,9 @@ $(INTEGRATIONS): pyproject.toml requirements.txt requirements-integrations.txt
 	$(PYTHON) -m venv $(INTEGRATIONS_VENV)
 	@grep -E '^(xgboost|lightgbm|torch=|jaxtyping|lightning-fabric|pytest|hypothesis|beartype)' requirements.txt \
 	  > $(INTEGRATIONS_VENV)/tests.txt
+	@grep -v '^importlib-metadata=' requirements.txt > $(INTEGRATIONS_VENV)/constraints.txt  # MLflow wants an older one
 	@$(INTEGRATIONS_VENV)/bin/python -m pip --disable-pip-version-check --no-input -qq install \
-	  --constraint requirements.txt --requirement $(INTEGRATIONS_VENV)/tests.txt \
+	  --constraint $(INTEGRATIONS_VENV)/constraints.txt --requirement $(INTEGRATIONS_VENV)/tests.txt \
 	  --requirement requirements-integrations.txt --editable '.[examples]'
 	@$(INTEGRATIONS_VENV)/bin/python -m pip check
 	@touch $@

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import fairtrain
 from fairtrain.datasets import make_miscalibrated
@@ -152,7 +154,7 @@ def test_calibrated_scores_are_those_of_the_calibrator(method: str, tmp_path: Pa
     model.fit(data.scores, data.y, data.sensitive_features)
     fresh = data.fresh(random_state=1)
     who = fresh.sensitive_features.copy()
-    inputs = {name: who[name].to_numpy(object) for name in who}
+    inputs = {name: who[[name]].to_numpy(object) for name in who}
     found = told(export_onnx(model, tmp_path / "c.onnx"), {"scores": fresh.scores, **inputs})
     expected = model.transform(fresh.scores, who)
     np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-9)
@@ -165,7 +167,7 @@ def test_people_of_groups_never_seen_inherit_in_the_file_too(tmp_path: Path) -> 
     scores, y = rng.uniform(size=900), rng.integers(0, 2, 900)
     model = fairtrain.GroupFairnessCalibrator().fit(scores[seen], y[seen], who[seen])
     strange = who.assign(sex=who["sex"].where(rng.uniform(size=900) < 0.8, "x"))
-    inputs = {name: strange[name].to_numpy(object) for name in strange}
+    inputs = {name: strange[[name]].to_numpy(object) for name in strange}
     found = told(export_onnx(model, tmp_path / "c.onnx"), {"scores": scores, **inputs})
     expected = model.transform(scores, strange)
     np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-9)
@@ -175,7 +177,7 @@ def test_a_calibrated_classifier_takes_its_group_as_an_input(tmp_path: Path) -> 
     X, y, group = TRAIN
     model = fairtrain.CalibratedFairClassifier(linear(), cv=2, random_state=0)
     model.fit(X, y, sensitive_features=pd.Series(group, name="region"))
-    inputs = {"X": TEST[0], "region": TEST[2].astype(object)}
+    inputs = {"X": TEST[0], "region": TEST[2].astype(object)[:, None]}
     found = told(export_onnx(model, tmp_path / "m.onnx"), inputs)
     who = pd.Series(TEST[2], name="region")
     np.testing.assert_array_equal(found["label"], model.predict(TEST[0], sensitive_features=who))
@@ -184,6 +186,29 @@ def test_a_calibrated_classifier_takes_its_group_as_an_input(tmp_path: Path) -> 
     frozen = fairtrain.CalibratedFairClassifier(FrozenEstimator(linear().fit(X, y)))
     frozen.fit(X, y, sensitive_features=pd.Series(group, name="region"))
     assert told(export_onnx(frozen, tmp_path / "m.onnx"), inputs)["label"].shape == (FRESH,)
+
+
+def test_a_column_may_be_feature_and_group_at_once(tmp_path: Path) -> None:
+    X, y, _ = FRAME
+    X = X[["income", "job"]].assign(level=np.arange(len(X)) % 3)
+    encoder = make_column_transformer((OneHotEncoder(), ["job", "level"]), remainder="passthrough")
+    model = fairtrain.CalibratedFairClassifier(
+        make_pipeline(encoder, LogisticRegression()), cv=2, random_state=0
+    )
+    who = X[["job", "level"]]
+    model.fit(X, y, sensitive_features=who)
+    found = told(export_onnx(model, tmp_path / "m.onnx"), columns(X.astype({"level": float})))
+    np.testing.assert_array_equal(found["label"], model.predict(X, sensitive_features=who))
+
+
+def test_torch_export_takes_a_trained_module() -> None:
+    X, y, group = TRAIN
+    model = network(LAGRANGIAN).fit(X, y, sensitive_features=group)
+    fresh = torch.from_numpy(TEST[0]).float()
+    rows = torch.export.Dim("rows")
+    program = torch.export.export(model.module_, (fresh[:2],), dynamic_shapes=({0: rows},))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(fresh), model.module_(fresh))
 
 
 def refused(case: str) -> tuple[Any, str]:
@@ -223,6 +248,13 @@ def test_a_booster_s_categories_are_refused(tmp_path: Path) -> None:
     model = boosting("lightgbm").fit(table, y, sensitive_features=group)
     with pytest.raises(FairtrainError, match="categories"):
         export_onnx(model, tmp_path / "m.onnx")
+
+
+def test_a_model_of_single_precision_is_exported_in_double(tmp_path: Path) -> None:
+    X, y, group = TRAIN
+    model = plug_in().fit(X.astype(np.float32), y.astype(np.float32), sensitive_features=group)
+    found = told(export_onnx(model, tmp_path / "m.onnx"), {"X": TEST[0]})
+    np.testing.assert_array_equal(found["label"], model.predict(TEST[0]))
 
 
 def test_the_file_says_what_it_is(tmp_path: Path) -> None:

@@ -74,10 +74,12 @@ class People:
 
 
 def _column(graph: Graph, name: str, levels: Any) -> str:
+    upright = graph.constant(np.array([1]))  # as columns of features are, which it may be too
     if all(isinstance(level, str) for level in levels):
-        return graph.input(name, str)
+        return graph("Squeeze", graph.input(name, str, 1), upright)
     if all(isinstance(level, int | np.integer) and not isinstance(level, bool) for level in levels):
-        return graph.input(name, np.int64)
+        numbers = graph("Squeeze", graph.input(name, np.float64, 1), upright)
+        return graph.cast(numbers, np.int64)
     raise InvalidParameterError(
         f"the levels of {name!r} are neither words nor whole numbers; make them so before fit."
     )

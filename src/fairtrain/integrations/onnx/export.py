@@ -42,9 +42,10 @@ def export_onnx(model: Any, path: str | Path, *, example: Any = None) -> Path:
     as ``predict`` does. Trees and whatever ``skl2onnx`` converts give their scores in float32:
     probabilities agree to 1e-6, and a decision could differ where a score ties to seven digits.
 
-    Inputs are ``X`` of shape (n, d), or a column each by its name, of shape (n, 1), where a
-    ``ColumnTransformer`` reads a frame; calibrated models also take their sensitive columns, by
-    name, of shape (n,). Outputs are ``label`` (n,) and ``probabilities`` (n, K), in the order of
+    Inputs are ``X`` of shape (n, d), or the columns by name, each of shape (n, 1), words or
+    float64, where the model was trained on a frame; calibrated models take their sensitive columns
+    the same way. Networks and boosters take ``X`` also then, its columns in the order of
+    ``feature_names_in_``. Outputs are ``label`` (n,) and ``probabilities`` (n, K), in the order of
     ``classes_``; ``probabilities`` (n,) of a bare calibrator, ``value`` (n,) of a regressor.
 
     Parameters

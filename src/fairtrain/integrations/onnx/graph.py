@@ -42,8 +42,10 @@ class Graph:
         self._outputs.append(_value(name, kind, ("rows", *shape)))
 
     def constant(self, values: Any) -> str:
-        """Hold numbers or text."""
+        """Hold numbers, which are float64 if they are no whole ones, or text."""
         values, name = np.asarray(values), self._new("constant")
+        if values.dtype.kind == "f":
+            values = values.astype(np.float64)
         if values.dtype.kind in "OUT":
             text = [str(value).encode() for value in values.ravel().tolist()]
             kind = onnx.TensorProto.STRING
@@ -136,7 +138,7 @@ class Graph:
             graph, opset_imports=opsets, producer_name="fairtrain", ir_version=9
         )
         onnx.helper.set_model_props(made, dict(metadata))
-        onnx.checker.check_model(made)
+        onnx.checker.check_model(made, full_check=True)
         return made
 
     def _new(self, what: str) -> str:
@@ -156,4 +158,6 @@ def _value(name: str, kind: Any, shape: Sequence[int | str]) -> Any:
 
 def kind_of(values: NDArray[Any]) -> Any:
     """The type under which labels are given out."""
-    return str if values.dtype.kind in "OUT" else values.dtype
+    if values.dtype.kind in "OUT":
+        return str
+    return np.float64 if values.dtype.kind == "f" else values.dtype

@@ -19,7 +19,17 @@ from fairtrain._parameters import FLAG, Of, Real, Table, Where, Whole, checked
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
-__all__ = ["Callback", "Checkpoint", "EarlyStopping", "LogMetrics", "ProgressBar"]
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "LogMetrics",
+    "ProgressBar",
+    "plain_state",
+    "read_checkpoint",
+    "restored_state",
+    "write_checkpoint",
+]
 
 FORMAT = 2
 
@@ -261,7 +271,7 @@ def write_checkpoint(state: Mapping[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with new_file(path) as work:
         content = io.BytesIO()  # where the disk is full, Python says so more clearly
-        torch.save({"format": FORMAT, "state": _plain(state)}, content)
+        torch.save({"format": FORMAT, "state": plain_state(state)}, content)
         work.write_bytes(content.getbuffer())
 
 
@@ -292,26 +302,26 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InvalidDataError(
             f"{name} is no checkpoint of this version of fairtrain; train from the start."
         )
-    return {key: _restored(part) for key, part in state.items()}
+    return {key: restored_state(part) for key, part in state.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain_state(value: Any) -> Any:
     """Only what can be read back without running code."""
     if isinstance(value, np.ndarray):
         return {_ARRAY: torch.from_numpy(value.copy())}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: plain_state(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain_state(part) for part in value]
     return value
 
 
-def _restored(value: Any) -> Any:
-    """Undo :func:`_plain`, but for tuples, which come back as lists."""
+def restored_state(value: Any) -> Any:
+    """Undo :func:`plain_state`, but for tuples, which come back as lists."""
     if isinstance(value, dict):
         if set(value) == {_ARRAY}:
             return value[_ARRAY].numpy()
-        return {key: _restored(part) for key, part in value.items()}
-    return [_restored(part) for part in value] if isinstance(value, list) else value
+        return {key: restored_state(part) for key, part in value.items()}
+    return [restored_state(part) for part in value] if isinstance(value, list) else value
