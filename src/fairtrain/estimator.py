@@ -474,9 +474,9 @@ class FairEstimator(BaseEstimator):
         """
         return self._enter(self._read_later(X, y, sensitive_features, sample_weight))
 
-    def _enter(self, rows: Rows) -> int:
+    def _enter(self, *parts: Rows) -> int:
         self.ledger_ = getattr(self, "ledger_", None) or Ledger()  # older folders have none
-        return self.ledger_.read(rows)
+        return self.ledger_.read(*parts)
 
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""

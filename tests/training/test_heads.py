@@ -24,9 +24,16 @@ def test_a_wrong_shape_says_what_is_needed(head, shape):
         head.outputs(torch.zeros(shape), 4)
 
 
-def test_an_output_that_is_no_tensor_is_refused():
-    with pytest.raises(InvalidDataError, match="must give a tensor, got tuple"):
-        BINARY.outputs((torch.zeros(4),), 4)
+def test_logits_are_read_and_an_output_without_them_is_refused():
+    logits = torch.arange(4.0)
+    for raw in (logits, (logits, "states"), {"logits": logits}):
+        assert torch.equal(BINARY.outputs(raw, 4), logits)
+    for raw, said in (
+        ({"states": logits}, r"got dict of \['states'\]"),
+        (("states",), "got tuple"),
+    ):
+        with pytest.raises(InvalidDataError, match=f"must give a tensor, {said}"):
+            BINARY.outputs(raw, 4)
 
 
 def test_decisions_and_what_is_right():

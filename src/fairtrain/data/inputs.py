@@ -347,6 +347,10 @@ def drop_columns(
             raise InvalidDataError(f"X has no column {missing[0]!r}; columns: {known}.")
         here = X[wanted].compute()
         return X.drop(columns=wanted), {name: here[name].to_numpy() for name in wanted}
+    if hasattr(X, "without"):  # inputs by name
+        if missing := [name for name in wanted if name not in X]:
+            raise InvalidDataError(f"X has no {missing[0]!r}; it has {list(X)}.")
+        return X.without(wanted), {name: as_vector(X[name], name) for name in wanted}
     frame = _frame_of(X)
     if not isinstance(frame, nw.DataFrame):
         raise InvalidDataError(
@@ -449,10 +453,12 @@ def has_index(X: Any) -> bool:
 
 def drop_if_present(X: Any, names: str | Sequence[str]) -> Any:
     """Take named columns out of a frame where it has them; anything else passes through."""
+    wanted = [names] if isinstance(names, str) else list(names)
+    if hasattr(X, "without"):
+        return X.without(wanted)
     frame = _frame_of(X)
     if not isinstance(frame, nw.DataFrame):
         return X
-    wanted = [names] if isinstance(names, str) else list(names)
     there = [name for name in wanted if name in frame.columns]
     return frame.drop(there).to_native() if there else X
 

@@ -6,6 +6,12 @@ from fairtrain.training.adversarial import (
 from fairtrain.training.adversarial import (
     GradientReversalLayer as GradientReversalLayer,
 )
+from fairtrain.training.batches.adapter import (
+    BatchAdapter as BatchAdapter,
+)
+from fairtrain.training.batches.adapter import (
+    BatchColumns as BatchColumns,
+)
 from fairtrain.training.batches.sampling import (
     GroupStratifiedBatchSampler as GroupStratifiedBatchSampler,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from fairtrain.losses.base_loss import BaseLoss
 from fairtrain.losses.batch import read_outputs
 from fairtrain.losses.functional import Link, soft_decisions
 
-__all__ = ["Head", "Task", "check_task"]
+__all__ = ["Head", "Task", "check_task", "read_logits"]
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -67,6 +68,13 @@ class Head:
     def outputs(self, raw: Any, n: int) -> Tensor:
         """Bring a module's output into shape.
 
+        Parameters
+        ----------
+        raw : Tensor, or object or mapping with ``logits``, or tuple that begins with them
+            What the module gave.
+        n : int
+            Rows that went in.
+
         Returns
         -------
         Tensor of shape (n,), or (n, C) for several classes
@@ -77,11 +85,7 @@ class Head:
         InvalidDataError
             If the output has another shape than the task needs.
         """
-        if not isinstance(raw, Tensor):
-            raise InvalidDataError(
-                f"the module must give a tensor, got {type(raw).__name__}; wrap it so that "
-                "forward returns the logits alone."
-            )
+        raw = read_logits(raw)
         shapes: dict[Task, list[tuple[int, ...]]] = {
             "binary": [(n,), (n, 1), (n, 2)],
             "multiclass": [(n, self.n_classes)],
@@ -133,6 +137,32 @@ class Head:
         else:
             both = torch.softmax(outputs, dim=1)
         return np.asarray(both.cpu().numpy())
+
+
+def read_logits(raw: Any) -> Tensor:
+    """Logits in what a module gave: the tensor, its ``logits``, or the first of a tuple.
+
+    Raises
+    ------
+    InvalidDataError
+        If there are none.
+    """
+    if isinstance(raw, Tensor):
+        return raw
+    found = None
+    if isinstance(raw, Mapping):
+        found = raw.get("logits")
+    elif hasattr(raw, "logits"):
+        found = raw.logits
+    elif isinstance(raw, list | tuple) and raw:
+        found = raw[0]
+    if not isinstance(found, Tensor):
+        held = f" of {list(raw)}" if isinstance(raw, Mapping) else ""
+        raise InvalidDataError(
+            f"the module must give a tensor, got {type(raw).__name__}{held}; wrap it so that "
+            "forward returns the logits, alone, under that name or as the first of a tuple."
+        )
+    return found
 
 
 def check_task(constraints: tuple[Constraint, ...], head: Head) -> None:

@@ -27,6 +27,7 @@ from fairtrain.lagrangian import (
 )
 from fairtrain.lagrangian.multipliers import DualRule
 from fairtrain.training.batches.batch import FitData
+from fairtrain.training.batches.inputs import row_values
 from fairtrain.training.loop.engine import Engine, Precision
 from fairtrain.training.loop.game import (
     DUAL_STEPS,
@@ -78,7 +79,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Regression takes ``BoundedGroupLoss`` with a squared or own loss.
     optimizer : optimizer class or callable, optional
         Moves the weights: a class of ``torch.optim``, called with ``lr``, or a function of the
-        parameters. Default: AdamW with weight decay 0.001.
+        parameters, with ``module`` as a second argument where it has one of that name: for
+        learning rates that differ by layer. Default: AdamW with weight decay 0.001.
     lr : float, default=2e-3
         Learning rate of the weights.
     dual_lr : float, default=0.5
@@ -116,6 +118,11 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Decay of a moving average of the weights, which then steers and is kept.
     clip_norm : float, optional, default=1.0
         Largest norm of a gradient.
+    micro_batch_size : int, optional
+        Rows that go through the module at once, where a batch does not fit into memory. Unlike
+        accumulated gradients of small batches, whose rates are those of small batches, the loss
+        stays that of the whole batch, to rounding; it costs a second forward pass. Batch
+        normalisation sees the parts.
     objective : str, dict, matrix, ErrorCosts or callable, default="accuracy"
         What chooses the epoch, see :func:`~fairtrain.constraints.as_objective`: "accuracy",
         "balanced_accuracy", "f1", "auc", "log_loss", costs of errors, or a function. Where it says
@@ -142,7 +149,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Let two epochs' weights share the decisions, where a mixture is more accurate than any one
         epoch that keeps the bounds. Decisions are then drawn by a keyed hash of the row.
     frozen : str or sequence of str, default=()
-        Names of submodules or parameters that keep their weights (fine-tuning).
+        Names of submodules or parameters that keep their weights (fine-tuning), or patterns of
+        names such as ``"*.bias"``.
     callbacks : sequence of Callback, default=()
         See :mod:`fairtrain.training.loop.callbacks`.
     device : str or torch.device, default="auto"
@@ -230,6 +238,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         "primal_step": FUNCTION | NONE,
         "multiplier_cap": Real(0, ends="()"),
         "confidence": Real(0, 1, "()") | NONE,
+        "micro_batch_size": Whole(1) | NONE,
         "margin": Real(0, 1, "[)"),
         "tolerance": Real(0, 1, "[)"),
         "mixture": FLAG,
@@ -258,6 +267,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         lr_decay: str | Callable[[float], float] = "cosine",
         ema: float | None = None,
         clip_norm: float | None = 1.0,
+        micro_batch_size: int | None = None,
         objective: Any = "accuracy",
         base_loss: Any = None,
         validation_fraction: float | None = 0.2,
@@ -298,6 +308,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         self.lr_decay = lr_decay
         self.ema = ema
         self.clip_norm = clip_norm
+        self.micro_batch_size = micro_batch_size
         self.objective = objective
         self.base_loss = base_loss
         self.validation_fraction = validation_fraction
@@ -404,11 +415,13 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         ndarray of shape (n,)
             Labels; numbers for regression.
         """
-        if getattr(self, "mixture_", None) is None or self._coding is None:
-            return super().predict(X)
-        features = self._features(X)
-        shares = self._coding.columns(self._decision(features))
-        drawn = keyed_uniform(features.flatten(1).numpy(), self.draw_key_)
+        return super().predict(X)
+
+    def _predicted(self, X: Any) -> NDArray[Any]:
+        if self.mixture_ is None or self._coding is None:
+            return super()._predicted(X)
+        shares = self._coding.columns(self._decision(X))
+        drawn = keyed_uniform(row_values(X), self.draw_key_)
         place = (np.cumsum(shares, axis=1) <= drawn[:, None]).sum(axis=1)
         return np.asarray(self.classes_[np.minimum(place, shares.shape[1] - 1)])
 
@@ -420,9 +433,12 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         ndarray of shape (n, C)
             In the order of ``classes_``.
         """
-        if getattr(self, "mixture_", None) is None:
-            return super().predict_proba(X)
-        return self._classification("predict_proba").columns(self._decision(self._features(X)))
+        return super().predict_proba(X)
+
+    def _probabilities(self, X: Any) -> Floats:
+        if self.mixture_ is None:
+            return super()._probabilities(X)
+        return self._classification("predict_proba").columns(self._decision(X))
 
     def plot_convergence(self, ax: Any = None) -> Any:
         """Draw loss, violation and multipliers over the epochs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,19 @@ from fairtrain.data.rows import Rows, finite_predictions
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import FairtrainError, InvalidDataError
 from fairtrain.losses.distributed import gather_rows
-from fairtrain.training.batches.batch import CHUNK, Batch, FitData
+from fairtrain.metrics.report import FairnessReport
+from fairtrain.training.batches.adapter import BatchAdapter, read_batch
+from fairtrain.training.batches.batch import CHUNK, Batch, FitData, nobody
+from fairtrain.training.batches.inputs import (
+    NamedInputs,
+    call_module,
+    n_rows,
+    some_rows,
+    to_device,
+)
+from fairtrain.training.batches.loaders import LoaderSource, levels_in
 from fairtrain.training.heads import Head
-from fairtrain.training.loop.engine import dtype_of
+from fairtrain.training.loop.engine import Engine, device_of, dtype_of
 
 __all__ = ["Members", "Predictor", "decide", "read_rows", "require_finite", "told"]
 
@@ -47,6 +57,11 @@ class Predictor(ClassifierMixin, FairEstimator):
     module_: nn.Module
     n_features_in_: int
     _head: Head
+
+    @property
+    def _chunk(self) -> int:
+        """Rows of one forward pass where nothing is trained."""
+        return int(getattr(self, "micro_batch_size", None) or CHUNK)
 
     @property
     def _members(self) -> Members:
@@ -75,9 +90,12 @@ class Predictor(ClassifierMixin, FairEstimator):
         ndarray of shape (n, C)
             In the order of ``classes_``.
         """
-        coding = self._classification("predict_proba")
-        outputs = self._outputs(self._features(X), self.module_)
-        return coding.columns(self._head.probabilities(outputs))
+        self._classification("predict_proba")
+        return self._probabilities(self._features(X))
+
+    def _probabilities(self, X: Any) -> Floats:
+        outputs = self._outputs(X, self.module_)
+        return self._classification("predict_proba").columns(self._head.probabilities(outputs))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Decide, or predict numbers.
@@ -87,7 +105,10 @@ class Predictor(ClassifierMixin, FairEstimator):
         ndarray of shape (n,)
             Labels; numbers for regression.
         """
-        decided = self._decision(self._features(X))
+        return self._predicted(self._features(X))
+
+    def _predicted(self, X: Any) -> NDArray[Any]:
+        decided = self._decision(X)
         if self._coding is None:
             return decided
         return np.asarray(self.classes_[self._coding.columns(decided).argmax(axis=1)])
@@ -113,13 +134,24 @@ class Predictor(ClassifierMixin, FairEstimator):
             inputs.require_two_classes(rows.outcomes)
         return rows.outcomes
 
-    def _fit_features(self, X: Any) -> Tensor:
+    def _read(self, X: Any, *columns: Any) -> Rows:
+        return super()._read(NamedInputs.of(X), *columns)
+
+    def _read_later(self, X: Any, *columns: Any) -> Rows:
+        return super()._read_later(NamedInputs.of(X), *columns)
+
+    def _bare_features(self, X: Any) -> Any:
+        return super()._bare_features(NamedInputs.of(X))
+
+    def _fit_features(self, X: Any) -> Any:
         return self._tensor(X, reset=True)
 
-    def _later_features(self, X: Any) -> Tensor:
+    def _later_features(self, X: Any) -> Any:
         return self._tensor(X, reset=False)
 
-    def _tensor(self, X: Any, *, reset: bool) -> Tensor:
+    def _tensor(self, X: Any, *, reset: bool) -> Any:
+        if isinstance(X, NamedInputs):
+            return self._named(X.checked(), reset=reset)
         if not isinstance(X, Tensor):
             rows = inputs.numeric_features(self, X, reset=reset)
             return torch.from_numpy(np.require(rows, requirements="W"))
@@ -136,7 +168,17 @@ class Predictor(ClassifierMixin, FairEstimator):
             )
         return X.detach().cpu()
 
-    def _decision(self, X: Tensor) -> Floats:
+    def _named(self, X: NamedInputs, *, reset: bool) -> NamedInputs:
+        """Inputs by name, of the names that ``fit`` saw."""
+        if reset:
+            self.n_features_in_ = len(X)
+            self.feature_names_in_ = np.array(list(X), dtype=object)
+        known = getattr(self, "feature_names_in_", None)
+        if known is not None and set(known) != set(X):
+            raise InvalidDataError(f"X has the inputs {list(X)}, fit saw {list(known)}.")
+        return X
+
+    def _decision(self, X: Any) -> Floats:
         """Decisions of all members, by their shares."""
         return finite_predictions(self._told(X)[0].numpy())
 
@@ -145,16 +187,99 @@ class Predictor(ClassifierMixin, FairEstimator):
         known = self._head.task == "binary"
         return rows.decided(decided.numpy(), score.numpy() if known else None)
 
-    def _told(self, X: Tensor) -> tuple[Tensor, Tensor]:
+    def _told(self, X: Any) -> tuple[Tensor, Tensor]:
         members = self._members
         return told(self._head, [(share, self._outputs(X, module)) for share, module in members])
 
     @torch.no_grad()
-    def _outputs(self, X: Tensor, module: nn.Module) -> Tensor:
+    def _outputs(self, X: Any, module: nn.Module) -> Tensor:
         """Outputs of a module for rows of any kind, in float64."""
-        x = X.to(dtype_of(module)) if X.is_floating_point() else X
-        head = self._head
-        return torch.cat([head.outputs(module(p), len(p)).double() for p in torch.split(x, CHUNK)])
+        n, at, dtype = n_rows(X), device_of(module), dtype_of(module)
+        chunk = self._chunk
+        parts = (some_rows(X, slice(start, start + chunk)) for start in range(0, n, chunk))
+        raw = ((call_module(module, to_device(x, at, dtype)), n_rows(x)) for x in parts)
+        return torch.cat([self._head.outputs(*given).double().cpu() for given in raw])
+
+    # Loaders ------------------------------------------------------------------------------------
+
+    def predict_loader(
+        self, loader: Iterable[Any], *, adapter: BatchAdapter | None = None
+    ) -> NDArray[Any]:
+        """Decide about all rows of a loader, or predict numbers.
+
+        Parameters
+        ----------
+        loader : iterable
+            Batches as in ``fit_loader``; targets and groups may be left out, and are not looked at.
+        adapter : BatchAdapter, optional
+            Takes batches apart that cannot be guessed.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels, as :meth:`predict` gives them; numbers for regression.
+        """
+        return self._over(loader, adapter, self._predicted)
+
+    def predict_proba_loader(
+        self, loader: Iterable[Any], *, adapter: BatchAdapter | None = None
+    ) -> Floats:
+        """Probability of each class for all rows of a loader.
+
+        Parameters
+        ----------
+        loader, adapter
+            As in :meth:`predict_loader`.
+
+        Returns
+        -------
+        ndarray of shape (n, C)
+            As :meth:`predict_proba` gives them.
+        """
+        self._classification("predict_proba_loader")
+        return self._over(loader, adapter, self._probabilities)
+
+    def _over(
+        self,
+        loader: Iterable[Any],
+        adapter: BatchAdapter | None,
+        answer: Callable[[Any], NDArray[Any]],
+    ) -> NDArray[Any]:
+        check_is_fitted(self)
+        found = [answer(read_batch(raw, adapter).inputs) for raw in loader]
+        if not found:
+            raise InvalidDataError("the loader gave no rows.")
+        return np.concatenate(found)
+
+    def evaluate_loader(
+        self, loader: Iterable[Any], *, adapter: BatchAdapter | None = None
+    ) -> FairnessReport:
+        """Judge the constraints on all rows of a loader, which took no part in training.
+
+        Under ``torch.distributed`` the rows of all processes are judged, and every process must
+        call this.
+
+        Parameters
+        ----------
+        loader : iterable
+            Batches as in ``fit_loader``; groups are codes of ``scheme_``.
+        adapter : BatchAdapter, optional
+            Takes batches apart that cannot be guessed.
+
+        Returns
+        -------
+        FairnessReport
+            As :meth:`evaluate` gives it.
+        """
+        check_is_fitted(self)
+        engine = Engine(device_of(self.module_))
+        continuous = getattr(self, "continuous_", None)
+        levels = levels_in(self.scheme_)
+        source = LoaderSource(loader, engine.device, levels, self._head, continuous, adapter)
+        source.prepare(self.module_)
+        data = FitData({}, self.scheme_, self._head, self._coding, engine, 0, nobody())
+        reading = self._enter(*(read_rows(batch, data) for batch in source.all()))
+        return self._judged(decide(self._members, source.all(), data), "certification", reading)
 
     # scikit-learn -------------------------------------------------------------------------------
 
@@ -199,7 +324,9 @@ def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
     weighted = clustered = False
     for batch in batches:
         n = len(batch.y)
-        outputs = [(share, data.head.outputs(module(batch.x), n)) for share, module in members]
+        outputs = [
+            (share, data.head.outputs(call_module(module, batch.x), n)) for share, module in members
+        ]
         decided, score = (part.cpu() for part in told(data.head, outputs))
         weighted = weighted or batch.weight is not None
         weight = batch.weights(torch.float32).double()
@@ -228,8 +355,10 @@ def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
 
 
 def read_rows(batch: Batch, data: FitData) -> Rows:
-    """A batch as rows, without features where a row is no one tensor."""
+    """A batch as rows, without features where they are neither one tensor nor have names."""
     x = batch.x if isinstance(batch.x, Tensor) else None
+    if isinstance(batch.x, Mapping) and all(isinstance(t, Tensor) for t in batch.x.values()):
+        x = NamedInputs.of(batch.x)
     groups = Groups(data.scheme, batch.codes.cpu().numpy())
     return Rows(x, batch.y.cpu().double().numpy(), groups, labels=data.labels)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fairtrain._parameters import ANYTHING, FUNCTION, MAPPING, NONE, Real, Table
+from fairtrain._parameters import ANYTHING, FUNCTION, MAPPING, NONE, Real, Table, Whole
 from fairtrain.constraints import (
     BoundedGroupLoss,
     Constraint,
@@ -73,11 +73,11 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         chosen, "auc" and functions are for ``pareto_frontier(performance=...)``.
     **others
         ``task``, ``optimizer``, ``lr``, ``batch_size``, ``max_epochs``, ``lr_decay``, ``ema``,
-        ``clip_norm``, ``base_loss``, ``validation_fraction``, ``certification_fraction``,
-        ``frozen``, ``callbacks``, ``device``, ``precision``, ``fabric``, ``timeout``,
-        ``sensitive_features``, ``positive_label``, ``missing``, ``min_count``, ``random_state``:
-        as in ``LagrangianFairnessTrainer``. Validation rows are measured after every epoch and
-        choose nothing here; whoever picks ``eta`` by them steers.
+        ``clip_norm``, ``micro_batch_size``, ``base_loss``, ``validation_fraction``,
+        ``certification_fraction``, ``frozen``, ``callbacks``, ``device``, ``precision``,
+        ``fabric``, ``timeout``, ``sensitive_features``, ``positive_label``, ``missing``,
+        ``min_count``, ``random_state``: as in ``LagrangianFairnessTrainer``. Validation rows are
+        measured after every epoch and choose nothing here; whoever picks ``eta`` by them steers.
 
     Attributes
     ----------
@@ -114,6 +114,7 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         "objective": ANYTHING,
         "eta": Real(0) | FUNCTION,
         "penalty_options": MAPPING | NONE,
+        "micro_batch_size": Whole(1) | NONE,
     }
 
     def __init__(
@@ -135,6 +136,7 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         lr_decay: str | Callable[[float], float] = "cosine",
         ema: float | None = None,
         clip_norm: float | None = 1.0,
+        micro_batch_size: int | None = None,
         objective: Any = "accuracy",
         base_loss: Any = None,
         validation_fraction: float | None = 0.2,
@@ -167,6 +169,7 @@ class RegularizedFairnessTrainer(FairnessTrainer):
         self.lr_decay = lr_decay
         self.ema = ema
         self.clip_norm = clip_norm
+        self.micro_batch_size = micro_batch_size
         self.objective = objective
         self.base_loss = base_loss
         self.validation_fraction = validation_fraction
@@ -267,10 +270,9 @@ class PenaltyRun(Run):
         elif within:
             self._columns = level_codes(data.scheme)[:, within].to(parts.engine.device)
 
-    def step(self, batch: Batch) -> Losses:
+    def losses_of(self, outputs: Tensor, batch: Batch) -> Losses:
         """Base loss plus eta times the penalty of the batch."""
         parts = self.parts
-        outputs = self.forward(batch)
         total = self.criterion(
             outputs, parts.head.labels(batch.y), self.who(batch), sample_weight=batch.weight
         )

@@ -24,7 +24,13 @@ from fairtrain.training.batches.batch import Batch, FitData
 from fairtrain.training.loop.cells import measured
 from fairtrain.training.loop.engine import local_randomness
 from fairtrain.training.loop.epochs import TrainingLoop
-from fairtrain.training.loop.steps import GradientStep, Losses, StepReport, make_optimizer
+from fairtrain.training.loop.steps import (
+    GradientStep,
+    Losses,
+    StepReport,
+    make_optimizer,
+    sees_module,
+)
 from fairtrain.training.regularized import PenaltyRun, RegularizedFairnessTrainer
 
 __all__ = ["ModuleStack", "StackedRun", "StackedStep", "fit_stacked", "stackable"]
@@ -69,6 +75,7 @@ def stackable(trainers: Sequence[RegularizedFairnessTrainer]) -> str | None:
         "callbacks look at one model at a time.": len(first.callbacks) > 0,
         "fabric runs one model at a time.": first.fabric is not None,
         f"precision {first.precision} is not stacked.": first.precision != "32",
+        "micro_batch_size is for one model at a time.": first.micro_batch_size is not None,
         "objective is not accuracy.": not _is_accuracy(first.objective),
         "several processes train one model at a time.": is_distributed()
         or all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")),
@@ -122,6 +129,8 @@ def fit_stacked(
         data = first.read(X, y, sensitive_features, sample_weight, clusters)
         for other in others:
             other.read_as(first)
+        if not isinstance(data.example.x, Tensor):
+            raise CannotStackError("inputs that have names are trained one model at a time.")
         stacks.append(StackedRun([first, *others], data))
     require_stackable([run.parts.module for stack in stacks for run in stack.runs])
     for stack in stacks:
@@ -166,6 +175,8 @@ class StackedRun(PenaltyRun):
         self.stack = ModuleStack([run.parts.module for run in self.runs])
         alone, trained = self.plans[0].primal, self.stack.trained
         assert isinstance(alone, GradientStep)
+        if sees_module(trainers[0].optimizer):
+            raise CannotStackError("the optimizer asks for the module of its weights.")
         optimizer = make_optimizer(trainers[0].optimizer, trained, lr=trainers[0].lr)
         if type(optimizer) not in _ELEMENTWISE:
             raise CannotStackError(

@@ -34,13 +34,28 @@ from fairtrain.lagrangian import families_of
 from fairtrain.losses.base_loss import BaseLoss, CostSensitiveLoss
 from fairtrain.metrics.ledger import Ledger
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.training.batches.batch import FitData
-from fairtrain.training.batches.loaders import from_loaders
+from fairtrain.training.batches.adapter import BatchAdapter
+from fairtrain.training.batches.batch import FitData, Source, nobody
+from fairtrain.training.batches.loaders import (
+    LoaderSource,
+    from_loaders,
+    levels_in,
+    levels_of,
+    numbered_labels,
+    numbered_scheme,
+)
 from fairtrain.training.batches.rows import from_rows
+from fairtrain.training.criterion import FairCriterion, OwnLoop
 from fairtrain.training.heads import Head, check_task
 from fairtrain.training.loop.callbacks import read_checkpoint
 from fairtrain.training.loop.cells import CellSums, cluster_effects, fixed
-from fairtrain.training.loop.engine import Engine, local_randomness, process_group, trainable
+from fairtrain.training.loop.engine import (
+    Engine,
+    device_of,
+    local_randomness,
+    process_group,
+    trainable,
+)
 from fairtrain.training.loop.epochs import TrainingLoop
 from fairtrain.training.loop.run import Plan, Run, RunParts
 from fairtrain.training.loop.steps import GradientStep, PrimalStep, decay_of, make_optimizer
@@ -49,7 +64,7 @@ from fairtrain.training.predictor import Predictor, decide, read_rows, require_f
 
 __all__ = ["FairnessTrainer"]
 
-_MAY_DIFFER = {"callbacks", "device", "fabric", "timeout", "module"}
+_MAY_DIFFER = {"callbacks", "device", "fabric", "micro_batch_size", "timeout", "module"}
 """Settings that a resumed training need not share with the one it goes on with."""
 
 
@@ -95,6 +110,7 @@ class FairnessTrainer(Predictor):
     lr: float
     lr_decay: Any
     clip_norm: float | None
+    micro_batch_size: int | None = None
     ema: float | None
     temperature: float
     batch_size: int | None
@@ -128,8 +144,8 @@ class FairnessTrainer(Predictor):
 
         Parameters
         ----------
-        X : array, frame or Tensor of shape (n, d), or Tensor of shape (n, ...)
-            Features: numbers without gaps.
+        X : array, frame or Tensor of shape (n, d), Tensor of shape (n, ...), or mapping of these
+            Features: numbers without gaps. What a mapping holds goes to the module by name.
         y : array-like of shape (n,)
             Labels, or numbers with ``task="regression"``.
         sensitive_features : frame, series, mapping, array or list of n rows, optional
@@ -170,7 +186,14 @@ class FairnessTrainer(Predictor):
         rng = np.random.RandomState(seed)
         rows = self._begin(X, y, sensitive_features, sample_weight, rng, clusters)
         self._head = self._head_of(1 if rows.labels is None else len(rows.labels.labels))
-        return from_rows(rows, self._head, batch_size=self.batch_size, engine=engine, seed=seed)
+        return from_rows(
+            rows,
+            self._head,
+            batch_size=self.batch_size,
+            engine=engine,
+            seed=seed,
+            chunk=self._chunk,
+        )
 
     def read_as(self, other: Self) -> None:
         """Take over what another trainer of the same settings kept when it read the rows."""
@@ -196,6 +219,7 @@ class FairnessTrainer(Predictor):
         groups: Groups | GroupScheme | None = None,
         num_groups: int | Sequence[int] | None = None,
         num_classes: int = 2,
+        adapter: BatchAdapter | None = None,
         resume_from: str | Path | None = None,
     ) -> Self:
         """Train on loaders, so that rows need not fit into memory.
@@ -206,12 +230,12 @@ class FairnessTrainer(Predictor):
         Parameters
         ----------
         train_loader, validation_loader, certification_loader : iterable
-            Batches ``(x, y, sensitive_features)``, with ``sample_weight`` (or None) as a fourth and
-            ``clusters`` as a fifth, or mappings with these keys. Clusters are whole numbers that
-            say which rows belong together, in all batches of a loader or in none; keep those of
-            one cluster in one loader. Groups are integer codes (-1: unknown), labels 0/1 (1: the
-            favourable outcome), class numbers, or real values. Without a validation loader the
-            training rows steer.
+            Batches ``(x, y, sensitive_features)``, with ``sample_weight`` as a fourth, mappings
+            with these keys, or mappings such as ``{input_ids, attention_mask, labels, groups}``,
+            whose inputs go to the module by name; what is guessed says
+            :class:`~fairtrain.training.batches.adapter.BatchColumns`. Groups are integer codes
+            (-1: unknown), labels 0/1 (1: the favourable outcome), class numbers, or real values.
+            Without a validation loader the training rows steer.
         groups : Groups or GroupScheme, optional
             What the codes refer to: names, columns for ``over=``, and intersections.
         num_groups : int or sequence of int, optional
@@ -219,6 +243,9 @@ class FairnessTrainer(Predictor):
             the loaders looks for the largest codes.
         num_classes : int, default=2
             Classes.
+        adapter : BatchAdapter, optional
+            Takes batches apart that cannot be guessed: ``BatchColumns`` with the names of their
+            parts, or a function that gives inputs, targets, groups and weight of a batch.
         resume_from : str or Path, optional
             See :meth:`fit`.
 
@@ -241,6 +268,7 @@ class FairnessTrainer(Predictor):
                 num_groups=num_groups,
                 engine=engine,
                 seed=seed,
+                adapter=adapter,
                 **self._continuous_of_loaders(),
             )
             self.scheme_, self._head, self._coding = data.scheme, data.head, data.labels
@@ -287,12 +315,20 @@ class FairnessTrainer(Predictor):
             From :meth:`read`, or from loaders.
         """
         check_task(self.constraints_, data.head)
-        objective = self._sought(data)
         engine = data.engine
         module = build_module(self.module, data.n_features, data.head.n_outputs)
         data.prepare(module)
-        optimizer = make_optimizer(self.optimizer, trainable(module, self.frozen), lr=self.lr)
+        trained = trainable(module, self.frozen)
+        optimizer = make_optimizer(self.optimizer, trained, lr=self.lr, module=module)
         net, optimizer = engine.prepare(module, optimizer)
+        run = self._run_of(data, module, net)
+        primal = self._make_primal(engine, module, optimizer)
+        run.deployed = getattr(primal, "deployed", module)
+        return Plan(data, run, primal, data.epochs(self.max_epochs))
+
+    def _run_of(self, data: FitData, module: nn.Module, net: nn.Module) -> Run:
+        """What is minimised, over a module."""
+        objective, engine = self._sought(data), data.engine
         several = data.labels if data.head.task == "multiclass" else None
         outcomes = None if several is None else several.labels.tolist()
         families = families_of(self.constraints_, data.scheme, outcomes)
@@ -309,11 +345,81 @@ class FairnessTrainer(Predictor):
             training=data.training,
             held=data.steering,
             base_loss=self.base_loss or self._usual_loss(objective, data),
+            micro_batch_size=self.micro_batch_size,
         )
-        run = self._make_run(parts, data)
-        primal = self._make_primal(engine, module, optimizer)
-        run.deployed = getattr(primal, "deployed", module)
-        return Plan(data, run, primal, data.epochs(self.max_epochs))
+        return self._make_run(parts, data)
+
+    def criterion(
+        self,
+        module: nn.Module,
+        *,
+        groups: Groups | GroupScheme | None = None,
+        num_groups: int | Sequence[int] | None = None,
+        num_classes: int = 2,
+        validation_loader: Iterable[Any] | None = None,
+        adapter: BatchAdapter | None = None,
+        n_batches: int | None = None,
+        n_epochs: int | None = None,
+    ) -> FairCriterion:
+        """What this trainer minimises, as a loss for a training loop of one's own.
+
+        Constraints, penalty, bounds and multipliers are this trainer's; what moves the weights
+        (``optimizer``, ``lr``, ``batch_size``, ``ema``, ``clip_norm``, ``frozen``...) is the
+        loop's, and not looked at.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The module that the loop trains, where it trains it: it is not copied.
+        groups, num_groups, num_classes, adapter
+            As in :meth:`fit_loader`; ``groups`` or ``num_groups`` is needed.
+        validation_loader : iterable, optional
+            Rows that steer. Without it multipliers follow the decisions about training batches,
+            and no epoch is chosen.
+        n_batches, n_epochs : int, optional
+            Batches of an epoch, and epochs, of the loop; ``max_epochs`` where it is set.
+
+        Returns
+        -------
+        FairCriterion
+
+        Examples
+        --------
+        >>> import torch
+        >>> from fairtrain import LagrangianFairnessTrainer
+        >>> x, group = torch.randn(200, 3), torch.arange(200) % 2
+        >>> y = (x[:, 0] + group > 0.5).long()
+        >>> module = torch.nn.Linear(3, 1)
+        >>> optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
+        >>> fair = LagrangianFairnessTrainer(difference_bound=0.1).criterion(module, num_groups=2)
+        >>> for _ in range(20):
+        ...     loss = fair(module(x), y, group)
+        ...     optimizer.zero_grad()
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     fair.step()
+        """
+        check_parameters(self)
+        self.constraints_ = self._read_constraints()
+        if groups is None and num_groups is None:
+            raise InvalidParameterError("criterion needs groups= or num_groups=.")
+        if pooled := [c.name for c in self.constraints_ if getattr(c, "pooled", False)]:
+            raise InvalidParameterError(
+                f"{pooled[0]}: averages over strata need all rows that train; use fit_loader."
+            )
+        given = groups.scheme if isinstance(groups, Groups) else groups
+        scheme = numbered_scheme(levels_of(num_groups)) if given is None else given
+        engine, head = Engine(device_of(module)), self._head_of(num_classes)
+        sources: dict[Role, Source] = {"training": OwnLoop(n_batches)}
+        if validation_loader is not None:
+            levels = levels_in(scheme)
+            held = LoaderSource(validation_loader, engine.device, levels, head, None, adapter)
+            held.prepare(module)
+            sources["steering"] = held
+        labels = None if self.task == "regression" else numbered_labels(head.n_classes)
+        data = FitData(sources, scheme, head, labels, engine, 0, nobody(), n_epochs=n_epochs)
+        check_task(self.constraints_, head)
+        return FairCriterion(self._run_of(data, module, module), scheme, adapter)
 
     def _sought(self, data: FitData) -> Objective:
         """The objective, where this task and trainer can use it."""

@@ -25,7 +25,8 @@ from fairtrain.training.adversarial.adversary import (
 from fairtrain.training.adversarial.leakage import Represented
 from fairtrain.training.adversarial.reversal import reverse_gradient, strength_at
 from fairtrain.training.adversarial.tally import AdversaryTally
-from fairtrain.training.batches.batch import Batch, FitData, Source, level_codes, to_device
+from fairtrain.training.batches.batch import Batch, FitData, Source, level_codes
+from fairtrain.training.batches.inputs import call_module, to_device
 from fairtrain.training.loop.engine import Engine, dtype_of
 from fairtrain.training.loop.run import Run, RunParts
 from fairtrain.training.loop.steps import Losses
@@ -212,7 +213,7 @@ class AdversarialRun(Run):
         module.eval()
         with torch.no_grad(), captured(module, self.settings.representation) as seen:
             x = to_device(example.x, example.y.device, dtype_of(module))
-            outputs = self.parts.head.outputs(module(x), len(example.y))
+            outputs = self.parts.head.outputs(call_module(module, x), len(example.y))
         module.train(was_training)
         z = self.view(_shown(outputs, seen), example.y)
         return Adversary(settings, z.shape[1], self.parts.engine.device, z.dtype)
@@ -290,7 +291,7 @@ def represent(
     parts = []
     for batch in source.all():
         with captured(module, representation) as seen:
-            outputs = data.head.outputs(module(batch.x), len(batch.y))
+            outputs = data.head.outputs(call_module(module, batch.x), len(batch.y))
         z = as_rows(seen[-1] if seen else outputs)
         values = torch.zeros(len(z), 0) if batch.values is None else batch.values
         columns = (z, batch.y.unsqueeze(1), levels[batch.codes.cpu() + 1], values)

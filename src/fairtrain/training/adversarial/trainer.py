@@ -39,6 +39,7 @@ from fairtrain.training.adversarial.leakage import in_words, leakage_table
 from fairtrain.training.adversarial.reversal import strength_at
 from fairtrain.training.batches.batch import FitData
 from fairtrain.training.continuous import column_by_column, continuous_names, read_columns
+from fairtrain.training.criterion import FairCriterion
 from fairtrain.training.loop.engine import Precision
 from fairtrain.training.loop.run import Run, RunParts
 from fairtrain.training.modules import ModuleSpec
@@ -303,6 +304,19 @@ class AdversarialDebiasingTrainer(FairnessTrainer):
             "LagrangianFairnessTrainer",
         )
         return asked
+
+    def criterion(self, *args: Any, **options: Any) -> FairCriterion:
+        """Not for an adversary, which learns between the steps of a loop that knows it.
+
+        Raises
+        ------
+        InvalidParameterError
+            Always.
+        """
+        raise InvalidParameterError(
+            "an adversary takes steps of its own, which another loop would not: use fit_loader, or "
+            "criterion of RegularizedFairnessTrainer or LagrangianFairnessTrainer."
+        )
 
     def _make_run(self, parts: RunParts, data: FitData) -> AdversarialRun:
         if self.constraint == "equal_opportunity" and parts.head.task != "binary":

@@ -17,11 +17,12 @@ from fairtrain.data.groups import GroupScheme
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Role
 from fairtrain.exceptions import InvalidDataError
+from fairtrain.training.batches.inputs import call_module, to_device
 from fairtrain.training.continuous import ContinuousColumns
 from fairtrain.training.heads import Head
 from fairtrain.training.loop.engine import Engine, dtype_of
 
-__all__ = ["Batch", "FitData", "Source", "level_codes", "to_device"]
+__all__ = ["CHUNK", "Batch", "FitData", "Source", "level_codes", "nobody"]
 
 Floats = NDArray[np.float64]
 
@@ -69,9 +70,14 @@ class Batch(NamedTuple):
         return given.to(dtype)
 
     def take(self, rows: Tensor | slice) -> Batch:
-        """Some of the rows, where ``x`` is a tensor."""
+        """Some of the rows, where ``x`` is a tensor or named inputs."""
         parts: Iterator[Any] = (None if part is None else part[rows] for part in self)
         return Batch(*parts)
+
+
+def nobody() -> Batch:
+    """A batch of no rows."""
+    return Batch(torch.empty(0), torch.empty(0), torch.empty(0))
 
 
 class Source(Protocol):
@@ -119,6 +125,8 @@ class FitData:
         Rows of every label among those that train and steer, where they are known.
     continuous : ContinuousColumns or None
         Sensitive columns that are numbers; ``scheme`` has their bins.
+    n_epochs : int or None
+        Epochs, where somebody else's loop has its own number.
     """
 
     sources: dict[Role, Source]
@@ -132,6 +140,7 @@ class FitData:
     best_constant: float = -math.inf
     label_weights: Mapping[Role, Floats] = field(default_factory=dict)
     continuous: ContinuousColumns | None = None
+    n_epochs: int | None = None
 
     @property
     def training(self) -> Source:
@@ -177,6 +186,7 @@ class FitData:
 
     def epochs(self, wanted: int | None) -> int:
         """Epochs as wanted, or enough for a number of steps."""
+        wanted = self.n_epochs if wanted is None else wanted
         if wanted is not None:
             return int(wanted)
         batches = self.training.n_batches
@@ -198,9 +208,12 @@ class FitData:
         was_training = module.training
         module.eval()
         try:
-            raw = module(x)
+            raw = call_module(module, x)
         except (RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, InvalidDataError):
+                raise
             shown = f" of shape {tuple(x.shape)}" if isinstance(x, Tensor) else ""
+            shown = f" of {list(x)}" if isinstance(x, Mapping) else shown
             reason = str(error).strip().splitlines()[0]
             raise InvalidDataError(f"the module does not take rows{shown}: {reason}") from None
         finally:
@@ -212,14 +225,3 @@ def level_codes(scheme: GroupScheme) -> Tensor:
     """Level of every sensitive column by group code + 1; row 0 serves unknown groups."""
     unknown = [[-1] * len(scheme.columns)]
     return torch.from_numpy(np.concatenate([unknown, scheme.level_codes]).astype(np.int64))
-
-
-def to_device(value: Any, device: str | torch.device, dtype: torch.dtype | None = None) -> Any:
-    """Move a structure of tensors, and cast those of floating point."""
-    if isinstance(value, Tensor):
-        return value.to(device, dtype if value.is_floating_point() else None)
-    if isinstance(value, Mapping):
-        return {key: to_device(part, device, dtype) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(to_device(part, device, dtype) for part in value)
-    return value

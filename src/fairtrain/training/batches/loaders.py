@@ -20,15 +20,24 @@ from fairtrain.data.rows import Role
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.losses.batch import check_codes, require_few_groups
 from fairtrain.losses.functional import combine_codes
+from fairtrain.training.batches.adapter import BatchAdapter, read_batch
 from fairtrain.training.batches.batch import Batch, FitData, Source
 from fairtrain.training.continuous import ContinuousColumns, learn_columns
 from fairtrain.training.heads import Head
 from fairtrain.training.loop.engine import Engine, dtype_of
 
-__all__ = ["LoaderSource", "from_loaders", "group_codes", "numbered_scheme", "read_fields"]
+__all__ = [
+    "LoaderSource",
+    "as_targets",
+    "from_loaders",
+    "group_codes",
+    "levels_in",
+    "levels_of",
+    "numbered_labels",
+    "numbered_scheme",
+]
 
-FIELDS = ("x", "y", "sensitive_features")
-WEIGHT, CLUSTERS = "sample_weight", "clusters"
+_REQUIRED = ("targets", "groups")
 
 
 @dataclass
@@ -38,9 +47,8 @@ class LoaderSource:
     Parameters
     ----------
     loader : iterable
-        Batches ``(x, y, sensitive_features)``, with ``sample_weight`` (or None) and ``clusters``
-        after them, or mappings with these keys. Iterated once an epoch; ``set_epoch`` of its
-        sampler, batch sampler or data set is called where there is one.
+        Batches, see :class:`~fairtrain.training.batches.adapter.BatchColumns`. Iterated once an
+        epoch; ``set_epoch`` of its sampler, batch sampler or data set is called where there is one.
     device : torch.device
         Where batches are wanted.
     levels : tuple of int
@@ -49,6 +57,8 @@ class LoaderSource:
         What labels may be.
     continuous : ContinuousColumns, optional
         The continuous columns in the batches; see :func:`split_sensitive`.
+    adapter : BatchAdapter, optional
+        Takes batches apart.
     """
 
     loader: Iterable[Any]
@@ -56,6 +66,7 @@ class LoaderSource:
     levels: tuple[int, ...]
     head: Head
     continuous: ContinuousColumns | None = None
+    adapter: BatchAdapter | None = None
     _dtype: torch.dtype | None = None
 
     @property
@@ -80,14 +91,10 @@ class LoaderSource:
 
     def all(self) -> Iterator[Batch]:
         """One pass of the loader."""
-        clustered: bool | None = None
         for raw in self.loader:
-            x, y, sensitive, weight, clusters = read_fields(raw)
-            if clustered not in (None, clusters is not None):
-                raise InvalidDataError("clusters is in some batches of a loader and not in others.")
-            clustered = clusters is not None
+            x, y, sensitive, weight = read_batch(raw, self.adapter, required=_REQUIRED)
             codes, values = self._who(sensitive)
-            batch = Batch(x, _target(y, self.head), codes, weight, values, clusters)
+            batch = Batch(x, as_targets(y, self.head), codes, weight, values)
             yield batch.to(self.device, self._dtype)
 
     def _who(self, sensitive: Any) -> tuple[Tensor, Tensor | None]:
@@ -115,6 +122,7 @@ def from_loaders(
     seed: int,
     continuous: tuple[str, ...] = (),
     bins: int = 4,
+    adapter: BatchAdapter | None = None,
 ) -> FitData:
     """Take loaders as they are.
 
@@ -134,22 +142,25 @@ def from_loaders(
         Names of continuous columns in the batches; one pass learns their scale and cut points.
     bins : int, default=4
         Groups that each is cut into.
+    adapter : BatchAdapter, optional
+        Takes batches apart; by default they are guessed.
     """
     base: GroupScheme | None
     if groups is not None:
         base = groups.scheme if isinstance(groups, Groups) else groups
         levels: tuple[int, ...] = (len(base),)
     else:
-        levels = levels_of(num_groups) or _largest_codes(loaders.values(), continuous)
+        levels = levels_of(num_groups) or _largest_codes(loaders.values(), continuous, adapter)
         base = None if continuous and not levels else numbered_scheme(levels)
     columns = None
     if continuous:
         order = (*(() if base is None else base.columns), *continuous)
-        columns = learn_columns(_values(loaders["training"], continuous), continuous, order, bins)
+        values = _values(loaders["training"], continuous, adapter)
+        columns = learn_columns(values, continuous, order, bins)
     scheme = base if columns is None else columns.extend(base)
     assert scheme is not None
     sources: dict[Role, Source] = {
-        role: LoaderSource(loader, engine.device, levels, head, columns)
+        role: LoaderSource(loader, engine.device, levels, head, columns, adapter)
         for role, loader in loaders.items()
     }
     example = next(sources["training"].all(), None)
@@ -159,56 +170,12 @@ def from_loaders(
         sources=sources,
         scheme=scheme,
         head=head,
-        labels=None if head.task == "regression" else LabelCoding(np.arange(head.n_classes), True),
+        labels=None if head.task == "regression" else numbered_labels(head.n_classes),
         engine=engine,
         seed=seed,
         example=example,
         continuous=columns,
     )
-
-
-def read_fields(batch: Any) -> tuple[Any, Tensor, Any, Tensor | None, Tensor | None]:
-    """Take x, y, sensitive features and, where there are any, weights and clusters out of a batch.
-
-    Parameters
-    ----------
-    batch : sequence of three to five, or mapping with keys "x", "y" and "sensitive_features"
-        A batch of a data loader.
-
-    Raises
-    ------
-    InvalidDataError
-        If it is neither, or clusters are no whole numbers, one a row.
-    """
-    weight: Any = None
-    clusters: Any = None
-    if isinstance(batch, Mapping):
-        if missing := [name for name in FIELDS if name not in batch]:
-            raise InvalidDataError(
-                f"a batch lacks {missing[0]!r}; expected the keys {FIELDS}, got {list(batch)}."
-            )
-        x, y, sensitive = (batch[name] for name in FIELDS)
-        weight, clusters = batch.get(WEIGHT), batch.get(CLUSTERS)
-    elif isinstance(batch, Sequence) and len(batch) in (3, 4, 5):
-        x, y, sensitive, weight, clusters = (*batch, None, None)[:5]
-    else:
-        raise InvalidDataError(
-            f"a batch must be {FIELDS}, as a tuple or as a mapping; got {type(batch).__name__}"
-            + (f" of {len(batch)}." if isinstance(batch, Sequence) else ".")
-        )
-    weight = None if weight is None else torch.as_tensor(weight).reshape(-1)
-    y = torch.as_tensor(y)
-    return x, y, sensitive, weight, None if clusters is None else _clusters(clusters, len(y))
-
-
-def _clusters(clusters: Any, n_rows: int) -> Tensor:
-    numbers = torch.as_tensor(clusters).reshape(-1)
-    if numbers.is_floating_point() or numbers.is_complex() or len(numbers) != n_rows:
-        raise InvalidDataError(
-            f"clusters must be whole numbers, one for each of the {n_rows} rows of a batch; number "
-            "the names, such as with pandas.factorize, over all batches."
-        )
-    return numbers.long()
 
 
 def split_sensitive(sensitive: Any, names: Sequence[str]) -> tuple[Tensor | None, Tensor]:
@@ -288,6 +255,20 @@ def levels_of(num_groups: int | Sequence[int] | None) -> tuple[int, ...]:
     return levels
 
 
+def levels_in(scheme: GroupScheme) -> tuple[int, ...]:
+    """Levels of each column of codes that stand for groups; one column where not all are there."""
+    levels = tuple(len(level) for level in scheme.levels)
+    if math.prod(levels) == len(scheme) and len(levels) > 1:
+        in_order = np.array_equal(scheme.level_codes, list(product(*map(range, levels))))
+        return levels if in_order else (len(scheme),)
+    return (len(scheme),)
+
+
+def numbered_labels(n_classes: int) -> LabelCoding:
+    """Classes that are known by number only; 1 is the favourable one of two."""
+    return LabelCoding(np.arange(n_classes), True)
+
+
 def numbered_scheme(levels: Sequence[int]) -> GroupScheme:
     """Groups that are known by number only: all combinations of levels."""
     codes = np.array(list(product(*(range(size) for size in levels))), dtype=np.int64)
@@ -308,7 +289,7 @@ def code_columns(sensitive: Any) -> Tensor:
     return (codes.unsqueeze(1) if codes.ndim == 1 else codes.flatten(1)).long()
 
 
-def _target(y: Tensor, head: Head) -> Tensor:
+def as_targets(y: Tensor, head: Head) -> Tensor:
     """Labels of a batch as the head reads them."""
     column = y.squeeze(1) if y.ndim == 2 and y.shape[1] == 1 else y
     if column.ndim != 1:
@@ -328,22 +309,22 @@ def _target(y: Tensor, head: Head) -> Tensor:
 
 
 def _values(
-    loader: Iterable[Any], names: tuple[str, ...]
+    loader: Iterable[Any], names: tuple[str, ...], adapter: BatchAdapter | None
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Continuous columns and weights of every batch."""
     for raw in loader:
-        _, _, sensitive, weight, _ = read_fields(raw)
-        yield split_sensitive(sensitive, names)[1], weight
+        parts = read_batch(raw, adapter, required=_REQUIRED)
+        yield split_sensitive(parts.groups, names)[1], parts.weight
 
 
 def _largest_codes(
-    loaders: Iterable[Iterable[Any]], continuous: tuple[str, ...]
+    loaders: Iterable[Iterable[Any]], continuous: tuple[str, ...], adapter: BatchAdapter | None
 ) -> tuple[int, ...]:
     """Levels of each column, from one pass over the loaders; none where all are continuous."""
     largest: Tensor | None = None
     for loader in loaders:
         for raw in loader:
-            sensitive = read_fields(raw)[2]
+            sensitive = read_batch(raw, adapter, required=_REQUIRED).groups
             if continuous:
                 sensitive, _ = split_sensitive(sensitive, continuous)
                 if sensitive is None:

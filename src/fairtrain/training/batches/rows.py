@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from fairtrain.constraints.table import CellRows
 from fairtrain.data.rows import Rows
@@ -34,13 +34,19 @@ class RowSource:
         ``world_size``-th row.
     sampler : GroupStratifiedBatchSampler, optional
         Draws the training batches, and shares them out over processes.
+    chunk : int
+        Rows of a batch where nothing is trained.
     """
 
     def __init__(
-        self, rows: Batch, engine: Engine, sampler: GroupStratifiedBatchSampler | None = None
+        self,
+        rows: Batch,
+        engine: Engine,
+        sampler: GroupStratifiedBatchSampler | None = None,
+        chunk: int = CHUNK,
     ) -> None:
         self.rows = rows.to(engine.device)
-        self.sampler = sampler
+        self.sampler, self.chunk = sampler, chunk
         self._share = slice(engine.rank, None, engine.world_size)
         self._weight = self.rows.weight
         if sampler is not None:
@@ -57,7 +63,7 @@ class RowSource:
     def prepare(self, module: nn.Module) -> None:
         """Cast rows to the module's type, and let standardising layers see those that train."""
         self.rows = self.rows.to(self.rows.y.device, dtype_of(module))
-        if self.sampler is not None:
+        if self.sampler is not None and isinstance(self.rows.x, Tensor):
             for layer in module.modules():
                 if isinstance(layer, Standardize):
                     layer.learn(self.rows.x, self.rows.weight)
@@ -74,8 +80,8 @@ class RowSource:
     def all(self) -> Iterator[Batch]:
         """Every row of this process once, in order."""
         own = self.rows.take(self._share)
-        for start in range(0, len(own.y), CHUNK):
-            yield own.take(slice(start, start + CHUNK))
+        for start in range(0, len(own.y), self.chunk):
+            yield own.take(slice(start, start + self.chunk))
 
 
 def as_batch(rows: Rows) -> Batch:
@@ -93,7 +99,13 @@ def as_batch(rows: Rows) -> Batch:
 
 
 def from_rows(
-    rows: Rows, head: Head, *, batch_size: int | None, engine: Engine, seed: int
+    rows: Rows,
+    head: Head,
+    *,
+    batch_size: int | None,
+    engine: Engine,
+    seed: int,
+    chunk: int = CHUNK,
 ) -> FitData:
     """Put divided rows in memory into batches.
 
@@ -108,6 +120,8 @@ def from_rows(
     batch_size : int or None
         Rows of a batch, of each process; None for a twentieth of the training rows, between 64 and
         512, or more where that many hold no two rows of every group.
+    chunk : int
+        Rows of a batch where nothing is trained.
     engine, seed
         See :class:`~fairtrain.training.batches.batch.FitData`.
     """
@@ -127,7 +141,7 @@ def from_rows(
     base_rates = CellRows(rows.groups.codes, len(rows.groups)).mean(rows.outcomes == 1)
     return FitData(
         sources={
-            role: RowSource(part, engine, sampler if role == "training" else None)
+            role: RowSource(part, engine, sampler if role == "training" else None, chunk)
             for role, part in parts.items()
         },
         scheme=rows.groups.scheme,

@@ -24,6 +24,7 @@ from fairtrain.losses.distributed import all_reduce_sum, communication_device, g
 from fairtrain.losses.functional import rate_sums
 from fairtrain.metrics.clusters import design_effects
 from fairtrain.training.batches.batch import Batch
+from fairtrain.training.batches.inputs import call_module
 from fairtrain.training.heads import Head
 
 __all__ = [
@@ -292,7 +293,7 @@ def measure(
     total = torch.zeros(cells.n_sums, dtype=torch.float64)
     try:
         for batch in batches:
-            outputs = cells.head.outputs(module(batch.x), len(batch.y))
+            outputs = cells.head.outputs(call_module(module, batch.x), len(batch.y))
             total += batch_sums(outputs, batch, cells, row_loss).double().cpu()
     finally:
         module.train(was_training)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,15 @@ from torch import Tensor, nn
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.distributed import all_reduce_sum, communication_device, is_distributed
 
-__all__ = ["Engine", "Precision", "dtype_of", "local_randomness", "process_group", "trainable"]
+__all__ = [
+    "Engine",
+    "Precision",
+    "device_of",
+    "dtype_of",
+    "local_randomness",
+    "process_group",
+    "trainable",
+]
 
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 
@@ -160,6 +169,11 @@ def local_randomness(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
 def dtype_of(module: nn.Module) -> torch.dtype:
     """Floating type of a module's weights."""
     for parameter in module.parameters():
@@ -169,7 +183,14 @@ def dtype_of(module: nn.Module) -> torch.dtype:
 
 
 def trainable(module: nn.Module, frozen: str | Sequence[str]) -> list[nn.Parameter]:
-    """Parameters that are trained; those under the names of ``frozen`` are switched off.
+    """Parameters that are trained; those that ``frozen`` names are switched off.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Its parameters are switched off in place.
+    frozen : str or sequence of str
+        Names of submodules or parameters, or patterns with ``*`` or ``?`` that names match.
 
     Raises
     ------
@@ -179,17 +200,22 @@ def trainable(module: nn.Module, frozen: str | Sequence[str]) -> list[nn.Paramet
     frozen = (frozen,) if isinstance(frozen, str) else frozen
     names = [name for name, _ in module.named_parameters()]
     for part in frozen:
-        if not any(name == part or name.startswith(f"{part}.") for name in names):
+        if not any(_is_under(name, part) for name in names):
             raise InvalidParameterError(
                 f"frozen names {part!r}, which is no part of the module; its parameters are "
                 f"{names[:8]}."
             )
     kept = []
     for name, parameter in module.named_parameters():
-        if any(name == part or name.startswith(f"{part}.") for part in frozen):
+        if any(_is_under(name, part) for part in frozen):
             parameter.requires_grad_(False)
         elif parameter.requires_grad:
             kept.append(parameter)
     if not kept:
         raise InvalidParameterError("the module has no parameter left to train.")
     return kept
+
+
+def _is_under(name: str, part: str) -> bool:
+    """Whether a parameter has this name, belongs to a submodule of it, or matches its pattern."""
+    return name == part or name.startswith(f"{part}.") or fnmatchcase(name, part)

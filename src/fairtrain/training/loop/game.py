@@ -85,10 +85,9 @@ class LagrangianRun(Run):
         known = self.parts.training.n_batches
         return self._last_epoch if known is None else known
 
-    def step(self, batch: Batch) -> Losses:
+    def losses_of(self, outputs: Tensor, batch: Batch) -> Losses:
         """Base loss plus what the soft rates of the batch cost."""
         parts = self.parts
-        outputs = self.forward(batch)
         own = parts.cells(parts.head.soft(outputs), batch.y, batch.codes, batch.weight)
         sums = all_reduce_sum(own)
         rates, present = group_moments(sums.unsqueeze(1)).means[0], sums[1] > 0

@@ -31,14 +31,16 @@ from fairtrain.losses.batch import (
 )
 from fairtrain.losses.distributed import all_reduce_sum, communication_device
 from fairtrain.metrics.report import FairnessReport, report_on
-from fairtrain.training.batches.batch import to_device
+from fairtrain.training.batches.adapter import BatchAdapter, read_batch
+from fairtrain.training.batches.inputs import call_module, to_device
 from fairtrain.training.batches.loaders import (
     code_columns,
     group_codes,
     levels_of,
     numbered_scheme,
-    read_fields,
 )
+from fairtrain.training.heads import read_logits
+from fairtrain.training.loop.engine import device_of
 
 __all__ = ["EpochFairness", "EpochFairnessMeter", "GroupRate", "evaluate_fairness"]
 
@@ -316,6 +318,7 @@ def evaluate_fairness(
     num_groups: int | Sequence[int] | None = None,
     rows: Role = "certification",
     confidence: float = 0.95,
+    adapter: BatchAdapter | None = None,
 ) -> FairnessReport:
     """Judge a module's decisions on all rows of a loader, in one pass.
 
@@ -326,10 +329,10 @@ def evaluate_fairness(
     Parameters
     ----------
     module : nn.Module
-        Gives logits of shape (n,), (n, 1) or (n, 2).
+        Gives logits of shape (n,), (n, 1) or (n, 2), or an output that holds them.
     loader : iterable
-        Batches ``(x, y, sensitive_features)``, or mappings with these keys; x may be any structure
-        of tensors.
+        Batches ``(x, y, sensitive_features)``, or of another shape that is guessed, see
+        :class:`~fairtrain.training.batches.adapter.BatchColumns`.
     constraints : Constraint, str, or list of these, default="demographic_parity"
         The constraints that decisions are to keep.
     threshold : float in (0, 1), default=0.5
@@ -344,6 +347,8 @@ def evaluate_fairness(
         What the rows were used for before; see :func:`fairtrain.fairness_report`.
     confidence : float, default=0.95
         Level of the intervals.
+    adapter : BatchAdapter, optional
+        Takes batches apart that cannot be guessed.
 
     Returns
     -------
@@ -368,20 +373,20 @@ def evaluate_fairness(
         constraints, groups=groups, num_groups=num_groups, threshold=threshold
     )
     if device is None:
-        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        device = device_of(module)
     was_training = module.training
     module.eval()
     try:
         with torch.no_grad():
             for batch in loader:
-                x, y, sensitive, weight, clusters = read_fields(batch)
-                if weight is not None or clusters is not None:
+                parts = read_batch(batch, adapter, required=("targets", "groups"))
+                if parts.weight is not None:
                     raise InvalidDataError(
-                        "evaluate_fairness counts independent rows: leave sample_weight and "
-                        "clusters out of the batches, or judge with fairness_report."
+                        "evaluate_fairness counts rows: leave sample_weight out of the batches."
                     )
-                codes = torch.as_tensor(sensitive).to(device)
-                meter.update(module(to_device(x, device)), y.to(device), codes)
+                logits = read_logits(call_module(module, to_device(parts.inputs, device)))
+                codes = torch.as_tensor(parts.groups).to(device)
+                meter.update(logits, parts.targets.to(device), codes)
     finally:
         module.train(was_training)
     return report_on(_expanded(meter), meter.constraints, rows=rows, confidence=confidence)

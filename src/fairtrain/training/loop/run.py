@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fairtrain.constraints import ErrorCosts
 from fairtrain.losses.base_loss import BaseLoss, CostSensitiveLoss, mean_base_loss
 from fairtrain.losses.distributed import all_reduce_sum, communication_device, is_distributed
 from fairtrain.training.batches.batch import Batch, FitData, Source
+from fairtrain.training.batches.inputs import call_module, some_rows
 from fairtrain.training.heads import Head
 from fairtrain.training.loop.cells import CellSums, Measured, batch_sums, measure, rates_of
 from fairtrain.training.loop.engine import Engine
@@ -45,6 +47,8 @@ class RunParts:
         Rows that steer.
     base_loss : callable
         The usual loss.
+    micro_batch_size : int or None
+        Rows that go through the module at once in training; None for all of a batch.
     """
 
     engine: Engine
@@ -55,6 +59,7 @@ class RunParts:
     training: Source
     held: Source | None
     base_loss: BaseLoss
+    micro_batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,11 @@ class Run:
 
     def step(self, batch: Batch) -> Losses:
         """Losses of a batch; ``"loss"`` moves the weights."""
-        raise NotImplementedError(f"{type(self).__name__} defines no step.")
+        return self.losses_of(self.forward(batch), batch)
+
+    def losses_of(self, outputs: Tensor, batch: Batch) -> Losses:
+        """Losses of a batch, given what the module made of it, which are counted."""
+        raise NotImplementedError(f"{type(self).__name__} defines no losses.")
 
     def after_batch(self, batch: Batch, losses: Losses) -> None:
         """After a step."""
@@ -145,8 +154,23 @@ class Run:
     # What subclasses use ------------------------------------------------------------------------
 
     def forward(self, batch: Batch) -> Tensor:
-        """Outputs of a training batch."""
-        return self.parts.head.outputs(self.parts.net(batch.x), len(batch.y))
+        """Outputs of a training batch.
+
+        Of parts of it, one after the other, only the outputs are kept: gradients run each again,
+        so that one part's activations are held at a time and the loss is still that of the batch.
+        """
+        size, n = self.parts.micro_batch_size, len(batch.y)
+        if size is None or n <= size:
+            return self._outputs(batch.x, n)
+        found = []
+        for start in range(0, n, size):
+            part = some_rows(batch.x, slice(start, start + size))
+            rows = min(size, n - start)
+            found.append(checkpoint(self._outputs, part, rows, use_reentrant=False))
+        return torch.cat(found)
+
+    def _outputs(self, x: Any, n: int) -> Tensor:
+        return self.parts.head.outputs(call_module(self.parts.net, x), n)
 
     def base(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Base loss of a batch, weighted by this process's share of the rows of all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,16 @@ def decay_of(given: Any) -> Callable[[float], float] | None:
     return given if callable(given) else _DECAYS[given]
 
 
-def make_optimizer(given: Any, parameters: Sequence[Tensor], *, lr: Any) -> torch.optim.Optimizer:
+def sees_module(given: Any) -> bool:
+    """Whether an optimizer's factory asks for the module beside the parameters."""
+    if isinstance(given, type) or not callable(given):
+        return False
+    return "module" in inspect.signature(given).parameters
+
+
+def make_optimizer(
+    given: Any, parameters: Sequence[Tensor], *, lr: Any, module: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """Make what moves the weights.
 
     Parameters
@@ -84,6 +94,8 @@ def make_optimizer(given: Any, parameters: Sequence[Tensor], *, lr: Any) -> torc
         The weights.
     lr : float
         Learning rate, for a class.
+    module : nn.Module, optional
+        What the weights belong to, for a function with an argument of that name.
 
     Raises
     ------
@@ -92,7 +104,10 @@ def make_optimizer(given: Any, parameters: Sequence[Tensor], *, lr: Any) -> torc
     """
     if given is None:
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=1e-3)
-    optimizer = given(parameters, lr=lr) if isinstance(given, type) else given(parameters)
+    if isinstance(given, type):
+        optimizer = given(parameters, lr=lr)
+    else:
+        optimizer = given(parameters, **({"module": module} if sees_module(given) else {}))
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise InvalidParameterError(
             "optimizer must be a class of torch.optim, or a function of the parameters that "
