@@ -152,6 +152,12 @@ def test_the_user_says_where_parts_are(case):
     assert torch.equal(found.groups, A)
 
 
+def test_a_weight_among_features_is_a_feature():
+    features = {"height": X, "weight": X, "labels": Y, "groups": A}
+    assert set(read_batch(features).inputs) == {"height", "weight"}
+    assert read_batch({"x": X, "weight": Y, "labels": Y, "groups": A}).weight is Y
+
+
 def test_several_columns_of_groups():
     found = BatchColumns(groups=["sex", "race"])({"x": X, "y": Y, "sex": A, "race": 1 - A})
     assert torch.equal(found.groups, torch.stack([A, 1 - A], dim=1))

@@ -22,9 +22,12 @@ Key = str | int
 _NAMES: dict[str, tuple[str, ...]] = {
     "targets": ("y", "labels", "label", "targets", "target"),
     "groups": ("sensitive_features", "groups", "group", "sensitive_feature", "group_codes"),
-    "weight": ("sample_weight", "weight", "weights", "sample_weights"),
+    "weight": ("sample_weight", "sample_weights", "weight", "weights"),
 }
 """Names that a part goes by; the first stands for it even where others are there."""
+
+_MAY_BE_INPUTS = ("weight", "weights")
+"""Names that are a row's weight only where it is known what the inputs are."""
 
 _WHOLE = ("x", "X", "inputs", "features")
 """Names under which all that the module takes is found; other keys are no inputs then."""
@@ -65,8 +68,9 @@ class BatchColumns:
     A batch is a mapping (also a ``BatchEncoding``), a tuple or list, a named tuple, a dataclass, or
     one tensor. In a tuple parts come in the order inputs, targets, groups, weight. By name, targets
     are ``y``, ``labels``, ``label``, ``targets`` or ``target``; groups ``sensitive_features``,
-    ``groups`` or ``group``; weights ``sample_weight`` or ``weight``; inputs what is called ``x``,
-    ``inputs`` or ``features``, else all the rest, which goes to the module by name.
+    ``groups`` or ``group``; weights ``sample_weight``; inputs what is called ``x``, ``inputs`` or
+    ``features``, and a ``weight`` beside it is a row's; else all the rest, which goes to the module
+    by name.
 
     Parameters
     ----------
@@ -139,13 +143,16 @@ class BatchColumns:
 
     def _named(self, fields: Mapping[Key, Any]) -> dict[str, Any]:
         given = self._given()
-        keys = {**{part: _guess(part, fields) for part in _NAMES}, **given}
+        whole = [key for key in _WHOLE if key in fields]
+        guessed = {part: _guess(part, fields) for part in _NAMES}
+        if guessed["weight"] in _MAY_BE_INPUTS and not (whole or self.inputs):
+            guessed["weight"] = None  # kilogrammes, perhaps
+        keys = {**guessed, **given}
+        taken = set(_flat([*keys.values(), self.row_id]))
         if self.row_id is not None:
             keys["groups"] = None
         if "inputs" not in keys:
-            taken = set(_flat([*keys.values(), self.row_id]))
             rest = [key for key in fields if key not in taken]
-            whole = [key for key in _WHOLE if key in rest]
             alone = whole if len(whole) == 1 else rest
             keys["inputs"] = alone[0] if len(alone) == 1 else rest or None
         return {part: key for part, key in keys.items() if key is not None}
