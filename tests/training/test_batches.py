@@ -167,7 +167,7 @@ WRONG = {
     "no groups": (None, {"input_ids": X, "labels": Y}, r"\['input_ids', 'labels'\].*row_id="),
     "two labels": (None, {"x": X, "label": Y, "target": Y, "group": A}, "'label' or 'target'"),
     "no such key": (BatchColumns(groups="sex"), {"x": X, "y": Y}, "no 'sex'; it has"),
-    "five": (None, (X, Y, A, Y, Y), "a tuple of 5"),
+    "six": (None, (X, Y, A, Y, Y, Y), "a tuple of 6"),
     "number": (None, 3, "got int"),
     "no group": (BatchColumns(row_id=2, table=[0]), (X, Y, [5]), "no group for the row 5"),
     "names": (BatchColumns(row_id=2, table=["a"]), (X, Y, [0]), "from_sensitive"),

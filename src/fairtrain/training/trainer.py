@@ -230,12 +230,15 @@ class FairnessTrainer(Predictor):
         Parameters
         ----------
         train_loader, validation_loader, certification_loader : iterable
-            Batches ``(x, y, sensitive_features)``, with ``sample_weight`` as a fourth, mappings
-            with these keys, or mappings such as ``{input_ids, attention_mask, labels, groups}``,
-            whose inputs go to the module by name; what is guessed says
-            :class:`~fairtrain.training.batches.adapter.BatchColumns`. Groups are integer codes
-            (-1: unknown), labels 0/1 (1: the favourable outcome), class numbers, or real values.
-            Without a validation loader the training rows steer.
+            Batches ``(x, y, sensitive_features)``, with ``sample_weight`` (or None) as a fourth and
+            ``clusters`` as a fifth, mappings with these keys, or mappings such as ``{input_ids,
+            attention_mask, labels, groups}``, whose inputs go to the module by name; what is
+            guessed says :class:`~fairtrain.training.batches.adapter.BatchColumns`. Groups are
+            integer codes (-1: unknown), labels 0/1 (1: the favourable outcome), class numbers, or
+            real values.
+            Clusters are whole numbers that say which rows belong together, in all batches of a
+            loader or in none; keep those of one cluster in one loader. Without a validation loader
+            the training rows steer.
         groups : Groups or GroupScheme, optional
             What the codes refer to: names, columns for ``over=``, and intersections.
         num_groups : int or sequence of int, optional

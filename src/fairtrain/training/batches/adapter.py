@@ -23,6 +23,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "targets": ("y", "labels", "label", "targets", "target"),
     "groups": ("sensitive_features", "groups", "group", "sensitive_feature", "group_codes"),
     "weight": ("sample_weight", "sample_weights", "weight", "weights"),
+    "clusters": ("clusters",),
 }
 """Names that a part goes by; the first stands for it even where others are there."""
 
@@ -46,19 +47,22 @@ class BatchParts(NamedTuple):
         Group codes.
     weight : Tensor of shape (n,) or None
         Weight of each row.
+    clusters : integer Tensor of shape (n,) or None
+        Which rows belong together.
     """
 
     inputs: Any
     targets: Any = None
     groups: Any = None
     weight: Any = None
+    clusters: Any = None
 
 
 class BatchAdapter(Protocol):
-    """Takes a batch of one's own apart: any function of it that gives four things."""
+    """Takes a batch of one's own apart: any function of it that gives four things, or five."""
 
-    def __call__(self, batch: Any, /) -> tuple[Any, Any, Any, Any]:
-        """``inputs, targets, groups, weight``; None for what a batch does not have."""
+    def __call__(self, batch: Any, /) -> tuple[Any, ...]:
+        """``inputs, targets, groups, weight[, clusters]``; None for what a batch does not have."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,17 @@ class BatchColumns:
     """Say where in a batch its parts are; what is not said is guessed.
 
     A batch is a mapping (also a ``BatchEncoding``), a tuple or list, a named tuple, a dataclass, or
-    one tensor. In a tuple parts come in the order inputs, targets, groups, weight. By name, targets
-    are ``y``, ``labels``, ``label``, ``targets`` or ``target``; groups ``sensitive_features``,
-    ``groups`` or ``group``; weights ``sample_weight``; inputs what is called ``x``, ``inputs`` or
-    ``features``, and a ``weight`` beside it is a row's; else all the rest, which goes to the module
-    by name.
+    one tensor. In a tuple parts come in the order inputs, targets, groups, weight, clusters. By
+    name, targets are ``y``, ``labels``, ``label``, ``targets`` or ``target``; groups
+    ``sensitive_features``, ``groups`` or ``group``; weights ``sample_weight``; clusters
+    ``clusters``; inputs what is called ``x``, ``inputs`` or ``features``, and a ``weight`` beside
+    it is a row's; else all the rest, which goes to the module by name.
 
     Parameters
     ----------
     inputs : str, int or list of str, optional
         Key of what the module takes, or keys of all that it takes by name.
-    targets, groups, weight : str or int, optional
+    targets, groups, weight, clusters : str or int, optional
         Key of each; a list of them for groups of several columns of codes.
     row_id : str or int, optional
         Key of numbers of rows, by which ``table`` is asked for their groups.
@@ -97,6 +101,7 @@ class BatchColumns:
     targets: Key | None = None
     groups: Key | Sequence[Key] | None = None
     weight: Key | None = None
+    clusters: Key | None = None
     row_id: Key | None = None
     table: Any = None
 
@@ -159,7 +164,7 @@ class BatchColumns:
 
 
 _NOT_GUESSED = (
-    "a batch must be (x, y, sensitive_features), with sample_weight as a fourth, or have names; "
+    "a batch must be (x, y, sensitive_features[, sample_weight[, clusters]]), or have names; "
     "got {found}. Say where its parts are with adapter=BatchColumns(...), or pass a function that "
     "gives inputs, targets, groups and weight of a batch."
 )
@@ -185,7 +190,7 @@ def read_batch(
         If it cannot be taken apart, or a part is missing.
     """
     found: Any = (BatchColumns() if adapter is None else adapter)(batch)
-    if not isinstance(found, tuple) or len(found) != len(BatchParts._fields):
+    if not isinstance(found, tuple) or len(found) not in (4, 5):
         raise InvalidDataError(
             "an adapter must give a tuple of inputs, targets, groups and weight (None for what a "
             f"batch does not have), got {type(found).__name__}."
@@ -196,7 +201,19 @@ def read_batch(
     if not required:
         return parts
     weight = None if parts.weight is None else torch.as_tensor(parts.weight).reshape(-1)
-    return parts._replace(targets=torch.as_tensor(parts.targets), weight=weight)
+    y, together = torch.as_tensor(parts.targets), parts.clusters
+    clusters = None if together is None else _clusters(together, len(y))
+    return parts._replace(targets=y, weight=weight, clusters=clusters)
+
+
+def _clusters(clusters: Any, n_rows: int) -> Tensor:
+    numbers = torch.as_tensor(clusters).reshape(-1)
+    if numbers.is_floating_point() or numbers.is_complex() or len(numbers) != n_rows:
+        raise InvalidDataError(
+            f"clusters must be whole numbers, one for each of the {n_rows} rows of a batch; number "
+            "the names, such as with pandas.factorize, over all batches."
+        )
+    return numbers.long()
 
 
 def _missing(batch: Any, part: str) -> str:

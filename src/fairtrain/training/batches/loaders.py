@@ -91,10 +91,14 @@ class LoaderSource:
 
     def all(self) -> Iterator[Batch]:
         """One pass of the loader."""
+        clustered: bool | None = None
         for raw in self.loader:
-            x, y, sensitive, weight = read_batch(raw, self.adapter, required=_REQUIRED)
+            x, y, sensitive, weight, clusters = read_batch(raw, self.adapter, required=_REQUIRED)
+            if clustered not in (None, clusters is not None):
+                raise InvalidDataError("clusters is in some batches of a loader and not in others.")
+            clustered = clusters is not None
             codes, values = self._who(sensitive)
-            batch = Batch(x, as_targets(y, self.head), codes, weight, values)
+            batch = Batch(x, as_targets(y, self.head), codes, weight, values, clusters)
             yield batch.to(self.device, self._dtype)
 
     def _who(self, sensitive: Any) -> tuple[Tensor, Tensor | None]:

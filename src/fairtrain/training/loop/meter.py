@@ -380,9 +380,10 @@ def evaluate_fairness(
         with torch.no_grad():
             for batch in loader:
                 parts = read_batch(batch, adapter, required=("targets", "groups"))
-                if parts.weight is not None:
+                if parts.weight is not None or parts.clusters is not None:
                     raise InvalidDataError(
-                        "evaluate_fairness counts rows: leave sample_weight out of the batches."
+                        "evaluate_fairness counts independent rows: leave sample_weight and "
+                        "clusters out of the batches, or judge with fairness_report."
                     )
                 logits = read_logits(call_module(module, to_device(parts.inputs, device)))
                 codes = torch.as_tensor(parts.groups).to(device)
