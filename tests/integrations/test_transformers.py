@@ -234,6 +234,8 @@ def test_a_penalty_with_accumulated_gradients(tmp_path):
 def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(InvalidParameterError, match="needs groups= or num_groups="):
         hugging(tmp_path, BOUND, num_groups=None)
+    with pytest.raises(InvalidParameterError, match="pass base_loss= there"):
+        hugging(tmp_path, BOUND, label_smoothing_factor=0.1)
     trainer = hugging(tmp_path, BOUND)
     with pytest.raises(InvalidDataError, match="no 'groups'; it has"):
         trainer.compute_loss(trainer.model, {**X, "labels": torch.from_numpy(LABELS)})

@@ -86,6 +86,12 @@ class FairTrainerMixin:
         super().__init__(*args, **kwargs)
         if groups is None and num_groups is None:
             raise InvalidParameterError("FairTrainer needs groups= or num_groups=.")
+        arguments: Any = self.args  # type: ignore[attr-defined]
+        if arguments.label_smoothing_factor or getattr(self, "compute_loss_func", None):
+            raise InvalidParameterError(
+                "the loss is that of fairness: pass base_loss= there instead of "
+                "label_smoothing_factor or compute_loss_func."
+            )
         self.fairness, self.groups, self.num_groups = fairness, groups, num_groups
         self.groups_column, self.weight_column = groups_column, weight_column
         self.target_column: str = self.label_names[0]
