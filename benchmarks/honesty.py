@@ -415,6 +415,16 @@ def cross_clusters(fits: int = 100) -> Iterator[Line]:
             yield line("met and broken, the same", setting, 0.025, found["above"].mean())
 
 
+def margins() -> Iterator[Line]:
+    """What is kept in the population by defaults, and by confidence=; see margins.py."""
+    for row in pd.read_csv(RESULTS / "margins.csv").to_dict("records"):
+        tightened = row["margin"] not in ("default", "cv=5")  # else prices end on the bound
+        how = f"confidence={row['margin']}" if tightened else row["margin"]
+        setting = f"{row['population']}, {row['rows']} rows, {row['fits']} fits"
+        nominal = float(row["margin"]) if tightened else 0.5
+        yield line(f"bound kept, {how}: {row['method']}", setting, nominal, 1 - row["broken"])
+
+
 PARTS: tuple[Callable[[], Iterator[Line]], ...] = (
     power,
     shares,
@@ -426,6 +436,7 @@ PARTS: tuple[Callable[[], Iterator[Line]], ...] = (
     clusters,
     few_clusters,
     cross_clusters,
+    margins,
 )
 
 

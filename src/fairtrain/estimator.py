@@ -484,7 +484,26 @@ class FairEstimator(BaseEstimator):
         worth = self.usefulness_
         known = worth is Usefulness.USEFUL or self.fairness_report_.no_better_than_constant
         first = [] if known else [f"{worth}: {self._said_of(worth)}"]
-        return "\n".join([*first, self.fairness_report_.explain(), *self._notes])
+        said = [*first, self.fairness_report_.explain(), *self._notes, *self._beyond_reach()]
+        return "\n".join(said)
+
+    def _beyond_reach(self) -> list[str]:
+        """Say where the rows that steered were too few for what ``confidence`` asks."""
+        level, report = getattr(self, "confidence", None), self.reports_.get("steering")
+        if level is None or report is None or self._is_regression:
+            return []
+        said = []
+        for result in report.results:
+            floor = result.larger_is_fairer
+            limit = result.lower if floor else result.upper
+            beyond = limit < result.bound if floor else limit > result.bound
+            if result.excess <= 0 and beyond and not rests_on_few(result):
+                said.append(
+                    f"{result.constraint}: confidence={level:g} asks that the limit on the rows "
+                    f"that steer, {limit:.3f}, keep {result.bound:g}, and they are too few to show "
+                    "it: bring more, or expect the bound to be kept less often on new ones."
+                )
+        return said
 
     def _html_repr(self) -> str:
         """scikit-learn's diagram, and after ``fit`` what was found."""

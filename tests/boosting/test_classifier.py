@@ -153,6 +153,9 @@ def test_confidence_tightens_the_working_bound() -> None:
     assert careful.fairness_report_.confidence == 0.95
     achieved = [m.reports_["steering"].results[0] for m in (plain, careful)]
     assert achieved[1].upper < achieved[0].upper
+    assert achieved[1].excess < 0 < achieved[1].upper - 0.05
+    assert "confidence=0.95 asks that the limit" in careful.explain()
+    assert "confidence=" not in plain.explain()
 
 
 @QUIET

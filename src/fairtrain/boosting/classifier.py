@@ -64,13 +64,15 @@ class LagrangianBoostingClassifier(ClassifierMixin, LagrangianBoosting):
     cv : int, splitter or iterable of (training, held-out) positions, optional
         In place of ``validation_fraction``: every row trains and steers. A twin of the model grows
         beside it on the rows outside each fold, by the same prices, and its decisions about the
-        fold steer; a fit takes ``cv + 1`` times as long. Not on Dask collections.
+        fold steer; a fit takes ``cv + 1`` times as long. The true gap of few rows (some thousands)
+        is then nearer to the bound. Not on Dask collections.
     certification_fraction : float, default=0.0
         Share of the rows that are set aside and read once, after everything is decided.
     confidence : float in (0, 1), optional
         Tighten the working bounds until the *upper confidence limit* of every gap on the steering
-        rows keeps its bound, as far as their number allows. These rows choose among iterates, which
-        flatters: bounds held at .95 were kept on 75 % of held-out sets. No promise on new rows.
+        rows keeps its bound, as far as their number allows (``explain()`` says where it does not).
+        No promise on new rows: in simulation a bound of .05 held at .95 was kept in the population
+        in 72 % of fits on 8,000 rows and 38 % on 2,000 (by default: 45 % and 31 %).
     early_stopping_rounds : int, optional
         Stop after so many rounds without a better choice.
     booster_params : dict, optional

@@ -137,8 +137,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Share of the rows that are read once, after everything is decided.
     confidence : float in (0, 1), optional
         Tighten the working bounds until the *upper confidence limit* of every gap on the rows that
-        steer keeps its bound. They choose among iterates, which flatters: on new rows it is kept
-        less often.
+        steer keeps its bound, as far as their number allows (``explain()`` says where it does
+        not). They choose among iterates, which flatters: no promise on new rows.
     margin : float in [0, 1), default=0.1
         Share of a difference bound (of 1 minus a ratio bound) that the multipliers leave unused, so
         that the iterates of a converged run lie inside the bound rather than on either side of it.
