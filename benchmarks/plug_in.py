@@ -83,7 +83,7 @@ def compare(
             line |= {"noise": (judged.upper - judged.lower) / (2 * 1.96)}
             line |= {"floor": floor(test, bound) if constraint == "demographic_parity" else np.nan}
             found.append(line | {"times": answer.seconds / plain, "seconds": answer.seconds})
-        if REFERENCE in chosen and (constraint, bound) != ASKED[0]:
+        if (REFERENCE, (constraint, bound)) in wanted and (constraint, bound) != ASKED[0]:
             for other, share in curve(asked, test):
                 right = np.mean(np.where(test.y == 1, share, 1 - share))
                 width = _gap(test, share, constraint)

@@ -24,6 +24,7 @@ from fairtrain import (
     LagrangianBoostingClassifier,
     ReductionsWrapper,
 )
+from fairtrain.exceptions import InvalidDataError
 from fairtrain.plugin.linear import JointScores, linear_rates
 
 __all__ = ["AWARE", "CURVES", "GROUPS", "METHODS", "Asked", "Found", "curve", "unconstrained"]
@@ -292,13 +293,15 @@ def fairgbm(asked: Asked) -> Found | None:
 # With the attribute at predict -----------------------------------------------------------------
 
 
-def threshold_optimizer(asked: Asked) -> Found:
-    """fairlearn's ThresholdOptimizer, which knows only a bound of 0."""
+def threshold_optimizer(asked: Asked) -> Found | None:
+    """fairlearn's ThresholdOptimizer, which knows only a bound of 0, and both labels of a group."""
     from benchmarks.boosting import double_precision
     from fairlearn.postprocessing import ThresholdOptimizer
 
     rows = asked.rows
     names = {"equal_opportunity": "true_positive_rate_parity"}
+    if any(len(np.unique(rows.y[rows.groups == g])) < 2 for g in np.unique(rows.groups)):
+        return None
 
     def fit() -> Any:
         return ThresholdOptimizer(
@@ -314,8 +317,8 @@ def threshold_optimizer(asked: Asked) -> Found:
     )
 
 
-def group_thresholds(asked: Asked) -> Found:
-    """A threshold a group, chosen on the validation rows."""
+def group_thresholds(asked: Asked) -> Found | None:
+    """A threshold a group, chosen on the validation rows, where each has what rates speak of."""
     held, train = asked.validation, asked.train
 
     def fit() -> tuple[Any, GroupThresholds]:
@@ -323,7 +326,10 @@ def group_thresholds(asked: Asked) -> Found:
         rule = GroupThresholds(asked.constraint, tolerance=asked.bound)
         return model, rule.fit(model.predict_proba(held.X)[:, 1], held.y, held.groups)
 
-    (model, rule), seconds = timed(fit)
+    try:
+        (model, rule), seconds = timed(fit)
+    except InvalidDataError:
+        return None
     return Found(
         lambda part: np.asarray(rule.predict(model.predict_proba(part.X)[:, 1], part.groups)),
         seconds,
