@@ -136,17 +136,22 @@ def at_equal_gap(found: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of the plug-in at the gap that a method reached, less the method's.
 
     A cell is a number of rows, a set and a question; gaps and accuracies are means over the
-    method's seeds. The curve is straight between the bounds that were asked, those of ``points``
-    and the booster alone. Where a method's gap is wider than any of the curve's, its end counts;
-    where it is narrower, its beginning, and ``reached`` is False: that cell flatters the plug-in.
+    method's seeds, of those that ``points`` has where it has some. The curve is straight between
+    the bounds that were asked, those of ``points`` and the booster alone. Where a method's gap is
+    wider than any of the curve's, its end counts; where it is narrower, its beginning, and
+    ``reached`` is False: that cell flatters the plug-in.
     """
     where = ["rows", "data", "constraint"]
+    drawn = points.groupby(where)["seed"].unique().to_dict() if len(points) else {}
     own = found[found["method"].isin([REFERENCE, "XGBoost"])]
     own = own.assign(bound=own["bound"].where(own["method"] == REFERENCE, 1.0))
     points = pd.concat([own, points])
     lines = []
-    for (*place, bound, method), cell in found.groupby([*where, "bound", "method"], sort=False):
+    for (*place, bound, method), seeds in found.groupby([*where, "bound", "method"], sort=False):
         if method.startswith("plug-in") or method in ("XGBoost", *AWARE):
+            continue
+        cell = seeds[seeds["seed"].isin(drawn.get(tuple(place), seeds["seed"]))]
+        if not len(cell):
             continue
         same = (points[where] == place).all(axis=1) & points["seed"].isin(cell["seed"])
         line = points[same].groupby("bound")[["accuracy", "gap"]].mean().sort_values("gap")
