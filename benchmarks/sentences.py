@@ -54,10 +54,12 @@ NOTIONS = {
     "predictive equality": ft.PredictiveEquality(),
     "equalized odds": ft.EqualizedOdds(),
     "error-rate parity": ft.ErrorRateParity(),
+    "predictive parity": ft.PredictiveParity(),
     "bounded group loss": ft.BoundedGroupLoss(upper_bound=0.6, loss="zero_one"),
     "bounded group log loss": ft.BoundedGroupLoss(upper_bound=0.9, loss="log_loss"),
     "ratio bound": ft.DemographicParity(ratio_bound=0.8),
     "floor (AtLeast)": ft.AtLeast("recall", 0.2),
+    "floor of precision": ft.AtLeast("precision", 0.2),
     "cap (AtMost)": ft.AtMost("false_positive_rate", 0.6),
     "capacity": ft.AtMost("selection_rate", 0.6, overall=True),
     "no levelling down": [ft.DemographicParity(), ft.NoLevellingDown()],
@@ -184,8 +186,11 @@ def _command(
 COMMAND = {
     **{
         name: ["--constraint", name.replace(" ", "_").replace("-", "_")]
-        for name in list(NOTIONS)[:5]
+        for name in list(NOTIONS)[:6]
     },
+    "floor (AtLeast)": ["--at-least", "recall=0.2"],
+    "floor of precision": ["--at-least", "precision=0.2"],
+    "cap (AtMost)": ["--at-most", "false_positive_rate=0.6"],
     "ratio bound": ["--ratio", "0.8"],
     "given= (conditional parity)": ["--given", "region"],
     "over=": ["--over", "sex"],

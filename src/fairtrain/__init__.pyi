@@ -61,6 +61,9 @@ from fairtrain.constraints import (
     PredictiveEquality as PredictiveEquality,
 )
 from fairtrain.constraints import (
+    PredictiveParity as PredictiveParity,
+)
+from fairtrain.constraints import (
     RateParity as RateParity,
 )
 from fairtrain.data.groups import (
@@ -128,6 +131,9 @@ from fairtrain.losses import (
 )
 from fairtrain.losses import (
     PredictiveEqualityLoss as PredictiveEqualityLoss,
+)
+from fairtrain.losses import (
+    PredictiveParityLoss as PredictiveParityLoss,
 )
 from fairtrain.losses import (
     RateParityLoss as RateParityLoss,

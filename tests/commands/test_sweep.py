@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.commands.data import BASE, fails
+from tests.commands.data import BASE, applicants, fails, write
 
 from fairtrain import load
 from fairtrain.cli import main
@@ -51,6 +51,18 @@ def test_the_choice_is_made_on_validation_rows_and_judged_on_others(swept: Path)
     model = load(swept / "model")["model"]
     assert sum(r.n_rows for r in model.reports_.values()) == rows["training"]
     assert "certification" not in model.reports_
+
+
+@pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
+def test_points_are_compared_within_strata(tmp_path: Path) -> None:
+    table, out = write(tmp_path, applicants(600)), tmp_path / "s"
+    options = ["--method", "plug-in", "--estimator", "logistic", "--bounds", "0.05,0.5"]
+    told = ["--given", "sex", "--max-gap", "0.3", "--out", str(out)]
+    assert main(["sweep", table, *BASE, *options, *told]) == 0
+    tight, loose = pd.read_csv(out / "frontier.csv")["gap"]
+    assert tight < loose
+    model = json.loads((out / "metrics.json").read_text())["models"][1]
+    assert model["constraints"][0]["constraint"] == "demographic_parity given sex"
 
 
 def test_where_no_point_is_under_the_gap_the_narrowest_is_taken(

@@ -144,7 +144,7 @@ def test_a_rate_of_ones_own_and_what_depends_on_the_favourable_label() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: AtMost("precision", 0.2), "rate must be one of"),
+        (lambda: AtMost("prevalence", 0.2), "rate must be one of"),
         (lambda: AtMost("recall", 20), r"value must lie in \[0, 1\]"),
         (lambda: AtMost("recall", "x"), "value must be a number"),
         (lambda: AtMost("recall", {"a": 2}), r"value must lie in \[0, 1\]"),

@@ -31,6 +31,7 @@ from fairtrain.losses import (
     MutualInformationLoss,
     NeuralMutualInformationLoss,
     PredictiveEqualityLoss,
+    PredictiveParityLoss,
     RateParityLoss,
     WassersteinLoss,
 )
@@ -97,6 +98,7 @@ CASES = [
     Case("rate_parity", lambda **s: RateParityLoss("equalized_odds", **s)),
     Case("equal_opportunity", EqualOpportunityLoss),
     Case("predictive_equality", PredictiveEqualityLoss),
+    Case("predictive_parity", PredictiveParityLoss),
     Case("equalized_odds", EqualizedOddsLoss),
     Case("equalized_odds-max_gap", EqualizedOddsLoss, settings={"reduction": "max_gap"}),
     Case("error_rate_parity", ErrorRateParityLoss),

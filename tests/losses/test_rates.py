@@ -17,6 +17,7 @@ from fairtrain.losses import (
     EqualOpportunityLoss,
     ErrorRateParityLoss,
     PredictiveEqualityLoss,
+    PredictiveParityLoss,
     RateParityLoss,
 )
 from fairtrain.metrics import gap, ratio
@@ -25,6 +26,7 @@ METRICS = {
     DemographicParityLoss: ["selection_rate"],
     EqualOpportunityLoss: ["true_positive_rate"],
     PredictiveEqualityLoss: ["false_positive_rate"],
+    PredictiveParityLoss: ["precision"],
     EqualizedOddsLoss: ["true_positive_rate", "false_positive_rate"],
     ErrorRateParityLoss: ["error_rate"],
 }
@@ -40,6 +42,7 @@ def test_hard_limit_is_the_gap_of_the_metrics(loss: Any, seed: int, groups: int,
     assume(all(len(set(labels[codes == g])) == 2 for g in range(groups)))
     logits = rng.normal(size=60)
     logits += np.sign(logits) * 0.01
+    assume(all((logits[codes == g] > 0).any() for g in range(groups)))  # whose precision is asked
     expected = max(gap(labels, (logits > 0).astype(int), codes, m).value for m in METRICS[loss])
     soft = loss(reduction="max_gap", temperature=1e-4, link=link, num_groups=groups)
     found = soft(torch.tensor(logits), torch.tensor(labels), torch.tensor(codes))

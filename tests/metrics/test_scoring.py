@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from joblib import parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import StackingClassifier
@@ -21,6 +22,7 @@ from sklearn.model_selection import (
     HalvingGridSearchCV,
     StratifiedKFold,
     cross_val_predict,
+    cross_val_score,
     cross_validate,
 )
 from sklearn.pipeline import make_pipeline
@@ -193,6 +195,43 @@ def test_one_number_for_tools_that_take_one() -> None:
     assert search.fit(X, y).best_params_ == {"cut": 3.0}
     with pytest.raises(InvalidParameterError, match="hold no counts"):
         scorer.table(search.cv_results_)
+
+
+def test_optuna_searches_by_one_number() -> None:
+    optuna = pytest.importorskip("optuna", reason="optuna is not installed")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    X, y = people(600)
+    scorer = fair_scorer(difference_bound=0.1, sensitive_features="group", penalty=10)
+
+    def objective(trial: Any) -> float:
+        model = Cut(trial.suggest_categorical("cut", [0.5, 3.0]))
+        return float(cross_val_score(model, X, y, scoring=scorer, cv=2).mean())
+
+    sampler = optuna.samplers.GridSampler({"cut": [0.5, 3.0]}, seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.optimize(objective, n_trials=2)
+    assert study.best_params == {"cut": 3.0}
+
+
+def test_strata_and_jobs_in_a_grid_search() -> None:
+    X, y = people(600)
+    X["band"] = (X["b"] > 0).astype(int)
+    asked = DemographicParity(given="band", difference_bound=0.1)
+    scorer = fair_scorer(asked, sensitive_features="group")
+    model = plug_in(constraints=asked, sensitive_features="group")
+    grid = {"difference_bound": [0.02, 0.9]}
+    with parallel_config("threading"):  # processes get what is pickled, which is tried below
+        search = GridSearchCV(
+            model, grid, scoring=scorer, refit=best_feasible(scorer), cv=FOLDS, n_jobs=2
+        ).fit(X, y)
+    table = scorer.table(search.cv_results_)
+    decided = cross_val_predict(model.set_params(difference_bound=0.9), X, y, cv=FOLDS)
+    rates = pd.Series(decided).groupby([X["band"], X["group"]]).mean().groupby("band")
+    assert table["gap"].iloc[1] == pytest.approx((rates.max() - rates.min()).max())
+    assert table["gap"].iloc[0] < table["gap"].iloc[1]
+    assert search.best_params_ == {"difference_bound": 0.02}
+    best = search.best_estimator_
+    assert pickle.loads(pickle.dumps(scorer))(best, X, y) == scorer(best, X, y)
 
 
 def test_routing_hands_groups_to_models_and_scorers() -> None:

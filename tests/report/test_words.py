@@ -19,6 +19,7 @@ from fairtrain.constraints import (
     ErrorRateParity,
     NoLevellingDown,
     PredictiveEquality,
+    PredictiveParity,
 )
 from fairtrain.data.groups import Groups
 from fairtrain.metrics import fairness_report
@@ -43,6 +44,7 @@ from fairtrain.report.words import (
         (DemographicParity(ratio_bound=0.8), "be at least 80% of that in any other group"),
         (EqualOpportunity(difference_bound=0.1), "Among those whose label is hired, the share"),
         (PredictiveEquality(difference_bound=0.1), "whose label is not hired"),
+        (PredictiveParity(difference_bound=0.1), "those who are hired, the share whose label is"),
         (ErrorRateParity(difference_bound=0.1), "decisions that disagree with the label"),
         (BoundedGroupLoss(upper_bound=0.4), "of no group may be larger than 0.4"),
         (AtLeast("recall", 0.7), "The true positive rate of no group may be smaller than 0.7"),

@@ -64,7 +64,8 @@ def read_label(
         raise InvalidDataError(f"{shown} has one value only, {listed(labels)}; expected two.")
     if len(labels) != 2:
         raise InvalidDataError(
-            f"{shown} is not binary: it has {len(labels)} values, {listed(labels)}; expected two."
+            f"{shown} is not binary: it has {len(labels)} values, {listed(labels)}; expected two. "
+            "Numbers and several classes are for LagrangianFairnessTrainer in Python."
         )
     chosen = _find(labels, positive, shown)
     other = labels[1] if chosen == labels[0] else labels[0]

@@ -20,7 +20,7 @@ from fairtrain._commands.options import Estimator, How, Shares
 from fairtrain._imports import require
 from fairtrain._text import one_line
 from fairtrain.boosting import LagrangianBoostingClassifier
-from fairtrain.constraints import Constraint, as_objective
+from fairtrain.constraints import Constraint, DemographicParity, as_objective
 from fairtrain.constraints.objectives import OBJECTIVES
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
@@ -136,7 +136,9 @@ class Method:
     def fit_plain(self, rows: Rows, settings: Settings, fair: Any) -> Any:
         """Fit the ordinary model beside a fair one."""
         if self.plain is None:
-            return fair.with_constraints(settings.constraint.with_bounds(1.0))
+            asked = settings.constraint
+            nothing = DemographicParity() if asked.absolute else asked
+            return fair.with_constraints(nothing.with_bounds(1.0))
         model = self.plain(settings)
         if self.plain_splits:
             return _fit(model, rows)
@@ -286,8 +288,9 @@ def _plain_network(settings: Settings) -> Any:
     from fairtrain.training import RegularizedFairnessTrainer
 
     constraint = settings.constraint
+    notion = "demographic_parity" if constraint.absolute else constraint.notion
     return RegularizedFairnessTrainer(
-        None, constraint.notion, eta=0.0, constraints=constraint, **_network_keywords(settings)
+        None, notion, eta=0.0, constraints=constraint, **_network_keywords(settings)
     )
 
 
@@ -321,6 +324,11 @@ def _check_network(settings: Settings) -> None:
 def _check_over(settings: Settings, name: str = "regularized") -> None:
     """Raise where a method that knows one set of groups only shall compare others."""
     _check_network(settings)
+    if settings.constraint.absolute:
+        raise InvalidParameterError(
+            f"--at-least and --at-most are not for --method {name}, which compares groups: take "
+            "--method plug-in, reductions, boosting or lagrangian."
+        )
     if settings.constraint.given is not None:
         raise InvalidParameterError(
             f"--given is not for --method {name}, which compares groups over all people: take "

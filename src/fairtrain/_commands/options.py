@@ -42,6 +42,8 @@ Notion = Literal[
     "predictive_equality",
     "equalized_odds",
     "error_rate_parity",
+    "predictive_parity",
+    "precision_parity",
 ]
 Estimator = Literal[
     "logistic", "xgboost", "lightgbm", "random-forest", "hist-gradient-boosting", "tree"
@@ -113,12 +115,18 @@ class Ask:
         Smallest ratio of two groups' rates (the 80 % rule is 0.8).
     over
         Sensitive columns that the constraint speaks about; all together by default.
+    at_least
+        Instead of --constraint, a floor in every group: precision=0.7.
+    at_most
+        Likewise a cap: false_positive_rate=0.1.
     """
 
     constraint: Notion = "demographic_parity"
     bound: float | None = None
     ratio: float | None = None
     over: Annotated[Names, LIST] = ()
+    at_least: str | None = None
+    at_most: str | None = None
 
 
 @Parameter(name="*")

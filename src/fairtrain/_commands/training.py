@@ -26,7 +26,14 @@ from fairtrain._commands.plan import plan_columns
 from fairtrain._commands.progress import epochs_shown, working
 from fairtrain._text import flatten, one_line
 from fairtrain._versions import versions
-from fairtrain.constraints import Constraint, Objective, as_constraints, as_objective
+from fairtrain.constraints import (
+    AtLeast,
+    AtMost,
+    Constraint,
+    Objective,
+    as_constraints,
+    as_objective,
+)
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.report import Judged, judged
@@ -144,10 +151,37 @@ def make_constraint(ask: Ask, people: People) -> Constraint:
     if ask.bound is not None and ask.ratio is not None:
         raise InvalidParameterError("give --bound or --ratio, not both.")
     bound = 0.05 if ask.bound is None and ask.ratio is None else ask.bound
-    constraint = as_constraints(ask.constraint, difference_bound=bound, ratio_bound=ask.ratio)[0]
+    constraint = _limit(ask)
+    if constraint is None:
+        constraint = as_constraints(ask.constraint, difference_bound=bound, ratio_bound=ask.ratio)[
+            0
+        ]
     if people.pooled and not given:
         raise InvalidParameterError("--pooled averages over strata: say which with --given.")
     return replace(constraint, over=over or None, given=given or None, pooled=people.pooled)
+
+
+def _limit(ask: Ask) -> Constraint | None:
+    """A floor or a cap, where one is asked for."""
+    options = {"--at-least": (ask.at_least, AtLeast), "--at-most": (ask.at_most, AtMost)}
+    given = {name: (said, kind) for name, (said, kind) in options.items() if said is not None}
+    if not given:
+        return None
+    if len(given) > 1 or ask.bound is not None or ask.ratio is not None:
+        raise InvalidParameterError(
+            "--at-least and --at-most are each all that is asked: give one of them, and neither "
+            "--bound nor --ratio. Several constraints are for fairtrain in Python."
+        )
+    ((option, (said, kind)),) = given.items()
+    rate, _, number = said.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        raise InvalidParameterError(
+            f"{option} takes a rate and a number, as in {option} precision=0.7, got "
+            f"'{one_line(said)}'."
+        ) from None
+    return kind(rate.strip(), value)
 
 
 def choose_method(options: TrainingOptions | SweepOptions) -> tuple[Method, Settings]:
@@ -319,6 +353,8 @@ def _in_words(constraint: Constraint, columns: tuple[str, ...]) -> str:
     name, who = constraint.notion.replace("_", " "), " x ".join(groups)
     if strata:
         who += f" {'averaged over' if constraint.pooled else 'within each'} {' x '.join(strata)}"
+    if constraint.absolute:
+        return f"{constraint.name}, in every group by {who}"
     if constraint.kind == "ratio":
         return f"{name}: the lowest rate at least {constraint.bound:g} times the highest, by {who}"
     return f"{name}: any two groups by {who} at most {constraint.bound:g} apart"

@@ -217,9 +217,19 @@ class Lagrangian:
     def hard_rates(self, margin: Floats) -> Floats:
         """Rates of the decisions (losses: of the probabilities), shape (n_cells,)."""
         decided = (margin > 0).astype(np.float64)
-        if all(cells.slope is not None for cells in self.table.cells):
+        if all(cells.at_decisions for cells in self.table.cells):
             return self.table(decided)
         return self.table(decided, self._link(margin)[0])
+
+    def counts_at(self, margin: Floats) -> Floats:
+        """Effective rows behind every rate of the decisions, shape (n_cells,)."""
+        if all(cells.family.rate.among is None for cells in self.table.cells):
+            return self.counts
+        counted = self.table.effective_at((margin > 0).astype(np.float64))
+        per_row = np.divide(
+            self.counts, self.table.effective, out=np.zeros(len(counted)), where=self.counts > 0
+        )  # what design effects leave of them
+        return np.asarray(counted * per_row)
 
     def _priced(self, p: Floats, prices: Floats) -> tuple[Floats, Floats | None]:
         """First and second derivative in p of W times the priced rates."""
@@ -228,10 +238,10 @@ class Lagrangian:
         for cells in self.table.cells:
             if not prices[cells.part].any():
                 continue
-            price = cells.price(prices[cells.part] * self.total, kind)
-            if cells.slope is not None:
-                slope[cells.rows] += price * cells.slope
+            if cells.at_decisions:
+                slope[cells.rows] += cells.pull(p, prices[cells.part] * self.total)
                 continue
+            price = cells.price(prices[cells.part] * self.total, kind)
             if cells.weight is not None:
                 price = price * cells.weight
             first, second = quantity_derivatives(

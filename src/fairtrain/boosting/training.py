@@ -238,14 +238,15 @@ def run_rounds(
             at = trees.watched_margin(i)
             performance = rows.value_of(objective, at)  # the last set judges
             record |= _measured(f"eval_{i}", rows, at, objective, performance)
-        shrunk, minority = dual.shrunk(rates, steering.counts), _minority(steering, margin)
+        counts = steering.counts_at(margin)
+        shrunk, minority = dual.shrunk(rates, counts), _minority(steering, margin)
         since += 1
-        if dual.offer(number, shrunk, steering.counts, performance, minority):
+        if dual.offer(number, shrunk, counts, performance, minority):
             n_trees, since = trees.n_rounds, 0
             margins = (trees.training_margin(), margin)
         record |= dual.record() | _columns(dual, shrunk, prices)
         records.append({"round": number, **record})
-        dual.look(rates, steering.counts)
+        dual.look(rates, counts)
         dual.give_way(own, n_steering)
         if not objective.settled:
             training.charge(objective.costs(training.share, own))

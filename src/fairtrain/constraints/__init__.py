@@ -9,7 +9,7 @@ same object serves reductions, losses, Lagrangian training, boosting and metrics
 from __future__ import annotations
 
 from fairtrain.constraints.base import DEFAULT_DIFFERENCE_BOUND, Constraint, ParityConstraint
-from fairtrain.constraints.limits import AtLeast, AtMost, NoLevellingDown
+from fairtrain.constraints.limits import AtLeast, AtMost, NoLevellingDown, linearised
 from fairtrain.constraints.moments import MomentConstraint
 from fairtrain.constraints.notions import (
     BoundedGroupLoss,
@@ -18,6 +18,7 @@ from fairtrain.constraints.notions import (
     EqualOpportunity,
     ErrorRateParity,
     PredictiveEquality,
+    PredictiveParity,
     RateParity,
 )
 from fairtrain.constraints.objectives import ErrorCosts, Objective, as_costs, as_objective
@@ -47,12 +48,14 @@ __all__ = [
     "Objective",
     "ParityConstraint",
     "PredictiveEquality",
+    "PredictiveParity",
     "Rate",
     "RateParity",
     "as_constraints",
     "as_costs",
     "as_objective",
     "from_fairlearn",
+    "linearised",
     "refuse_given",
     "strata_of",
 ]

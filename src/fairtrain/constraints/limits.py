@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain._parameters import ANYTHING, COLUMNS, FLAG, Choice, Of, Real, Table
-from fairtrain.constraints.base import check_number
-from fairtrain.constraints.notions import Limit
+from fairtrain.constraints.base import Constraint, check_number
+from fairtrain.constraints.moments import MomentConstraint
+from fairtrain.constraints.notions import Limit, PredictiveParity
 from fairtrain.constraints.rates import NAMED_RATES, Rate, agreement, error
 from fairtrain.data.groups import GroupScheme
 from fairtrain.exceptions import InvalidParameterError
 
-__all__ = ["AtLeast", "AtMost", "NoLevellingDown"]
+__all__ = ["AtLeast", "AtMost", "NoLevellingDown", "between", "linearised", "require_linear"]
 
 Levels = float | Mapping[str, float] | tuple[tuple[str, float], ...]
 
@@ -78,6 +79,24 @@ class _RateLimit(Limit):
             return np.zeros(len(names))
         return np.array([levels.get(name, self.bound) - self.bound for name in names])
 
+    def linearised(self) -> tuple[Constraint, ...]:
+        """The same of rates that are linear in decisions: one limit, or one a group with a number.
+
+        Precision is at least m where the mean of what lies above m, over those who are selected,
+        is not below 0.
+        """
+        rate, levels = self.rates[0], self._levels
+        if rate.among is None:
+            return (self,)
+        own: Any = AtLeast if self.larger_is_fairer else AtMost
+        shared = {name: getattr(self, name) for name in ("over", "given", "weights", "priority")}
+        if isinstance(levels, dict):
+            return tuple(
+                own(rate.above(level), 0.0, groups=name, **shared) for name, level in levels.items()
+            )
+        shared |= {"overall": self.overall, "groups": self.groups}
+        return (own(rate.above(levels), 0.0, **shared),)
+
     def group_weights(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Weight of each group, shape (G,): 0 for those that are not spoken of."""
         weights, levels = super().group_weights(names), self._levels
@@ -114,7 +133,9 @@ class _RateLimit(Limit):
     def _said(self) -> str:
         rate = self.rates[0].name
         levels = self._levels
-        number = "its own number" if isinstance(levels, dict) else f"{levels:g}"
+        number = "its own number"
+        if not isinstance(levels, dict):
+            number = f"{levels + self.rates[0].level:g}"
         return f"{rate} at {'least' if self.larger_is_fairer else 'most'} {number}"
 
 
@@ -149,8 +170,9 @@ class AtMost(_Stated):
     ----------
     rate : str or Rate
         ``"selection_rate"``, ``"true_positive_rate"`` (``"recall"``), ``"false_positive_rate"``,
-        ``"false_negative_rate"``, ``"true_negative_rate"``, ``"error_rate"``, ``"accuracy"``, or a
-        rate of your own.
+        ``"false_negative_rate"``, ``"true_negative_rate"``, ``"positive_predictive_value"``
+        (``"precision"``), ``"false_discovery_rate"``, ``"negative_predictive_value"``,
+        ``"false_omission_rate"``, ``"error_rate"``, ``"accuracy"``, or a rate of your own.
     value : float, or mapping of group name to float
         The number, or one for each group that is spoken of.
     overall : bool, default=False
@@ -196,6 +218,8 @@ class AtLeast(_Stated):
     --------
     >>> AtLeast("recall", 0.7, over="sex").name
     'true_positive_rate at least 0.7 over sex'
+    >>> AtLeast("precision", {"f": 0.6, "m": 0.7}).name
+    'positive_predictive_value at least its own number'
     """
 
     notion: ClassVar[str] = "at_least"
@@ -264,6 +288,77 @@ class NoLevellingDown(_RateLimit):
     @property
     def _said(self) -> str:
         return f"{self.notion} of {self.rates[0].name}"
+
+
+def linearised(constraints: Iterable[Constraint]) -> tuple[Constraint, ...]:
+    """Constraints whose rates are linear in decisions, which say the same.
+
+    Parameters
+    ----------
+    constraints : iterable of Constraint
+        What is asked.
+
+    Returns
+    -------
+    tuple of Constraint
+        Floors and caps of precision and its kin are rewritten; all others stay.
+
+    Raises
+    ------
+    InvalidParameterError
+        For a parity of such rates, whose common level would have to be known.
+    """
+    found: list[Constraint] = []
+    for constraint in constraints:
+        if isinstance(constraint, _RateLimit):
+            found += constraint.linearised()
+            continue
+        if not isinstance(constraint, MomentConstraint):
+            require_linear(
+                [constraint],
+                "the level that all groups share must be known here; FairPlugInClassifier searches "
+                "it, LagrangianBoostingClassifier and LagrangianFairnessTrainer do without, and "
+                "AtLeast and AtMost state it",
+            )
+        found.append(constraint)
+    return tuple(found)
+
+
+def between(parity: PredictiveParity, low: float, high: float) -> tuple[Constraint, ...]:
+    """A floor and a cap between which rates of groups keep a parity.
+
+    Parameters
+    ----------
+    parity : PredictiveParity
+        What is asked.
+    low, high : float in [0, 1]
+        The smallest and the largest rate of any group.
+    """
+    shared: dict[str, Any] = {
+        name: getattr(parity, name) for name in ("over", "given", "weights", "priority")
+    }
+    return (
+        AtLeast(parity.rate, low, **shared),
+        AtMost(parity.rate, high, **shared),
+    )
+
+
+def require_linear(constraints: Iterable[Constraint], instead: str) -> None:
+    """Raise for rates that are not linear in decisions, such as precision.
+
+    Parameters
+    ----------
+    constraints : iterable of Constraint
+        What is asked.
+    instead : str
+        Why that matters, and what to do.
+    """
+    for constraint in constraints:
+        for rate in constraint.rates:
+            if rate.among is not None:
+                raise InvalidParameterError(
+                    f"{constraint.name}: {rate.name} is not linear in decisions, and {instead}."
+                )
 
 
 def _frozen_levels(value: Any) -> tuple[tuple[str, Any], ...]:

@@ -11,6 +11,7 @@ from fairtrain.constraints.rates import (
     ERROR_RATE,
     FALSE_POSITIVE_RATE,
     LOSSES,
+    NAMED_RATES,
     SELECTION_RATE,
     TRUE_POSITIVE_RATE,
     ClippedLoss,
@@ -32,6 +33,7 @@ __all__ = [
     "ErrorRateParity",
     "Limit",
     "PredictiveEquality",
+    "PredictiveParity",
     "RateParity",
 ]
 
@@ -86,6 +88,58 @@ class PredictiveEquality(ParityConstraint):
     def rates(self) -> tuple[Rate, ...]:
         """False positive rate."""
         return (FALSE_POSITIVE_RATE,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictiveParity(ParityConstraint):
+    r"""Equal precision: favourable decisions are as often right (Chouldechova, 2017).
+
+    Compares :math:`P[Y = 1 \mid A = g, \hat Y = 1]`. Where base rates differ and decisions err, no
+    decisions have this and equalized odds both (Chouldechova, 2017, section 2.1). A group of whom
+    nobody is selected has no precision.
+
+    Parameters
+    ----------
+    rate : str, default="positive_predictive_value"
+        Or ``"false_discovery_rate"``, which differs by as much and has another ratio;
+        ``"negative_predictive_value"`` or ``"false_omission_rate"`` of those who are not selected.
+    difference_bound, ratio_bound, over, given, weights, priority
+        See :class:`ParityConstraint`. Precision has no average over strata by weights that do not
+        depend on decisions, and groups are compared with each other: ``pooled`` and
+        ``reference="overall"`` are refused.
+
+    Examples
+    --------
+    >>> PredictiveParity(difference_bound=0.05).rates[0].name
+    'positive_predictive_value'
+    """
+
+    notion: ClassVar[str] = "predictive_parity"
+
+    _allowed: ClassVar[Table] = {
+        "rate": Choice(*(name for name, rate in NAMED_RATES.items() if rate.among is not None))
+    }
+
+    rate: str = "positive_predictive_value"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooled or self.reference == "overall":
+            raise InvalidParameterError(
+                f"{self.notion} compares groups with each other, in every stratum by itself: leave "
+                "out pooled and reference."
+            )
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The predictive value that is compared."""
+        return (NAMED_RATES[self.rate],)
+
+    @property
+    def name(self) -> str:
+        """The notion, with the rate if it is not precision, and the columns it speaks about."""
+        usual = self.rates[0] is NAMED_RATES["precision"]
+        return f"{self.notion}{'' if usual else f' of {self.rate}'}{self._scope}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ reductions, losses and boosting read the same definition.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ __all__ = [
     "FALSE_POSITIVE_RATE",
     "LOSSES",
     "NAMED_RATES",
+    "POSITIVE_PREDICTIVE_VALUE",
     "SELECTION_RATE",
     "TRUE_POSITIVE_RATE",
     "ClippedLoss",
@@ -32,7 +33,15 @@ Event = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Rate:
-    """The mean of a quantity over an event.
+    r"""The mean of a quantity over an event, or over those of it who are decided one way.
+
+    Precision is the mean of labels among those who are selected. Such a rate is a ratio of two
+    numbers that are linear in decisions,
+
+    .. math:: r = \frac{\sum_i a(y_i, d_i)\, q(y_i, d_i)}{\sum_i a(y_i, d_i)},
+
+    and not linear itself. That it is at least m is linear, :math:`\sum_i a\,(q - m) \ge 0`: see
+    :meth:`above`.
 
     Parameters
     ----------
@@ -45,16 +54,57 @@ class Rate:
         ``event(y)`` -> mask of the rows that count; None counts all rows.
     words : str
         The rate in plain words, with ``{outcome}`` where the favourable outcome's name goes.
+    among : callable, optional
+        ``among(y, prediction)`` -> share of the row that counts, where that is up to the decision:
+        the prediction itself, or 1 less it.
+    level : float, default=0
+        What was subtracted from a rate by :meth:`above`.
     """
 
     name: str
     quantity: Quantity
     event: Event | None = None
     words: str = ""
+    among: Quantity | None = None
+    level: float = 0.0
 
     def mask(self, y: Any) -> Any:
         """Rows that belong to the event, as a boolean array or tensor."""
         return (y == y) if self.event is None else self.event(y)  # noqa: PLR0124
+
+    def above(self, level: float) -> Rate:
+        r"""Rate that is linear in decisions, and not below 0 where this one is not below a level.
+
+        Parameters
+        ----------
+        level : float
+            The level m.
+
+        Returns
+        -------
+        Rate
+            Mean over the event of :math:`4 a\,(q - m)`; 0 where nobody is decided that way.
+        """
+        assert self.among is not None
+        excess = Excess(self.quantity, self.among, level)
+        return replace(self, quantity=excess, among=None, level=level)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """How far a quantity lies above a level, of the share of a row that counts.
+
+    Four times as far, so that tolerances and prices mean about as much as those of other rates:
+    where a quarter is selected, a point of the mean is a point of precision.
+    """
+
+    quantity: Quantity
+    among: Quantity
+    level: float
+
+    def __call__(self, y: Any, p: Any) -> Any:
+        """One number a row, in [-4, 4]."""
+        return 4 * self.among(y, p) * (self.quantity(y, p) - self.level)
 
 
 def prediction(y: Any, p: Any) -> Any:
@@ -70,6 +120,16 @@ def error(y: Any, p: Any) -> Any:
 def rejection(y: Any, p: Any) -> Any:
     """Quantity of false and true negative rates: the unfavourable decision."""
     return 1 - p
+
+
+def label(y: Any, p: Any) -> Any:
+    """Quantity of predictive values: whether the label is the favourable one."""
+    return y
+
+
+def other_label(y: Any, p: Any) -> Any:
+    """Whether the label is not the favourable one."""
+    return 1 - y
 
 
 def agreement(y: Any, p: Any) -> Any:
@@ -144,6 +204,13 @@ FALSE_POSITIVE_RATE = Rate(
     "share predicted {outcome} among true not {outcome}",
 )
 ERROR_RATE = Rate("error_rate", error, None, "share decided wrongly")
+POSITIVE_PREDICTIVE_VALUE = Rate(
+    "positive_predictive_value",
+    label,
+    None,
+    "share truly {outcome} among predicted {outcome}",
+    among=prediction,
+)
 
 NAMED_RATES: dict[str, Rate] = {
     "selection_rate": SELECTION_RATE,
@@ -162,10 +229,34 @@ NAMED_RATES: dict[str, Rate] = {
         is_negative,
         "share predicted not {outcome} among true not {outcome}",
     ),
+    "positive_predictive_value": POSITIVE_PREDICTIVE_VALUE,
+    "precision": POSITIVE_PREDICTIVE_VALUE,
+    "false_discovery_rate": Rate(
+        "false_discovery_rate",
+        other_label,
+        None,
+        "share truly not {outcome} among predicted {outcome}",
+        among=prediction,
+    ),
+    "negative_predictive_value": Rate(
+        "negative_predictive_value",
+        other_label,
+        None,
+        "share truly not {outcome} among predicted not {outcome}",
+        among=rejection,
+    ),
+    "false_omission_rate": Rate(
+        "false_omission_rate",
+        label,
+        None,
+        "share truly {outcome} among predicted not {outcome}",
+        among=rejection,
+    ),
     "error_rate": ERROR_RATE,
     "accuracy": Rate("accuracy", agreement, None, "share decided rightly"),
 }
-"""Rates of decisions by name; "recall" is the true positive rate."""
+"""Rates of decisions by name; "recall" is the true positive rate, and "precision" the positive
+predictive value."""
 
 LOSSES: dict[str, Rate] = {
     "zero_one": Rate("zero_one_loss", error, None, "share decided wrongly"),

@@ -14,6 +14,7 @@ from fairtrain.constraints.notions import (
     EqualOpportunity,
     ErrorRateParity,
     PredictiveEquality,
+    PredictiveParity,
 )
 from fairtrain.constraints.rates import ClippedLoss
 from fairtrain.data.strata import Given, read_given
@@ -40,8 +41,10 @@ _NOTIONS: dict[str, type[ParityConstraint]] = {
         PredictiveEquality,
         EqualizedOdds,
         ErrorRateParity,
+        PredictiveParity,
     )
 }
+_NOTIONS["precision_parity"] = PredictiveParity
 
 ConstraintSpec = Any
 """A constraint, a notion's name, a fairlearn moment, or a list of these."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fairtrain.constraints.base import Constraint
 from fairtrain.constraints.families import RateFamily, families_of
+from fairtrain.constraints.limits import linearised
 from fairtrain.data.groups import Groups, group_sums
 from fairtrain.exceptions import InvalidDataError
 
@@ -115,6 +116,10 @@ class CellRows:
     def price(self, cell_weights: Floats, dtype: Any = np.float64) -> NDArray[Any]:
         """Derivative of ``sum(cell_weights * means)`` in each row's weighted value, shape (m,)."""
         scale = np.divide(cell_weights, self.totals, out=np.zeros(self.size), where=self.totals > 0)
+        return self._spread(scale, dtype)
+
+    def _spread(self, scale: Floats, dtype: Any) -> NDArray[Any]:
+        """A number a group, for each of the m rows."""
         scale = scale.astype(dtype)
         return np.asarray(scale[self.members] if self.hard else self.members @ scale)
 
@@ -157,6 +162,8 @@ class CellRates(CellRows):
         Its cells among those of a table.
     slope : ndarray of shape (m,) or None
         Derivative of each row's weighted quantity in its decision; None if not linear.
+    at_decisions : bool
+        As ``linear`` said.
     y : ndarray of shape (m,)
         Labels of its rows.
     """
@@ -183,8 +190,9 @@ class CellRates(CellRows):
         self.family = family
         self.part = slice(start, start + self.size)
         self.y = y[self.rows]
+        self.at_decisions = linear
         self.slope: NDArray[Any] | None = None
-        if linear:
+        if linear and family.rate.among is None:
             kind, quantity = self.y.dtype, family.rate.quantity
             base = np.asarray(quantity(self.y, np.zeros_like(self.y)), dtype=kind)
             slope = np.asarray(quantity(self.y, np.ones_like(self.y)), dtype=kind) - base
@@ -194,11 +202,62 @@ class CellRates(CellRows):
     def __call__(self, decisions: NDArray[Any]) -> Floats:
         """Rate of every group, shape (G,); NaN where the event has no row."""
         chosen = decisions[self.rows]
+        if self.family.rate.among is not None:
+            return self._ratio(chosen)[0]
         if self.slope is None:
             return self.mean(np.asarray(self.family.rate.quantity(self.y, chosen)))
         return self._over_totals(
             self._base + self._sums(self.slope * chosen, self.members, self.size)
         )
+
+    def effective_at(self, decisions: NDArray[Any]) -> Floats:
+        """Effective count behind every rate, shape (G,): of those alone who are among some."""
+        among = self.family.rate.among
+        if among is None:
+            return self.effective
+        share = np.asarray(among(self.y, decisions[self.rows]))
+        squared = share**2 if self.weight is None else (share * self.weight) ** 2
+        members = self.members if self.hard else self.members**2
+        total, squares = self.sum(share), self._sums(squared, members, self.size)
+        return np.divide(total**2, squares, out=np.zeros(self.size), where=squares > 0)
+
+    def pull(self, decisions: NDArray[Any], cell_weights: Floats) -> NDArray[Any]:
+        """Derivative of ``sum(cell_weights * rates)`` in each row's decision, shape (m,).
+
+        Parameters
+        ----------
+        decisions : ndarray of shape (n,)
+            Where it is taken; of no import for a linear rate.
+        cell_weights : ndarray of shape (G,)
+            Weight of every rate.
+        """
+        if self.slope is not None:
+            return np.asarray(self.price(cell_weights, self.y.dtype) * self.slope)
+        rate, kind = self.family.rate, self.y.dtype
+        assert rate.among is not None  # the ratio of two linear functions
+        rates, counted = self._ratio(decisions[self.rows])
+        scale = np.divide(cell_weights, counted, out=np.zeros(self.size), where=counted > 0)
+        hits, shares = (
+            of_one - of_none
+            for of_none, of_one in zip(*(self._hits(end) for end in (0.0, 1.0)), strict=True)
+        )
+        slope = self._spread(scale, kind) * hits
+        slope = slope - self._spread(scale * np.nan_to_num(rates), kind) * shares
+        return np.asarray(slope if self.weight is None else slope * self.weight)
+
+    def _hits(self, chosen: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What the rows add above and below the line of a rate among some."""
+        rate, chosen = self.family.rate, np.broadcast_to(chosen, self.y.shape)
+        assert rate.among is not None
+        share = np.asarray(rate.among(self.y, chosen), dtype=self.y.dtype)
+        return share * np.asarray(rate.quantity(self.y, chosen), dtype=self.y.dtype), share
+
+    def _ratio(self, chosen: NDArray[Any]) -> tuple[Floats, Floats]:
+        """Rates among those who are decided one way, and the sum of these."""
+        hits, shares = self._hits(chosen)
+        counted, unknown = self.sum(shares), np.full(self.size, np.nan)
+        rates = np.divide(self.sum(hits), counted, out=unknown, where=counted > 0)
+        return np.asarray(rates), counted
 
     def sweep(
         self, order: NDArray[np.int64], start: NDArray[np.int64], ends: NDArray[np.int64]
@@ -313,7 +372,7 @@ class RateTable:
         InvalidDataError
             If a parity is left with fewer than two groups that have rows in its event.
         """
-        families = families_of(constraints, groups.scheme)
+        families = families_of(linearised(constraints), groups.scheme)
         table = cls(families, np.asarray(y, dtype=np.float64), groups.members, weight)
         # In some strata there may be nothing to compare.
         compared = {
@@ -352,7 +411,11 @@ class RateTable:
             What families that are not linear are measured at; the decisions by default.
         """
         soft = decisions if predictions is None else predictions
-        return np.concatenate([c(soft if c.slope is None else decisions) for c in self.cells])
+        return np.concatenate([c(decisions if c.at_decisions else soft) for c in self.cells])
+
+    def effective_at(self, decisions: NDArray[Any]) -> Floats:
+        """Effective number of rows behind every rate at some decisions, shape (n_cells,)."""
+        return np.concatenate([cells.effective_at(decisions) for cells in self.cells])
 
     def sweep(
         self, order: NDArray[np.int64], start: NDArray[np.int64], ends: NDArray[np.int64]

@@ -201,7 +201,14 @@ def column_of_labels(y: Any) -> NDArray[Any]:
         raise InvalidDataError("Input y contains NaN; drop the rows without a label.")
     if array.dtype.kind == "f" and np.isinf(array).any():
         raise InvalidDataError("Input y contains infinity, which is no label.")
-    check_classification_targets(array)
+    try:
+        check_classification_targets(array)
+    except ValueError as error:  # scikit-learn's words first, which tools look for
+        raise InvalidDataError(
+            f"{str(error).partition('.')[0]}: a classifier needs labels. Numbers are predicted by "
+            "ReductionsRegressor, LagrangianBoostingRegressor and "
+            "LagrangianFairnessTrainer(task='regression')."
+        ) from None
     return array
 
 

@@ -193,7 +193,9 @@ def read_decisions(
     if len(labels) > 2:
         raise InvalidDataError(
             f"y_true and y_pred hold {len(labels)} labels, expected two: {str(labels[:6])[:100]}; "
-            "scores belong in y_score, probabilities of a decision must lie in [0, 1]."
+            "scores belong in y_score, probabilities of a decision must lie in [0, 1]. Several "
+            "classes, or numbers, are judged by evaluate() of the model that predicts them; one "
+            "class against all others here, as y == label."
         )
     if named is not None:
         if len(labels) == 2 and named not in labels:

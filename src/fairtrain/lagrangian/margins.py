@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from fairtrain.constraints.bounds import cell_parts
 from fairtrain.constraints.families import RateFamily
+from fairtrain.constraints.rates import Excess
+from fairtrain.exceptions import InvalidParameterError
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.limits import limited
 
@@ -103,6 +105,11 @@ def _margin(family: RateFamily, rates: Floats, counts: Floats, confidence: float
     kept = np.isfinite(rates) & (counts > 0) & (family.bounds.importance > 0)
     if kept.sum() < (1 if constraint.absolute else 2):
         return 0.0
+    if isinstance(family.rate.quantity, Excess):
+        raise InvalidParameterError(
+            f"confidence knows no limits of {constraint.name} while a model is trained: leave it "
+            "out and state a stricter number."
+        )
     seen, rows = rates[kept], counts[kept]
     if not ((seen >= 0) & (seen <= 1)).all():
         return 0.0

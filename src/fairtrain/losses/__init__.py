@@ -6,9 +6,10 @@ read no labels as ``loss(logits, sensitive_features=sensitive_features)`` too.
 ========================================================  =========================================
 what should be alike                                      loss
 ========================================================  =========================================
-rates (selection, true/false positive, error)             ``DemographicParityLoss``,
-                                                          ``EqualOpportunityLoss``,
+rates (selection, true/false positive, error,             ``DemographicParityLoss``,
+precision)                                                ``EqualOpportunityLoss``,
                                                           ``PredictiveEqualityLoss``,
+                                                          ``PredictiveParityLoss``,
                                                           ``EqualizedOddsLoss``,
                                                           ``ErrorRateParityLoss``,
                                                           ``BiasParityScoreLoss``
@@ -58,6 +59,7 @@ from fairtrain.losses.rates import (  # noqa: E402
     EqualOpportunityLoss,
     ErrorRateParityLoss,
     PredictiveEqualityLoss,
+    PredictiveParityLoss,
     RateParityLoss,
 )
 from fairtrain.losses.regularizer import FairnessRegularizerLoss  # noqa: E402
@@ -95,6 +97,7 @@ __all__ = [
     "MutualInformationLoss",
     "NeuralMutualInformationLoss",
     "PredictiveEqualityLoss",
+    "PredictiveParityLoss",
     "RateParityLoss",
     "SigmoidRamp",
     "StepRamp",

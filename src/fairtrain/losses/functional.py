@@ -234,7 +234,8 @@ def rate_sums(
     Returns
     -------
     Tensor of shape (2, K, G), or (4, K, G) with ``squares``
-        Sums, counts (and the two others); K is the number of rates, times C with C columns.
+        Sums, counts (and the two others); K is the number of rates, times C with C columns. Under a
+        rate ``among`` some, rows count by their share of these: precision is differentiable.
         Sums of different batches or processes may be added; means must not be.
     """
     labels = decisions.detach() if targets is None else targets.to(decisions.dtype)
@@ -247,8 +248,30 @@ def rate_sums(
         slots = codes.unsqueeze(1).expand_as(values) if values.ndim == 2 else codes
         if rate.event is not None:
             slots = (slots + 1) * rate.event(labels) - 1
+        if rate.among is not None:
+            share = rate.among(labels, decisions)
+            parts.append(_shared_sums(values, share, slots, num_groups, weights, squares))
+            continue
         parts.append(moment_sums(values, slots, num_groups, weights, squares=squares))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _shared_sums(
+    values: Tensor,
+    share: Tensor,
+    codes: Tensor,
+    num_groups: int,
+    weights: Tensor | None,
+    squares: bool,
+) -> Tensor:
+    """As :func:`moment_sums`, of rows that count by a share: gradients flow through both."""
+    parts, squared = [values * share, share], None if weights is None else weights**2
+    sums = [group_sums(part, codes, num_groups, weights)[0] for part in parts]
+    if squares:
+        sums.append(group_sums(values * values * share, codes, num_groups, weights)[0])
+        sums.append(group_sums(share * share, codes, num_groups, squared)[0])
+    stacked = torch.stack(sums)
+    return stacked.unsqueeze(1) if stacked.ndim == 2 else stacked
 
 
 def moment_sums(

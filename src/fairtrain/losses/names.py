@@ -30,6 +30,8 @@ PENALTIES: dict[str, type[FairnessLoss]] = {
     "demographic_parity": rates.DemographicParityLoss,
     "equal_opportunity": rates.EqualOpportunityLoss,
     "predictive_equality": rates.PredictiveEqualityLoss,
+    "predictive_parity": rates.PredictiveParityLoss,
+    "precision_parity": rates.PredictiveParityLoss,
     "equalized_odds": rates.EqualizedOddsLoss,
     "error_rate_parity": rates.ErrorRateParityLoss,
     "bias_parity_score": rates.BiasParityScoreLoss,

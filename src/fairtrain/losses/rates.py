@@ -27,6 +27,7 @@ __all__ = [
     "EqualizedOddsLoss",
     "ErrorRateParityLoss",
     "PredictiveEqualityLoss",
+    "PredictiveParityLoss",
     "RateParityLoss",
 ]
 
@@ -99,6 +100,7 @@ class RateParityLoss(GroupMeanLoss):
             and self.memory is None
             and not self.strata
             and not (self.shrinkage or self.debias)
+            and all(rate.among is None for rate in self.rates)
             and (len(self.rates) == 1 or set(self.rates) == _PARTITION)
             and own.reduce is GroupMeanLoss.reduce
             and own.statistics is RateParityLoss.statistics
@@ -216,6 +218,31 @@ class PredictiveEqualityLoss(RateParityLoss):
 
     def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
         super().__init__("predictive_equality", **settings)
+
+
+class PredictiveParityLoss(RateParityLoss):
+    r"""Unequal precision (Chouldechova, 2017): differentiable, as both sums are.
+
+    .. math:: r_g = \frac{\sum_{i: a_i = g} p_i\, y_i}{\sum_{i: a_i = g} p_i}
+
+    Parameters
+    ----------
+    **settings
+        Keywords of :class:`~fairtrain.losses.group_mean.GroupMeanLoss` and
+        :class:`~fairtrain.losses.base.FairnessLoss`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fairtrain.losses import PredictiveParityLoss
+    >>> loss = PredictiveParityLoss(reduction="max_gap", temperature=0.01)
+    >>> logits = torch.tensor([2.0, 1.0, 3.0, 1.0])
+    >>> loss(logits, torch.tensor([1, 0, 1, 1]), torch.tensor([0, 0, 1, 1]))
+    tensor(0.5000)
+    """
+
+    def __init__(self, **settings: Unpack[GroupMeanSettings]) -> None:
+        super().__init__("predictive_parity", **settings)
 
 
 class EqualizedOddsLoss(RateParityLoss):

@@ -65,7 +65,7 @@ def limited(
         if constraint.reference == "overall":
             result = _around_overall(cells, far, confidence, stricter)
         else:
-            result = _from_interval(far, lower=near.lower, upper=far.upper)
+            result = _from_interval(far, lower=near.lower, upper=far.upper, equal=0.0)
         return result if known.all() else _around_unknown(result, cells, known, confidence)
     if cells.support != "unit":
         raise InvalidDataError(f"{constraint.name}: a ratio bound needs a rate in [0, 1].")
@@ -73,7 +73,7 @@ def limited(
     if constraint.reference == "overall":
         result = _ratio_to_overall(cells, far, near)
     else:
-        result = _from_interval(far, lower=far.lower, upper=near.upper)
+        result = _from_interval(far, lower=far.lower, upper=near.upper, equal=1.0)
     return result if known.all() else _with_ends(result, known, equal=1.0, lower=0.0)
 
 
@@ -102,9 +102,9 @@ def _with_ends(result: Limited, known: Bools, equal: float, **limits: float) -> 
     return replace(result, **values)
 
 
-def _from_interval(interval: GapInterval, lower: Floats, upper: Floats) -> Limited:
+def _from_interval(interval: GapInterval, lower: Floats, upper: Floats, equal: float) -> Limited:
     value = float(interval.estimate)
-    value = 1.0 if np.isnan(value) else value  # a ratio of two rates of 0: equal
+    value = equal if np.isnan(value) else value  # a single group, or a ratio of two rates of 0
     return Limited(
         value, float(lower), float(upper), value, int(interval.highest), int(interval.lowest)
     )

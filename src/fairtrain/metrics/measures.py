@@ -15,6 +15,7 @@ from fairtrain.constraints.families import RateFamily
 from fairtrain.constraints.rates import (
     ERROR_RATE,
     FALSE_POSITIVE_RATE,
+    NAMED_RATES,
     SELECTION_RATE,
     TRUE_POSITIVE_RATE,
     Rate,
@@ -27,25 +28,24 @@ from fairtrain.data.strata import GivenSpec, read_given
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.cells import Cells, cell_means
 
-__all__ = ["MEASURES", "family_cells", "group_rates", "measure_cells", "rates_frame"]
+__all__ = ["MEASURES", "USUAL", "family_cells", "group_rates", "measure_cells", "rates_frame"]
 
 Floats = NDArray[np.float64]
 
 _RATES: dict[str, Rate] = {
     rate.name: rate
     for rate in (SELECTION_RATE, TRUE_POSITIVE_RATE, FALSE_POSITIVE_RATE, ERROR_RATE)
-}
+} | {name: rate for name, rate in NAMED_RATES.items() if rate.among is not None}
 
 MEASURES = (
     "accuracy",
     *_RATES,
-    "positive_predictive_value",
     "mean_score",
     "log_loss",
 )
-"""Names of all measures."""
+"""Names of all measures; "precision" is the positive predictive value."""
 
-_DEFAULT = (
+USUAL = (
     "accuracy",
     "selection_rate",
     "true_positive_rate",
@@ -69,10 +69,6 @@ def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None)
     y = np.zeros(len(rows.decisions)) if rows.y is None else rows.y
     if measure == "accuracy":
         values = 1 - ERROR_RATE.quantity(y, rows.decisions)
-    elif measure == "positive_predictive_value":
-        values, weight = y, rows.decisions if weight is None else weight * rows.decisions
-        if np.isin(rows.decisions, (0, 1)).all() and rows.weight is None:
-            weight, inside = None, rows.decisions == 1
     elif measure == "mean_score":
         values = rows.score
     elif measure == "log_loss":
@@ -81,10 +77,23 @@ def measure_cells(rows: Rows, measure: str | Rate, groups: Groups | None = None)
         rate = _RATES[measure] if isinstance(measure, str) else measure
         values = rate.quantity(y, rows.decisions)
         inside = None if rate.event is None else np.asarray(rate.event(y), dtype=bool)
+        if rate.among is not None:
+            weight, inside = _among(rate, y, rows, inside)
     cells = cell_means(
         np.asarray(values), groups.members, len(groups), weight, inside, rows.clusters
     )
     return cells.inflated(rows.design_effect)
+
+
+def _among(
+    rate: Rate, y: Floats, rows: Rows, inside: NDArray[np.bool_] | None
+) -> tuple[Floats | None, NDArray[np.bool_] | None]:
+    """Weights and event of a rate among those who are decided one way: rows count as they are."""
+    assert rate.among is not None
+    share = np.asarray(rate.among(y, rows.decisions), dtype=np.float64)
+    if rows.weight is not None or not np.isin(share, (0, 1)).all():
+        return share if rows.weight is None else share * rows.weight, inside
+    return None, share == 1 if inside is None else inside & (share == 1)
 
 
 def family_cells(rows: Rows, family: RateFamily) -> Cells:
@@ -171,7 +180,7 @@ def group_rates(
     if requested is not None and not len(requested):
         raise InvalidParameterError("metrics is empty; leave it out for the usual ones.")
     if requested is None:
-        requested = [*_DEFAULT, *(_SCORED if y_score is not None else ())]
+        requested = [*USUAL, *(_SCORED if y_score is not None else ())]
         requested = (
             requested if y_true is not None else [name for name in requested if name in _LABEL_FREE]
         )

@@ -233,13 +233,13 @@ def narrowed(
     Returns
     -------
     Narrowing or None
-        None for other bounds, within strata, where fewer than two groups have rows, and for a
-        quantity that is not in [0, 1].
+        None for other bounds, within strata, where fewer than two groups have rows, for a quantity
+        that is not in [0, 1], and for precision, which either model has on people of its own.
     """
     if constraint.kind != "difference" or constraint.given is not None:
         return None
     groups = model.groups.merged(*constraint.partition(model.groups.scheme))
-    if groups.members.ndim > 1:
+    if groups.members.ndim > 1 or any(rate.among is not None for rate in constraint.rates):
         return None
     judged = constraint.group_weights(groups.names) > 0
     found: list[tuple[float, Rate, int, int]] = []

@@ -193,7 +193,8 @@ def certification_plan(
     constraint : Constraint, str or fairlearn moment, default="demographic_parity"
         What is to be certified.
     y : array-like of shape (n,), optional
-        Labels: needed for rates over those with one label, unless ``groups`` holds counts.
+        Labels: needed for rates over those with one label, unless ``groups`` holds counts. For
+        precision those with the favourable label stand for those who will be selected.
     clusters : array-like of shape (n,), optional
         Which rows belong together. How alike they are is estimated from ``y``, which is then
         needed.
@@ -415,15 +416,19 @@ def _are_counts(groups: Mapping[Any, Any]) -> bool:
 def _fewest(
     who: Groups, constraint: Constraint, y: Any, positive_label: Any
 ) -> tuple[NDArray[np.int64], float]:
-    events = [rate.event for rate in constraint.rates]
     if y is None:
-        if any(event is not None for event in events):
+        if any(rate.event is not None or rate.among is not None for rate in constraint.rates):
             raise InvalidDataError(f"{constraint.name} needs y: its rates are over some labels.")
         return who.counts, 0.5
     target, _ = LabelCoding.read(y, positive_label)
     if len(target) != len(who.codes):
         raise InvalidDataError(f"y has {len(target)} rows and groups have {len(who.codes)}.")
-    inside = [np.ones(len(target), bool) if e is None else np.asarray(e(target)) for e in events]
+    # Who will be selected is not known: as many as have the favourable label.
+    inside = [
+        np.asarray(rate.mask(target))
+        & (True if rate.among is None else np.asarray(rate.among(target, target)) > 0)
+        for rate in constraint.rates
+    ]
     counts = [np.bincount(who.codes[i & (who.codes >= 0)], minlength=len(who)) for i in inside]
     decided = [rate.name for rate in constraint.rates] == ["selection_rate"]
     middle = float(np.clip(target.mean(), 0.01, 0.99)) if decided else 0.5

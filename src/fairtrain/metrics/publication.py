@@ -34,8 +34,18 @@ _RATES = {
     "zero_one_loss": ((0.0, 1.0, 1.0, 0.0), _ALL),
     "squared_loss": ((0.0, 1.0, 1.0, 0.0), _ALL),
     "positive_predictive_value": ((1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0)),
+    "false_discovery_rate": ((0.0, 1.0, 0.0, 0.0), (1.0, 1.0, 0.0, 0.0)),
+    "negative_predictive_value": ((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1.0, 1.0)),
+    "false_omission_rate": ((0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 1.0, 1.0)),
     "base_rate": ((1.0, 0.0, 1.0, 0.0), _ALL),
 }
+
+_RATES["precision"] = _RATES["positive_predictive_value"]
+# Rates that count people of one label above the line.
+_OF_FAVOURABLE = ("true_positive_rate", "false_negative_rate", "positive_predictive_value",
+                  "precision", "false_omission_rate")  # fmt: skip
+_OF_OTHERS = ("false_positive_rate", "true_negative_rate", "false_discovery_rate",
+              "negative_predictive_value")  # fmt: skip
 
 _POOLED = re.compile(r", pooled(: |$)")
 """How the name of a constraint ends whose rates are means over strata."""
@@ -198,9 +208,7 @@ class Publication:
             for k, j in ((0, 2), (1, 3))
         )
         either = np.maximum(first, second)
-        favourable = ("true_positive_rate", "false_negative_rate", "positive_predictive_value")
-        by_label = dict.fromkeys(favourable, first)
-        by_label |= dict.fromkeys(("false_positive_rate", "true_negative_rate"), second)
+        by_label = dict.fromkeys(_OF_FAVOURABLE, first) | dict.fromkeys(_OF_OTHERS, second)
         # Labels are the same in every block, so that no two of them can be exchanged unseen.
         by_label["base_rate"] = np.zeros(len(self.groups))
         return dict.fromkeys(_RATES, either) | by_label

@@ -31,6 +31,7 @@ from fairtrain.constraints import (
     strata_of,
 )
 from fairtrain.constraints.families import RateFamily, families_of
+from fairtrain.constraints.rates import Rate
 from fairtrain.data.groups import Missing
 from fairtrain.data.inputs import as_vector, is_number
 from fairtrain.data.rows import Rows
@@ -44,7 +45,7 @@ from fairtrain.metrics.disclosure import (
     result_dict,
 )
 from fairtrain.metrics.joint import JointStatement, jointly
-from fairtrain.metrics.measures import family_cells, rates_frame
+from fairtrain.metrics.measures import USUAL, family_cells, rates_frame
 from fairtrain.metrics.shown import as_html, rate_of, shown_rates
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict, judge
 
@@ -411,13 +412,8 @@ def report_on(
     accuracy = accuracy.inflated(data.design_effect)
     lower, upper = accuracy.limits(confidence)
     selected = float(cell_means(data.decisions, everyone, 1, data.weight).mean[0])
-    names = (
-        "accuracy",
-        "selection_rate",
-        "true_positive_rate",
-        "false_positive_rate",
-        "positive_predictive_value",
-    )
+    decided = [rate for c in constraints for rate in _rates_of(c) if rate.among is not None]
+    names = tuple(dict.fromkeys([*USUAL, *(rate.name for rate in decided)]))
     results = tuple(judge(c, data, rows, confidence) for c in constraints)
     return FairnessReport(
         results=results,
@@ -434,6 +430,10 @@ def report_on(
         ),
         joint=jointly([(c, data) for c in constraints], results, rows, confidence),
     )
+
+
+def _rates_of(constraint: Constraint) -> tuple[Rate, ...]:
+    return () if isinstance(constraint, MomentConstraint) else constraint.rates
 
 
 def constant_accuracy(

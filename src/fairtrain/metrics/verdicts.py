@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint, MomentConstraint
 from fairtrain.constraints.families import RateFamily, families_of, strata_not_compared
-from fairtrain.constraints.rates import FALSE_POSITIVE_RATE, TRUE_POSITIVE_RATE, Rate
+from fairtrain.constraints.rates import (
+    FALSE_POSITIVE_RATE,
+    TRUE_POSITIVE_RATE,
+    Rate,
+    prediction,
+    rejection,
+)
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells
 from fairtrain.metrics.clusters import LEAST_CLUSTERS
@@ -93,7 +99,8 @@ class EmptyCell:
     group : str
         The group.
     event : str
-        ``"y=1"`` (the favourable label), ``"y=0"``, or empty for all rows.
+        ``"y=1"`` (the favourable label), ``"y=0"``, ``"d=1"`` (the favourable decision), ``"d=0"``,
+        or empty for all rows.
     rows : int
         Rows of the group in all.
     """
@@ -205,6 +212,9 @@ class ConstraintResult:
 
     def words(self, confidence: float = 0.95) -> str:
         """Say what was achieved and what can be concluded, in a few sentences."""
+        if np.isnan(self.achieved) and self.empty and not self.counts:
+            said = f"{self.rate.replace('_', ' ')} is not known: "
+            return f"{said}{'; '.join(map(str, self.empty[:4]))}. No group has one."
         if np.isnan(self.achieved):
             return "the numbers rest on few rows, and were left out when this was saved."
         if np.isnan(self.lower) and np.isnan(self.upper):
@@ -357,9 +367,11 @@ def judge(
         for g in np.flatnonzero(cell.count == 0)
     )
     shift = constraint.shifts(names)
-    # In some strata nobody may be judged; where that is so in all of them, `limited` says so.
+    # In some strata nobody may be judged; where that is so in all of them, `limited` says so, but
+    # of decisions that go to nobody there is nothing to say that would be wrong.
     blank = [not (c.count > 0 if constraint.absolute else c.known).any() for c in cells]
-    if constraint.given is None or all(blank):
+    decided = any(family.rate.among is not None for family in families)
+    if not decided and (constraint.given is None or all(blank)):
         blank = [False] * len(cells)
     unlimited = nothing_known(cells)
     of_rates = [
@@ -368,7 +380,8 @@ def judge(
     ]
     least = constraint.larger_is_fairer
     values = np.array([f.achieved for f in of_rates])
-    worst = int(np.nanargmin(values) if least else np.nanargmax(values))
+    known = np.where(np.isnan(values), np.inf if least else -np.inf, values)
+    worst = int(known.argmin() if least else known.argmax())
     extreme = of_rates[worst]
     own = float(shift[extreme.lowest if least else extreme.highest])
     bound = constraint.bound + own
@@ -482,6 +495,10 @@ def _left_out(constraint: Constraint, names: Sequence[str]) -> tuple[str, ...]:
 
 def _event(rate: Rate) -> str:
     """The event of a rate in words; none where it is all rows."""
+    known: dict[Any, str]
+    if rate.among is not None:
+        known = {prediction: "d=1", rejection: "d=0"}
+        return known.get(rate.among, f"those who count in {rate.name}")
     known = {None: "", TRUE_POSITIVE_RATE.event: "y=1", FALSE_POSITIVE_RATE.event: "y=0"}
     return known.get(rate.event, f"the event of {rate.name}")
 
@@ -511,7 +528,7 @@ def _scarce(
 
 def _over_rates(of_rates: Sequence[Limited], least: bool) -> tuple[float, float, float]:
     """Worst over the rates of a notion; the far limit needs no correction (Berger, 1982)."""
-    extreme = np.nanmin if least else np.nanmax
+    extreme = np.fmin.reduce if least else np.fmax.reduce
     return (
         float(extreme([f.achieved for f in of_rates])),
         float(extreme([f.lower for f in of_rates])),

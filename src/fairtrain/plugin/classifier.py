@@ -125,6 +125,9 @@ class FairPlugInClassifier(MetaEstimatorMixin, PricedClassifier):
         Out-of-fold log loss of "outcome" and "group", in nats; no "group" where it is known.
     costs_ : ErrorCosts
         What the objective says of the two errors: given, or under which it is at its best.
+    levels_ : tuple of two floats, or None
+        Under :class:`~fairtrain.constraints.PredictiveParity`: between which rates all groups were
+        kept, which was searched.
     lottery_ : bool
         Whether people whose scores tie are decided by lot.
     baseline_report_ : FairnessReport or None

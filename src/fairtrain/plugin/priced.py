@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,7 +14,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 
 from fairtrain._parameters import ANYTHING, FLAG, NONE, Real, Table
-from fairtrain.constraints import BoundedGroupLoss, Constraint, ErrorCosts, NoLevellingDown
+from fairtrain.constraints import (
+    BoundedGroupLoss,
+    Constraint,
+    ErrorCosts,
+    NoLevellingDown,
+    PredictiveParity,
+    linearised,
+)
 from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
@@ -26,9 +33,16 @@ from fairtrain.metrics.clusters import design_effects
 from fairtrain.metrics.measures import measure_cells
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.plugin.costs import ALLOWED, costs_to_try
+from fairtrain.plugin.levels import Levels, best_levels, parity_of, with_levels
 from fairtrain.plugin.linear import JointScores, linear_rates
 from fairtrain.plugin.repricing import Memory, Repriceable
-from fairtrain.plugin.rule import RuleSettings, ScoredRows, explain_broken, find_rule
+from fairtrain.plugin.rule import (
+    RuleSettings,
+    ScoredRows,
+    explain_broken,
+    find_rule,
+    sketch_rule,
+)
 
 __all__ = ["PricedClassifier"]
 
@@ -52,6 +66,9 @@ class PricedClassifier(ClassifierMixin, Repriceable):
         What the objective says of the two errors.
     lottery_ : bool
         Whether people whose scores tie are decided by lot.
+    levels_ : tuple of two floats, or None
+        Under :class:`~fairtrain.constraints.PredictiveParity`: between which rates all groups were
+        kept, which was searched.
     """
 
     _allowed: ClassVar[Table] = {
@@ -74,6 +91,7 @@ class PricedClassifier(ClassifierMixin, Repriceable):
     prices_: pd.DataFrame
     draw_key_: int
     lottery_: bool
+    levels_: Levels | None = None
 
     @property
     def needs_sensitive_at_predict(self) -> bool:
@@ -120,20 +138,66 @@ class PricedClassifier(ClassifierMixin, Repriceable):
 
     def _price_at_costs(self, start: Floats | None) -> Floats:
         """The same, where it is known what errors cost."""
-        memory = self._remembered()
-        rows = memory.rows
-        gain, free = self._gain(memory.scores.outcome), self._unconstrained()
+        free, self.levels_ = self._unconstrained(), None
         self.constraints_ = tuple(_resolved(c, free) for c in self.constraints_)
-        table = RateTable.comparing(self.constraints_, rows.outcomes, rows.groups, rows.weight)
+        parity = parity_of(self.constraints_)
+        if parity is None:
+            return self._price_limits(start)
+        self.levels_ = self._searched(parity, free)
+        decided = self._price_limits(None)
+        self._notes.append(
+            "{}: the {} of every group was kept from {:.3f} to {:.3f}, which costs least.".format(
+                parity.name, parity.rate.replace("_", " "), *self.levels_
+            )
+        )
+        return decided
+
+    def _searched(self, parity: PredictiveParity, free: Rows) -> Levels:
+        """The range in which rates of all groups are kept at the least cost."""
+        rows = free.groups
+        groups = rows.merged(*parity.partition(rows.scheme))
+        rates = measure_cells(free, parity.rates[0], groups).mean
+        rates = rates[parity.group_weights(groups.names) > 0]
+        counted = RateTable(
+            families_of(self.constraints_, rows.scheme), free.outcomes, rows.members, free.weight
+        )
+        start: Floats | None = None
+
+        def tried(levels: Levels) -> tuple[float, float]:
+            nonlocal start  # prices of one level are nearly those of the next
+            families, scored = self._scored(with_levels(self.constraints_, levels))
+            rule = sketch_rule(families, scored, self._rule_settings, start)
+            start = rule.multipliers
+            decided = counted(rule.share(scored.gain - scored.rates.slopes @ rule.prices))
+            over = [c.family.bounds.excess(decided[c.part]) for c in counted.cells]
+            return float(np.nanmax([*over, *rule.excess])), rule.gain
+
+        return best_levels(parity, rates, tried, alone=len(self.constraints_) == 1)
+
+    def _scored(self, asked: Sequence[Constraint]) -> tuple[list[RateFamily], ScoredRows]:
+        """The rows in memory, and the cells of what is asked."""
+        memory = self._remembered()
+        rows, free = memory.rows, self._unconstrained()
+        table = RateTable.comparing(asked, rows.outcomes, rows.groups, rows.weight)
         families = [cells.family for cells in table.cells]
-        scored = ScoredRows(
-            gain=gain,
+        effects = design_effects(table, free.decisions, rows.groups.members, rows.clusters)
+        return families, ScoredRows(
+            gain=self._gain(memory.scores.outcome),
             rates=linear_rates(families, memory.scores, rows.weight),
             counted=table,
-            counts=table.effective
-            / design_effects(table, free.decisions, rows.groups.members, rows.clusters),
+            counts=table.effective / effects,
         )
-        settings = RuleSettings(self.mixing, self.aim, self.confidence)
+
+    @property
+    def _rule_settings(self) -> RuleSettings:
+        return RuleSettings(self.mixing, self.aim, self.confidence)
+
+    def _price_limits(self, start: Floats | None) -> Floats:
+        """The same, where all that is asked is linear in decisions."""
+        families, scored = self._scored(with_levels(self.constraints_, self.levels_))
+        if start is not None and start.shape[1] != len(scored.counts):
+            start = None  # of other floors
+        settings = self._rule_settings
         self._factors = [family.factor for family in families]
         self._rule = find_rule(families, scored, settings, start)
         self.lottery_ = bool(self._rule.temperature)
@@ -145,8 +209,8 @@ class PricedClassifier(ClassifierMixin, Repriceable):
         if not self.sensitive_at_predict:
             groups = f"estimated inside by {self.group_estimator_name_}"
         self._notes = [
-            f"P({rows.favourable} | x) is given by {self.estimator_name_}, the groups are "
-            f"{groups}; out-of-fold rates chose the prices.",
+            f"P({self._remembered().rows.favourable} | x) is given by {self.estimator_name_}, the "
+            f"groups are {groups}; out-of-fold rates chose the prices.",
             *explain_broken(families, scored, settings, self._rule),
         ]
         if self.lottery_:
@@ -168,7 +232,8 @@ class PricedClassifier(ClassifierMixin, Repriceable):
         return 2 * (outcome - self.costs_.threshold)
 
     def _families(self) -> list[RateFamily]:
-        families = families_of(self.constraints_, self.scheme_)
+        asked = linearised(with_levels(self.constraints_, self.levels_))
+        families = families_of(asked, self.scheme_)
         pairs = zip(families, self._factors, strict=True)
         return [replace(family, factor=factor) for family, factor in pairs]
 
@@ -188,11 +253,13 @@ class PricedClassifier(ClassifierMixin, Repriceable):
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = super()._read_constraints()
+        parity_of(constraints)
         for constraint in constraints:
             if isinstance(constraint, BoundedGroupLoss) and constraint.loss != "zero_one":
                 raise InvalidParameterError(
                     f"{constraint.name} bounds a loss of probabilities, which no price on "
-                    "decisions can keep; use LagrangianBoostingClassifier, or loss='zero_one'."
+                    "decisions can keep; use LagrangianBoostingClassifier (of numbers: "
+                    "LagrangianBoostingRegressor or ReductionsRegressor), or loss='zero_one'."
                 )
         return constraints
 

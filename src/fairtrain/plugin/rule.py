@@ -24,7 +24,7 @@ from fairtrain.plugin.prices import (
     solve_dual,
 )
 
-__all__ = ["PricedRule", "RuleSettings", "ScoredRows", "explain_broken", "find_rule"]
+__all__ = ["PricedRule", "RuleSettings", "ScoredRows", "explain_broken", "find_rule", "sketch_rule"]
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +40,7 @@ _ENOUGH = 100_000
 """Rows on which the dual is solved. What decisions do is counted on all rows all the same, and
 corrects the dual: on all of a million rows the gain would differ by 2e-5."""
 
+_SKETCHED = 4  # rounds that tell which of several questions costs less
 _DRAWS = 400  # of the noise, for the expected gap; fixed, so that the same rows give the same aim
 _SLACK = 5e-4  # of a rate: an excess that no rows could show
 _TOLD = 2e-3  # of a rate: an excess that is worth a sentence
@@ -180,8 +181,7 @@ def find_rule(
         Multipliers of a nearby problem.
     """
     asked = [family.bounds for family in families]
-    # A cap or a floor is stated to be kept, not nearly kept: what counts as settled lies inside it.
-    working = [replace(b, margin=_SLACK) if b.constraint.absolute else b for b in asked]
+    working = _inside(asked)
     rule = _best(working, rows, settings, start)
     if rule.broken.any():
         rule, working = _yielded(working, rows, settings, rule)
@@ -192,6 +192,22 @@ def find_rule(
         ]
         rule = _best(tightened, rows, settings, rule.multipliers)
     return replace(rule, excess=_excess(multipliers_of(asked, rule.scale), rule.rates))
+
+
+def sketch_rule(
+    families: Sequence[RateFamily],
+    rows: ScoredRows,
+    settings: RuleSettings,
+    start: Floats | None = None,
+) -> PricedRule:
+    """As :func:`find_rule`, without lots and giving way: enough to compare what is asked."""
+    bounds = [family.bounds for family in families]
+    return _corrected(_inside(bounds), rows, settings, start, lot=False, rounds=_SKETCHED)
+
+
+def _inside(asked: Sequence[RateBounds]) -> list[RateBounds]:
+    """Caps and floors are stated to be kept, not nearly: what counts as settled lies inside."""
+    return [replace(b, margin=_SLACK) if b.constraint.absolute else b for b in asked]
 
 
 def explain_broken(
@@ -277,6 +293,7 @@ def _corrected(
     start: Floats | None,
     *,
     lot: bool,
+    rounds: int = CORRECTIONS,
 ) -> PricedRule:
     """Solve, compare smoothed rates with those of the decisions, correct, and keep the best."""
     temperature = LOTTERY if lot else TEMPERATURE
@@ -292,7 +309,7 @@ def _corrected(
         first = replace(problem, temperature=TEMPERATURE)
         values = solve_dual(first, values, iterations=300).values
     beyond: PricedRule | None = None
-    for _ in range(CORRECTIONS):
+    for _ in range(rounds):
         solution = solve_dual(problem, values, iterations=300 if lot else 100)
         values = solution.values
         rule = _rule_at(solution, rows, settings, temperature, lot=lot)

@@ -23,6 +23,7 @@ _COMPARED = {
         "the share who are {outcome}, both among those whose label is {outcome} and among those "
         "whose label is not,"
     ),
+    "predictive_parity": "among those who are {outcome}, the share whose label is {outcome}",
     "error_rate_parity": "the share of decisions that disagree with the label",
 }
 

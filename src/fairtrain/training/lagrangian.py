@@ -15,6 +15,7 @@ from torch import nn
 
 from fairtrain._parameters import ANYTHING, FLAG, FUNCTION, NONE, Choice, Real, Table, Where, Whole
 from fairtrain.constraints import ConstraintSpec
+from fairtrain.constraints.limits import require_linear
 from fairtrain.data.draws import keyed_uniform
 from fairtrain.lagrangian import (
     NETWORKS,
@@ -330,6 +331,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         self.random_state = random_state
 
     def _make_run(self, parts: RunParts, data: FitData) -> LagrangianRun:
+        if self.mixture:
+            require_linear(self.constraints_, "mixture=True mixes rates; leave it out")
         settings = DualSettings(
             NETWORKS,
             iterates=data.epochs(self.max_epochs),

@@ -21,6 +21,7 @@ from fairtrain.constraints import (
     Objective,
     ParityConstraint,
     PredictiveEquality,
+    PredictiveParity,
     as_constraints,
     strata_of,
 )
@@ -350,8 +351,9 @@ _PARITIES: tuple[type[ParityConstraint], ...] = (
     DemographicParity,
     EqualOpportunity,
     PredictiveEquality,
+    PredictiveParity,
     EqualizedOdds,
     ErrorRateParity,
 )
-_BY_NAME = {cls.notion: cls for cls in _PARITIES}
+_BY_NAME = {cls.notion: cls for cls in _PARITIES} | {"precision_parity": PredictiveParity}
 _BY_RATES = {cls().rates: cls for cls in _PARITIES}
