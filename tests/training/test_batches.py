@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from tests.training.data import make_rows
 from torch import nn
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from fairtrain import (
     AdversarialDebiasingTrainer,
     Groups,
     LagrangianFairnessTrainer,
+    ReductionsWrapper,
     RegularizedFairnessTrainer,
     evaluate_fairness,
 )
@@ -241,6 +243,11 @@ def test_a_mapping_in_memory_with_a_sensitive_key():
     assert fair.score(WORDS, Y) > 0.6
     with pytest.raises(InvalidDataError, match="fit saw"):
         fair.predict({"input_ids": X})
+
+
+def test_a_mapping_is_for_networks_alone():
+    with pytest.raises(InvalidDataError, match=r"by name, \['input_ids', 'attention_mask'\]"):
+        ReductionsWrapper(LogisticRegression()).fit(WORDS, Y, sensitive_features=A)
 
 
 class Bag(nn.Module):

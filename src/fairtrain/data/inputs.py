@@ -74,6 +74,11 @@ def as_features(X: Any) -> Any:
     frame = _frame_of(X)
     if isinstance(frame, nw.DataFrame):
         return frame.to_pandas() if frame.implementation.is_pyarrow() else X
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):
+        raise InvalidDataError(
+            f"X has arrays by name, {list(X)[:5]}, which trainers of networks take alone: pass a "
+            "data frame of its columns."
+        )
     return X if hasattr(X, "shape") else _as_array(X)
 
 
