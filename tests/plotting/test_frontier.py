@@ -131,3 +131,37 @@ def test_saved_beside_the_sweep(tmp_path: Path) -> None:
         random_state=0, save_path=path,
     )  # fmt: skip
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bars_stay_in_the_picture_or_point_out_of_it(base: ParetoFrontier) -> None:
+    found = of(base, 5)
+    ends = {"gap_upper": 0.05, "performance_lower": -0.03, "performance_upper": 0.03}
+    usual = found.points.assign(
+        **{name: found.points[name.rpartition("_")[0]] + by for name, by in ends.items()}
+    )
+    ax = plot_frontier(replace(found, points=usual))
+    front = usual[~usual["dominated"]]
+    assert ax.get_xlim()[1] >= front["gap_upper"].max()
+    assert ax.get_ylim()[0] <= front["performance_lower"].min()
+    assert ax.get_ylim()[1] >= front["performance_upper"].max()
+    endless = usual.assign(performance_upper=usual["performance"] + 5.0)
+    ax = plot_frontier(replace(found, points=endless))
+    assert ax.get_ylim()[1] < 1.5  # the points are not pushed together
+    (arrows,) = [line for line in ax.get_lines() if line.get_marker() == "^"]
+    assert np.allclose(arrows.get_xdata(), front["gap"])
+    assert np.allclose(arrows.get_ydata(), ax.get_ylim()[1])
+    plt.close("all")
+
+
+def test_labels_lie_on_no_mark_and_not_on_the_bound(base: ParetoFrontier) -> None:
+    found = of(base, 6)
+    figure, ax = plt.subplots(figsize=(8, 5.5), layout="constrained")
+    plot_frontier(found, ax, bound=float(found.points["gap"][1]) + 0.005)
+    figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in ax.texts if t.get_text().startswith("C ")]
+    marks = ax.transData.transform(found.points[["gap", "performance"]].to_numpy())
+    assert len(boxes) >= 3
+    assert not any(box.contains(x, y) for box in boxes for x, y in marks)
+    line = ax.transData.transform((float(found.points["gap"][1]) + 0.005, 0))[0]
+    assert not any(box.x0 < line < box.x1 for box in boxes)
+    plt.close(figure)

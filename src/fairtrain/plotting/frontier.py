@@ -123,11 +123,12 @@ def plot_frontier(
         )  # fmt: skip
     ax.set_xlabel(f"{style.plain_text(shown[0].gap_name)} on validation rows (← left is fairer)")
     ax.set_ylabel(f"{style.plain_text(shown[0].performance_name)} (up is better →)")
-    placed: list[Place] = []
+    _cut_bars(ax, tables)
+    taken = _Taken(ax, [*tables, *(f.points for f in shown)], [chosen, *_plain(shown)], limit)
     most = max(labels // len(shown), min(labels, 2))
     for frontier, table in zip(shown, tables, strict=True):
-        _label(ax, frontier.param, table, most, ink, placed)
-    style.legend_below(ax)
+        _label(ax, frontier.param, table, most, ink, taken)
+    style.legend_below(ax, markerscale=0.6)
     return ax
 
 
@@ -147,11 +148,13 @@ def _draw(ax: Axes, frontier: Frontier, table: pd.DataFrame, colour: str, marker
         )  # fmt: skip
     known = table[table["gap"].notna() & table["performance"].notna()]
     for beaten, rows in known.groupby("dominated"):
+        # Limits of beaten points would only hide those of the others.
+        bars = (None, None) if beaten else (_bars_of(rows, "gap"), _bars_of(rows, "performance"))
         ax.errorbar(
-            rows["gap"], rows["performance"], xerr=_bars_of(rows, "gap"),
-            yerr=_bars_of(rows, "performance"), linestyle="none", marker=marker, color=colour,
-            elinewidth=0.8, markersize=5 if beaten else 7, alpha=0.25 if beaten else 1.0,
-            markerfacecolor="none" if beaten else colour, zorder=2 if beaten else 4,
+            rows["gap"], rows["performance"], xerr=bars[0], yerr=bars[1], linestyle="none",
+            marker=marker, color=colour, elinewidth=0.8, markersize=5 if beaten else 7,
+            alpha=0.4 if beaten else 1.0, markerfacecolor="none" if beaten else colour,
+            zorder=2 if beaten else 4,
             label=None if beaten else style.plain_text(frontier.name, 36),
         )  # fmt: skip
     if "no_better_than_constant" in known and known["no_better_than_constant"].any():
@@ -184,52 +187,132 @@ def _baselines(ax: Axes, shown: list[Frontier], ink: str) -> None:
         done.add(place)
 
 
+def _plain(shown: list[Frontier]) -> list[Spot]:
+    return [frontier.baseline for frontier in shown if frontier.baseline is not None]
+
+
 def _limits(
     ax: Axes, shown: list[Frontier], tables: list[pd.DataFrame], bound: float | None
 ) -> None:
-    """Show every point and what matters of the bars; gaps from zero on."""
-    frames = [*tables, *(frontier.points for frontier in shown)]
-    plain = [frontier.baseline for frontier in shown if frontier.baseline is not None]
-    gaps, scores = (
-        np.concatenate([*(frame[name] for frame in frames), [getattr(p, name) for p in plain]])
-        for name in ("gap", "performance")
-    )
-    widest = np.nanmax([*gaps, 1.2 * (bound or 0.0)])
-    lowest, highest = np.nanmin(scores), np.nanmax(scores)
+    """Show every point, and bars as far as these do not push the points together."""
+    frames, fronts = [*tables, *(f.points for f in shown)], [t[~t["dominated"]] for t in tables]
+    plain = _plain(shown)
+
+    def ends(name: str) -> tuple[float, float, float, float]:
+        """Ends of the points, and those of points and bars."""
+        values = np.concatenate([*(f[name] for f in frames), [getattr(p, name) for p in plain]])
+        bars = [f[f"{name}_{end}"] for f in fronts for end in ("lower", "upper")]
+        every = np.concatenate([values, *bars])
+        return np.nanmin(values), np.nanmax(values), np.nanmin(every), np.nanmax(every)
+
+    _, widest, _, farthest = ends("gap")
+    widest = max(widest, 1.2 * (bound or 0.0))
+    ax.set_xlim(0, 1.12 * max(widest, min(farthest, 1.3 * widest)) if widest > 0 else 0.1)
+    lowest, highest, bottom, top = ends("performance")
     room = max(highest - lowest, 0.02)
-    ax.set_xlim(0, 1.12 * widest if widest > 0 else 0.1)
-    ax.set_ylim(lowest - 0.25 * room, highest + 0.25 * room)
+    low, high = max(bottom, lowest - 0.6 * room), min(top, highest + 0.6 * room)
+    ax.set_ylim(min(low, lowest) - 0.15 * room, max(high, highest) + 0.15 * room)
 
 
-def _label(
-    ax: Axes,
-    param: str,
-    table: pd.DataFrame,
-    most: int,
-    ink: Any,
-    placed: list[tuple[float, float]],
-) -> None:
+def _cut_bars(ax: Axes, tables: list[pd.DataFrame]) -> None:
+    """Point outwards where a bar goes on beyond the frame."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    for i, table in enumerate(tables):
+        front = table[~table["dominated"]]
+        beyond = (
+            (">", front[front["gap_upper"] > right], right, None),
+            ("<", front[front["gap_lower"] < left], left, None),
+            ("^", front[front["performance_upper"] > top], None, top),
+            ("v", front[front["performance_lower"] < bottom], None, bottom),
+        )
+        for marker, rows, x, y in beyond:
+            if not len(rows):
+                continue
+            ax.plot(
+                rows["gap"] if x is None else [x] * len(rows),
+                rows["performance"] if y is None else [y] * len(rows),
+                marker, color=style.colour_of(ax, i), markersize=5, clip_on=False, zorder=4,
+            )  # fmt: skip
+
+
+class _Taken:
+    """Where labels must not lie: on marks, on other labels, on the bound. In shares of the axes.
+
+    The size of a label is estimated, for nothing is drawn yet.
+    """
+
+    def __init__(
+        self,
+        ax: Axes,
+        frames: Sequence[pd.DataFrame],
+        spots: Sequence[Spot | None],
+        bound: float | None,
+    ) -> None:
+        self._ax = ax
+        marks = [(x, y) for f in frames for x, y in zip(f["gap"], f["performance"], strict=True)]
+        marks += [(spot.gap, spot.performance) for spot in spots if spot is not None]
+        self._marks = [self.at(x, y) for x, y in marks]
+        self._bound = None if bound is None else self.at(bound, 0.0)[0]
+        self._labels: list[tuple[float, float, float, float]] = []
+
+    def at(self, x: float, y: float) -> Place:
+        """A point in shares of the axes."""
+        (left, right), (bottom, top) = self._ax.get_xlim(), self._ax.get_ylim()
+        return (x - left) / (right - left), (y - bottom) / (top - bottom)
+
+    def corner(self, x: float, y: float, said: str) -> Place | None:
+        """The side of a point (right or left, up or down) that is freest, if one is free at all."""
+        figure: Any = self._ax.figure
+        wide = (6 + 5.6 * len(said)) / (72 * 0.8 * figure.get_figwidth())
+        high = 12 / (72 * 0.75 * figure.get_figheight())
+        a, b = self.at(x, y)
+        found: list[tuple[int, int, Place, tuple[float, float, float, float]]] = []
+        for order, (side, up) in enumerate(((1, -1), (-1, -1), (1, 1), (-1, 1))):
+            ends = sorted((a + side * 0.008, a + side * (0.008 + wide)))
+            height = sorted((b + up * 0.5 * high, b + up * 1.6 * high))
+            box = (ends[0], ends[1], height[0], height[1])
+            inside = box[0] >= 0 and box[1] <= 1 and box[2] >= 0 and box[3] <= 1
+            if not inside or any(_overlap(box, other) for other in self._labels):
+                continue
+            hit = sum(box[0] < m < box[1] and box[2] < n < box[3] for m, n in self._marks)
+            crossed = self._bound is not None and box[0] < self._bound < box[1]
+            found.append((hit + crossed, order, (side, up), box))
+        if not found:
+            return None
+        _, _, corner, box = min(found, key=lambda one: one[:2])
+        self._labels.append(box)
+        return corner
+
+
+def _overlap(
+    a: tuple[float, float, float, float], b: tuple[float, float, float, float], room: float = 0.01
+) -> bool:
+    return a[0] < b[1] + room and b[0] < a[1] + room and a[2] < b[3] + room and b[2] < a[3] + room
+
+
+def _label(ax: Axes, param: str, table: pd.DataFrame, most: int, ink: Any, taken: _Taken) -> None:
     """Write the value beside a few points of the front, its ends first, where there is room."""
     from matplotlib.patheffects import withStroke
 
     front = table[~table["dominated"]].sort_values("gap").reset_index(drop=True)
-    width, height = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
     halo = withStroke(linewidth=2.5, foreground=ax.get_facecolor())
     written = 0
     for at in dict.fromkeys([0, len(front) - 1, *range(len(front))]) if len(front) else ():
+        if written >= most:
+            break
         row = front.loc[at]
-        x, y = row["gap"] / width, row["performance"] / height
-        if written >= most or any(abs(x - a) < 0.11 and abs(y - b) < 0.05 for a, b in placed):
-            continue
-        placed.append((x, y))
-        written += 1
         value = row[param]
-        said = f"{value:.3g}" if isinstance(value, int | float | np.number) else str(value)
-        right = x > 0.85
+        number = f"{value:.3g}" if isinstance(value, int | float | np.number) else str(value)
+        said = f"{_symbol(param)} {style.plain_text(number)[:24]}"
+        corner = taken.corner(row["gap"], row["performance"], said)
+        if corner is None:
+            continue
+        written += 1
+        side, up = corner
         ax.annotate(
-            f"{_symbol(param)} {style.plain_text(said)[:24]}", (row["gap"], row["performance"]),
-            xytext=(-6 if right else 6, -13), textcoords="offset points", fontsize=8, color=ink,
-            ha="right" if right else "left", zorder=7, path_effects=[halo],
+            said, (row["gap"], row["performance"]), xytext=(6 * side, 6 if up > 0 else -13),
+            textcoords="offset points", fontsize=8, color=ink,
+            ha="left" if side > 0 else "right", zorder=7, path_effects=[halo],
         )  # fmt: skip
 
 

@@ -74,12 +74,15 @@ def plain_text(name: Any, longest: int = 48) -> str:
     return text.replace("$", r"\$")
 
 
-def legend_below(ax: Any) -> None:
-    """Put the legend under the axis label, clear of the data, if there is anything to explain."""
+def legend_below(ax: Any, *, markerscale: float = 1.0) -> None:
+    """Put the legend under the axis label, clear of the data, if there is anything to explain.
+
+    Marks larger than a line of text need ``markerscale`` to stay off each other there.
+    """
     if ax.get_legend_handles_labels()[1]:
         ax.legend(
             loc="upper center", bbox_to_anchor=(0.5, 0.0), borderaxespad=4.6, ncols=2,
-            frameon=False, fontsize="small",
+            frameon=False, fontsize="small", markerscale=markerscale, labelspacing=0.7,
         )  # fmt: skip
 
 
