@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import KFold, cross_validate
@@ -91,6 +93,20 @@ def test_every_notion_is_kept_on_people_never_seen(
         assert broken.achieved > bound["difference_bound"] + 0.01
         assert kept.achieved < bound["difference_bound"] + 0.02
     assert report.accuracy[0] > 0.6
+
+
+def test_a_notebook_shows_scikit_learn_s_diagram_and_what_was_found(
+    fitted: FairPlugInClassifier,
+) -> None:
+    before, after = clone(fitted)._repr_html_(), fitted._repr_html_()
+    assert "sk-container-id" in before
+    assert 'fairtrain"><style>' not in before
+    assert "sk-container-id" in after
+    result = fitted.fairness_report_.results[0]
+    assert f"{result.achieved:.3f} ({result.lower:.3f} to {result.upper:.3f})" in after
+    assert fitted._repr_mimebundle_()["text/plain"] == repr(fitted)
+    with config_context(display="text"):
+        assert not hasattr(fitted, "_repr_html_")
 
 
 def test_repricing_is_a_fit_under_the_other_bound(fitted: FairPlugInClassifier) -> None:

@@ -141,3 +141,16 @@ def test_gaps_that_rest_on_few_rows_are_not_published(
     assert secret.to_dict()["baseline"]["gap_upper"] is None
     assert "fewer than 10 rows" in str(secret)
     assert secret.plot().get_title() == found.plot().get_title()
+    drawn = secret.plot(chosen=secret.select())
+    assert "chosen" not in {line.get_label() for line in drawn.get_lines()}
+    shown = secret._repr_html_()
+    assert "fewer than 10 rows" in shown
+    assert "<circle" not in shown
+
+
+def test_a_notebook_shows_the_front_and_the_bound(found: ParetoFrontier) -> None:
+    shown = found._repr_html_()
+    for row in found.front.to_dict("records"):
+        assert f"{row['gap']:.3f} <small>at accuracy {row['performance']:.3f}" in shown
+    assert "bound 0.12" in shown
+    assert "<script" not in shown

@@ -203,7 +203,10 @@ def _limits(
         values = np.concatenate([*(f[name] for f in frames), [getattr(p, name) for p in plain]])
         bars = [f[f"{name}_{end}"] for f in fronts for end in ("lower", "upper")]
         every = np.concatenate([values, *bars])
-        return np.nanmin(values), np.nanmax(values), np.nanmin(every), np.nanmax(every)
+        shown, known = values[np.isfinite(values)], every[np.isfinite(every)]
+        if not len(shown):  # gaps that rest on few rows are not told
+            return 0.0, 0.0, 0.0, 0.0
+        return shown.min(), shown.max(), known.min(), known.max()
 
     _, widest, _, farthest = ends("gap")
     widest = max(widest, 1.2 * (bound or 0.0))

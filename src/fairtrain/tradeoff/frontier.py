@@ -328,6 +328,8 @@ class ParetoFrontier:
         """Draw it; see :func:`fairtrain.plotting.plot_frontier`."""
         from fairtrain.plotting.frontier import plot_frontier
 
+        if self.rests_on_few:  # where the chosen point lies would tell its gap
+            options = {k: v for k, v in options.items() if k != "chosen"}
         return plot_frontier(self.published(), ax, **options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -394,6 +396,8 @@ class ParetoFrontier:
         if room is not None:
             entries.append(("room", f"bound {self.bound:g}"))
         said, _, _ = str(self).partition(":\n")
+        if self.rests_on_few:
+            return fragment(f"{said}.", FEW_WORDS)
         return fragment(f"{said}.", Scale(lanes, percent=False).draw(legend(entries)))
 
     def _limit(self, max_gap: float | None) -> float:

@@ -226,6 +226,10 @@ def test_audit_finds_what_is_wrong_and_says_so() -> None:
         random_state=0,
     )
     assert again.to_dict() == small.to_dict()
+    shown = small._repr_html_()
+    for record in records:
+        assert (f">{record['group']} <small>" in shown) == (record["ece"] is not None)
+    assert f"{sum(r['ece'] is None for r in records)} groups are not shown" in shown
 
 
 def test_calibration_repairs_what_the_audit_sees() -> None:
