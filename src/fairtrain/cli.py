@@ -157,6 +157,8 @@ def report(
     *,
     data: Path | None = None,
     rationale: str | None = None,
+    intended_use: str | None = None,
+    signed: str | None = None,
     out: Path | None = None,
     force: Annotated[bool, FLAG] = False,
     show: Show = Show(),  # noqa: B008
@@ -171,6 +173,10 @@ def report(
         CSV or Parquet file with fresh rows, outcome included.
     rationale
         Why this constraint and bound, for whoever reads the report: a text, or @FILE.
+    intended_use
+        What the model is for, and what it is not for: a text, or @FILE. It stays in the run.
+    signed
+        Who signed, as what and when, a line each: a text, or @FILE. It stays in the run.
     out
         HTML file; by default report.html in the run folder, or fresh.html with --data.
     force
@@ -178,7 +184,8 @@ def report(
     """
     from fairtrain._commands.report import report as work
 
-    return work(run, data=data, rationale=rationale, out=out, force=force, show=show)
+    words = {"rationale": rationale, "intended_use": intended_use, "signed": signed}
+    return work(run, data=data, words=words, out=out, force=force, show=show)
 
 
 @app.command

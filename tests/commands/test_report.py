@@ -33,6 +33,16 @@ def test_a_rationale_stays(run: Path, tmp_path: Path) -> None:
     assert "agreed with &lt;b&gt;" in (run / "report.html").read_text()
 
 
+def test_use_and_sign_off_stay(run: Path) -> None:
+    said = ["--intended-use", "Loans under 5,000.", "--signed", "R. Roe, risk, 3 May 2026."]
+    assert main(["report", str(run), *said]) == 0
+    assert main(["report", str(run)]) == 0
+    for name in ("report.html", "model_card.md"):
+        text = (run / name).read_text()
+        assert "Loans under 5,000." in text
+        assert "R. Roe, risk, 3 May 2026." in text
+
+
 def test_fresh_rows(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = applicants(900, seed=5)
     data, page = write(tmp_path, frame), tmp_path / "fresh.html"

@@ -17,8 +17,8 @@ from fairtrain._commands.runs import (
     new_file,
     read_config,
     read_ledger,
-    read_rationale,
     read_summary,
+    read_words,
     write_json,
 )
 from fairtrain._commands.training import decisions, make_constraint
@@ -39,15 +39,19 @@ def report(
     run: Path,
     *,
     data: Path | None,
-    rationale: str | None,
+    words: Mapping[str, str | None],
     out: Path | None,
     force: bool,
     show: Show,
 ) -> int:
     """Write a page; gives the exit code."""
     summary = read_summary(run)
-    if rationale is not None:
-        summary = replace(summary, rationale=read_rationale(rationale))
+    given: dict[str, Any] = {
+        name: read_words(name, text) for name, text in words.items() if text is not None
+    }
+    if "signed" in given:
+        given["signed"] = tuple(line for line in given["signed"].splitlines() if line.strip())
+    summary = replace(summary, **given)
     if data is not None:
         summary = _fresh(run, data, summary)
     own = run / ("report.html" if data is None else "fresh.html")
@@ -58,7 +62,7 @@ def report(
     if data is None and out is None:
         with new_file(run / "model_card.md", force=True) as work:
             work.write_text(render_card(summary), encoding="utf-8")
-    if rationale is not None and data is None:
+    if given and data is None:
         with new_file(run / "metrics.json", force=True) as work:
             write_json(work, summary.to_dict())
     if show.json:

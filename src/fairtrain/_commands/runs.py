@@ -33,6 +33,7 @@ __all__ = [
     "read_ledger",
     "read_rationale",
     "read_summary",
+    "read_words",
     "settings_shown",
     "write_config",
     "write_json",
@@ -221,7 +222,12 @@ def read_ledger(run: Path) -> Ledger | None:
 
 
 def read_rationale(given: str | None) -> str:
-    """Read the text, or that of ``@FILE``."""
+    """Read the reason, or that of ``@FILE``."""
+    return read_words("rationale", given)
+
+
+def read_words(option: str, given: str | None) -> str:
+    """Read the text of an option, or that of ``@FILE``."""
     if given is None or not given.startswith("@"):
         return given or ""
     path = Path(given[1:])
@@ -230,5 +236,5 @@ def read_rationale(given: str | None) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InvalidParameterError(
-            f"--rationale: '{one_line(path)}' cannot be read: {reason}."
+            f"--{option.replace('_', '-')}: '{one_line(path)}' cannot be read: {reason}."
         ) from None
