@@ -74,6 +74,8 @@ def _apart(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     placed: list[tuple[float, float]] = []  # middle of a label; all are of about one height
     marks = [(mark, curve["chosen"]) for curve in curves for mark in curve["marks"]]
+    spots = [(mark["x"], mark["y"]) for mark, _ in marks]
+    spots += [(b["x"], b["y"]) for curve in curves if (b := curve["baseline"])]
     for mark, _ in sorted(marks, key=lambda m: {"x": m[0]["x"], "y": m[0]["y"]} != m[1]):
         wide = 7 * len(mark["label"]) + 6
         corners = [(side, down) for down in (16, -9) for side in (1, -1)]
@@ -86,6 +88,13 @@ def _apart(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 for x, y in placed
             )
         ]
+        # Of the free corners, the first that covers fewest marks.
+        free.sort(
+            key=lambda at: sum(
+                0 < at[0] * (x - mark["x"]) < wide + 8 and abs(mark["y"] + at[1] - y) < 14
+                for x, y in spots
+            )
+        )
         if not (mark["label"] and free):
             mark["label"] = ""
             continue
