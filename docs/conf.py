@@ -18,7 +18,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 exclude_patterns = ["_build"]
 
 autodoc_default_options = {"members": True, "show-inheritance": True}
-autodoc_mock_imports = ["transformers"]
+autodoc_mock_imports = ["lightning", "mlflow", "onnx", "skorch", "transformers"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings state types, and in plainer words
 autoclass_content = "class"
