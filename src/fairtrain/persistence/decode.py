@@ -180,6 +180,8 @@ class _Decoder:
         torch = require("torch", extra="torch")
         made = self._architecture(node, torch)
         weights = {k: torch.from_numpy(np.array(self.value(v))) for k, v in node["weights"].items()}
+        if len(node.get("default", ())) == 2:  # written before features had pieces
+            weights = {**made.state_dict(), **weights}
         try:
             for name, tensor in made.state_dict().items():
                 if name in weights and weights[name].dtype != tensor.dtype:
@@ -195,13 +197,13 @@ class _Decoder:
         if "default" in node:
             from fairtrain.training.modules import DefaultModule
 
-            n_features, n_outputs = map(int, node["default"])
+            sizes = [int(size) for size in node["default"]]
             numbers = sum(array.size for array in self.arrays.values())
-            if not 0 < n_features <= numbers or not 0 < n_outputs <= numbers:
-                raise PersistenceError(
-                    f"a network of {n_features} x {n_outputs} is not in the file."
-                )
-            return DefaultModule(n_features, n_outputs)
+            if not all(0 < size <= numbers for size in sizes[:2]) or not all(
+                0 <= size <= numbers for size in sizes[2:]
+            ):
+                raise PersistenceError(f"a network of {sizes[0]} x {sizes[1]} is not in the file.")
+            return DefaultModule(*sizes)
         if isinstance(self.module, torch.nn.Module):
             return copy.deepcopy(self.module)
         if not callable(self.module):

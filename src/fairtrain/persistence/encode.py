@@ -265,7 +265,7 @@ class _Encoder:
         }
         node: dict[str, Any] = {"t": "module", "weights": weights, "class": type(what).__name__}
         if type(what).__module__ == "fairtrain.training.modules":
-            return {**node, "default": [what.n_features, what.n_outputs]}
+            return {**node, "default": [what.n_features, what.n_outputs, what.n_pieces]}
         owner = next((o for o in reversed(self._owners) if hasattr(o, "n_features_in_")), None)
         head = getattr(owner, "_head", None)
         return {**node, "n_features": getattr(owner, "n_features_in_", None),

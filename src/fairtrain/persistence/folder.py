@@ -223,7 +223,8 @@ def _of_itself(model: Any) -> Any:
     """The module that a trainer would be loaded with, for a look at whether it would load."""
     last = model.steps[-1][1] if hasattr(model, "steps") else model
     inner = getattr(last, "estimator_", last)
-    return last if hasattr(last, "state_dict") else getattr(inner, "module_", None)
+    several = getattr(inner, "modules_", (None,))
+    return last if hasattr(last, "state_dict") else getattr(inner, "module_", several[0])
 
 
 def _description(model: Any) -> dict[str, Any]:

@@ -68,8 +68,9 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     module : nn.Module, callable or None, default=None
         A module, which is copied and never changed; its weights are the starting point. Or a
         factory ``(n_features, n_outputs) -> nn.Module``. Or None: two hidden layers of 64 on
-        standardised features. It gives one logit a row (two are taken as one difference), C logits
-        for C > 2 classes, or one number for regression.
+        encoded features (:class:`~fairtrain.training.modules.TableEncoding`). It gives one logit a
+        row (two are taken as one difference), C logits for C > 2 classes, or one number for
+        regression.
     constraints : Constraint, str, fairlearn moment, or a list of these
         What is asked. Bounds limit the difference between *any two* groups. With several classes a
         parity is asked of each of them. Where constraints of different ``priority`` cannot all

@@ -17,9 +17,9 @@ from fairtrain.training.batches.sampling import GroupStratifiedBatchSampler
 from fairtrain.training.continuous import BinnedGroups
 from fairtrain.training.heads import Head
 from fairtrain.training.loop.engine import Engine, dtype_of
-from fairtrain.training.modules import Standardize
+from fairtrain.training.modules import DefaultModule
 
-__all__ = ["RowSource", "as_batch", "from_rows"]
+__all__ = ["RowSource", "as_batch", "batch_size_of", "from_rows"]
 
 
 class RowSource:
@@ -61,11 +61,11 @@ class RowSource:
         return None if self.sampler is None else len(self.sampler)
 
     def prepare(self, module: nn.Module) -> None:
-        """Cast rows to the module's type, and let standardising layers see those that train."""
+        """Cast rows to the module's type, and let the default network see those that train."""
         self.rows = self.rows.to(self.rows.y.device, dtype_of(module))
         if self.sampler is not None and isinstance(self.rows.x, Tensor):
             for layer in module.modules():
-                if isinstance(layer, Standardize):
+                if isinstance(layer, DefaultModule):
                     layer.learn(self.rows.x, self.rows.weight)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -132,7 +132,7 @@ def from_rows(
         assert training.values is not None
         bins = math.prod(rows.groups.continuous.sizes)
         continuous = rows.groups.continuous.scaled_by(training.values, training.weight)
-    size = int(batch_size or _batch_size(len(training.y), len(rows.groups) // bins))
+    size = int(batch_size or batch_size_of(len(training.y), len(rows.groups) // bins))
     strata, labels = training.codes // bins, None
     if rows.labels is not None:  # every group alone where every group and label is too much
         cells = torch.unique(torch.stack([strata, training.y]), dim=1).shape[1]
@@ -172,6 +172,6 @@ def _label_weights(rows: Batch) -> NDArray[np.float64]:
     return np.asarray(counts, dtype=np.float64)
 
 
-def _batch_size(rows: int, groups: int) -> int:
+def batch_size_of(rows: int, groups: int = 0) -> int:
     """Twenty batches an epoch where rows are few, batches of 512 where they are many."""
     return max(min(max(rows // 20, 64), 512), 2 * groups)
