@@ -200,6 +200,14 @@ DATASETS: Mapping[str, _Source] = {
         codes=("admission_type_id", "discharge_disposition_id", "admission_source_id"),
         unit="patient_nbr",
     ),
+    "student_portuguese": _Source(
+        "student_portuguese.csv.gz",
+        "G3",
+        lambda v: v >= 12,
+        "a final grade of 12 or more",
+        ("sex",),
+        drop=("G1", "G2"),
+    ),
     "hmda_boston": _Source(
         "hmda_boston.csv.gz", "deny", lambda v: v == "no", "not denied", ("afam", "single")
     ),

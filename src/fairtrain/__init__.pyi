@@ -214,6 +214,9 @@ from fairtrain.training import (
     EpochFairnessMeter as EpochFairnessMeter,
 )
 from fairtrain.training import (
+    FairPlugInTrainer as FairPlugInTrainer,
+)
+from fairtrain.training import (
     GradientReversalLayer as GradientReversalLayer,
 )
 from fairtrain.training import (

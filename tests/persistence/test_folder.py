@@ -33,6 +33,7 @@ from fairtrain import (
     AdversarialDebiasingTrainer,
     BoundedGroupLoss,
     CalibratedFairClassifier,
+    FairPlugInTrainer,
     GroupFairnessCalibrator,
     GroupThresholds,
     LagrangianBoostingClassifier,
@@ -93,6 +94,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "lagrangian": lambda: LagrangianFairnessTrainer(max_epochs=2, **YES),
     "regularized": lambda: RegularizedFairnessTrainer(max_epochs=2, **YES),
     "adversarial": lambda: AdversarialDebiasingTrainer(max_epochs=2, **YES),
+    "priced": lambda: FairPlugInTrainer(max_epochs=2, cv=2, **YES),
     "own network": lambda: RegularizedFairnessTrainer(factory, max_epochs=2, **YES),
     "calibrated": lambda: CalibratedFairClassifier(LogisticRegression()),
 }

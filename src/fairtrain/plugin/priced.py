@@ -354,8 +354,12 @@ class PricedClassifier(ClassifierMixin, Repriceable):
         share = self._decision(X, codes)
         assert self._coding is not None
         if self.lottery_:
-            return self._coding.decode(keyed_uniform(X, self.draw_key_) < share)
+            return self._coding.decode(self._drawn(X) < share)
         return self._coding.decode(share > 0.5)
+
+    def _drawn(self, X: Any) -> Floats:
+        """A number in [0, 1) that belongs to each row."""
+        return keyed_uniform(X, self.draw_key_)
 
     def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> Floats:
         """Priced probability: what each decision would be taken at .5 of.

@@ -42,6 +42,9 @@ from fairtrain.training.loop.meter import (
 from fairtrain.training.loop.meter import (
     evaluate_fairness as evaluate_fairness,
 )
+from fairtrain.training.plug_in import (
+    FairPlugInTrainer as FairPlugInTrainer,
+)
 from fairtrain.training.regularized import (
     RegularizedFairnessTrainer as RegularizedFairnessTrainer,
 )

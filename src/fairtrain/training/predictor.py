@@ -34,7 +34,15 @@ from fairtrain.training.batches.loaders import LoaderSource, levels_in
 from fairtrain.training.heads import Head
 from fairtrain.training.loop.engine import Engine, device_of, dtype_of
 
-__all__ = ["Members", "Predictor", "decide", "read_rows", "require_finite", "told"]
+__all__ = [
+    "Members",
+    "Predictor",
+    "TensorFeatures",
+    "decide",
+    "read_rows",
+    "require_finite",
+    "told",
+]
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +50,36 @@ Members = Sequence[tuple[float, nn.Module]]
 """Modules with the share of decisions that each makes; one, or the two of a mixture."""
 
 
-class Predictor(ClassifierMixin, FairEstimator):
+class TensorFeatures:
+    """Reads ``X`` as a tensor: numbers of shape (n, d), or tensors of any shape (n, ...)."""
+
+    n_features_in_: int
+
+    def _fit_features(self, X: Any) -> Any:
+        return self._tensor(X, reset=True)
+
+    def _later_features(self, X: Any) -> Any:
+        return self._tensor(X, reset=False)
+
+    def _tensor(self, X: Any, *, reset: bool) -> Any:
+        if not isinstance(X, Tensor):
+            rows = inputs.numeric_features(self, X, reset=reset)
+            return torch.from_numpy(np.require(rows, requirements="W"))
+        if X.ndim < 2 or not len(X):
+            raise InvalidDataError(f"X must be rows of shape (n, ...), got {tuple(X.shape)}.")
+        if X.is_floating_point() and not bool(torch.isfinite(X).all()):
+            raise InvalidDataError("X contains NaN or infinity: fill or drop those rows.")
+        if reset:
+            self.n_features_in_ = int(X.shape[1])
+        elif X.shape[1] != self.n_features_in_:
+            raise InvalidDataError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        return X.detach().cpu()
+
+
+class Predictor(TensorFeatures, ClassifierMixin, FairEstimator):
     """The half of a trainer that is used after ``fit``.
 
     Attributes
@@ -143,30 +180,10 @@ class Predictor(ClassifierMixin, FairEstimator):
     def _bare_features(self, X: Any) -> Any:
         return super()._bare_features(NamedInputs.of(X))
 
-    def _fit_features(self, X: Any) -> Any:
-        return self._tensor(X, reset=True)
-
-    def _later_features(self, X: Any) -> Any:
-        return self._tensor(X, reset=False)
-
     def _tensor(self, X: Any, *, reset: bool) -> Any:
         if isinstance(X, NamedInputs):
             return self._named(X.checked(), reset=reset)
-        if not isinstance(X, Tensor):
-            rows = inputs.numeric_features(self, X, reset=reset)
-            return torch.from_numpy(np.require(rows, requirements="W"))
-        if X.ndim < 2 or not len(X):
-            raise InvalidDataError(f"X must be rows of shape (n, ...), got {tuple(X.shape)}.")
-        if X.is_floating_point() and not bool(torch.isfinite(X).all()):
-            raise InvalidDataError("X contains NaN or infinity: fill or drop those rows.")
-        if reset:
-            self.n_features_in_ = int(X.shape[1])
-        elif X.shape[1] != self.n_features_in_:
-            raise InvalidDataError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input."
-            )
-        return X.detach().cpu()
+        return super()._tensor(X, reset=reset)
 
     def _named(self, X: NamedInputs, *, reset: bool) -> NamedInputs:
         """Inputs by name, of the names that ``fit`` saw."""
