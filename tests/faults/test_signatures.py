@@ -191,6 +191,7 @@ def methods() -> dict[str, Callable[[], Any]]:
             random_state=0,
         ),
         "FairPlugInClassifier": lambda: fairtrain.FairPlugInClassifier(FLAT, **quick),
+        "FairPlugInTrainer": lambda: fairtrain.FairPlugInTrainer(max_epochs=1, cv=2, **quick),
         "CalibratedFairClassifier": lambda: fairtrain.CalibratedFairClassifier(FLAT),
         "GroupFairnessCalibrator": fairtrain.GroupFairnessCalibrator,
         "GroupThresholds": fairtrain.GroupThresholds,

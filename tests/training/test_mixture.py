@@ -11,15 +11,22 @@ PARITY = RateBounds(DemographicParity(difference_bound=0.1), np.ones(2))
 def test_two_iterates_keep_a_bound_that_neither_keeps():
     rates = np.array([[0.7, 0.4], [0.4, 0.7], [0.5, 0.5]])
     found = best_mixture(rates, np.array([0.9, 0.88, 0.6]), [PARITY])
-    assert (found.first, found.second) == (0, 1)
     # share s of the first: the gap is |0.6 s - 0.3|, and the larger share is the more accurate
-    assert found.share == pytest.approx(2 / 3)
+    assert found == pytest.approx([2 / 3, 1 / 3, 0])
 
 
 def test_one_iterate_is_enough_where_it_is_best():
     rates = np.array([[0.5, 0.45], [0.9, 0.1]])
     found = best_mixture(rates, np.array([0.9, 0.8]), [PARITY])
-    assert found.share * (found.first == 0) + (1 - found.share) * (found.second == 0) == 1
+    assert found.tolist() == [1, 0]
+
+
+def test_three_iterates_keep_what_no_two_of_them_keep():
+    bounds = RateBounds(DemographicParity(difference_bound=0.01), np.ones(3))
+    rates = np.array([[0.9, 0.3, 0.3], [0.3, 0.9, 0.3], [0.3, 0.3, 0.9], [0.5, 0.5, 0.5]])
+    found = best_mixture(rates, np.array([0.9, 0.9, 0.9, 0.6]), [bounds])
+    assert found[:3] == pytest.approx(1 / 3, abs=0.02)
+    assert found[3] == 0
 
 
 def test_no_mixture_keeps_what_none_can():
@@ -42,9 +49,8 @@ def test_the_mixture_keeps_every_kind_of_bound(constraint):
     rates, performance = rng.uniform(0.3, 0.6, (12, 3)), rng.uniform(size=12)
     found = best_mixture(rates, performance, [bounds])
     assert found is not None
-    mixed = found.share * rates[found.first] + (1 - found.share) * rates[found.second]
-    assert bounds.excess(mixed) <= 1e-9
-    gained = found.share * performance[found.first] + (1 - found.share) * performance[found.second]
+    assert bounds.excess(found @ rates) <= 1e-9
+    gained = found @ performance
     alone = [p for r, p in zip(rates, performance, strict=True) if bounds.excess(r) <= 1e-9]
     assert gained >= max(alone, default=0)
 

@@ -148,8 +148,10 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         Excess on the rows that steer that counts as kept when an epoch is chosen, as a share of
         the bound.
     mixture : bool, default=False
-        Let two epochs' weights share the decisions, where a mixture is more accurate than any one
-        epoch that keeps the bounds. Decisions are then drawn by a keyed hash of the row.
+        Let the weights of several epochs share the decisions, where a mixture is more accurate than
+        any one epoch that keeps the bounds: the best of all mixtures by the rows that steer. There
+        may be one member more than groups and rates have bounds. Decisions are then drawn by a
+        keyed hash of the row.
     frozen : str or sequence of str, default=()
         Names of submodules or parameters that keep their weights (fine-tuning), or patterns of
         names such as ``"*.bias"``.
@@ -208,8 +210,9 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         The same of the module as it came in, if one did.
     status_ : Verdict
         Verdict of ``fairness_report_``.
-    mixture_ : tuple of (float, nn.Module) or None
-        The other member of the mixture with its share of the decisions.
+    mixture_ : tuple of (float, nn.Module) pairs or None
+        The other members of the mixture with their shares of the decisions; ``module_`` makes
+        what is left, the most.
     n_iter_, n_skipped_ : int
         Epochs, and batches skipped because a loss or gradient was not finite.
     n_features_in_, feature_names_in_
@@ -381,35 +384,35 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         self.best_epoch_ = -1 if best is None else best.when
         self.multipliers_ = multiplier_frame(run.families, run.multipliers)
         self.trace_ = _trace_frame(run)
-        self.mixture_: tuple[float, nn.Module] | None = None
+        self.mixture_: tuple[tuple[float, nn.Module], ...] | None = None
         if self.mixture:
             self._mix(run)
         self.draw_key_ = int(check_random_state(self.random_state).randint(0, 2**62))
 
     def _mix(self, run: LagrangianRun) -> None:
-        """Take the best two iterates, where they beat the one that was chosen."""
+        """Take the best mixture of all iterates, where it beats the one that was chosen."""
         choice = run.dual.choice
         kept = [(w, c, r) for w, c, r in run.iterates if c.when >= choice.warm_up]
         if not kept or choice.best is None:
             return
-        found = best_mixture(
+        shares = best_mixture(
             np.array([rates for _, _, rates in kept]),
             np.array([candidate.performance for _, candidate, _ in kept]),
             run.multipliers.bounds,
         )
-        if found is None or found.share in (0.0, 1.0) or found.first == found.second:
+        if shares is None or (shares > 0).sum() < 2:
             return
-        other = copy.deepcopy(run.deployed)
-        other.load_state_dict(kept[found.second][0])
-        run.deployed.load_state_dict(kept[found.first][0])
-        self.best_epoch_ = kept[found.first][1].when
-        self.mixture_ = (1 - found.share, other.cpu().eval())
+        first, *others = np.argsort(-shares, kind="stable")[: int((shares > 0).sum())].tolist()
+        run.deployed.load_state_dict(kept[first][0])
+        self.best_epoch_ = kept[first][1].when
+        self.mixture_ = tuple(
+            (float(shares[t]), _with_weights(run.deployed, kept[t][0])) for t in others
+        )
 
     @property
     def _members(self) -> Members:
-        if self.mixture_ is None:
-            return [(1.0, self.module_)]
-        return [(1 - self.mixture_[0], self.module_), self.mixture_]
+        others = self.mixture_ or ()
+        return [(1 - sum(share for share, _ in others), self.module_), *others]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Decide (for a mixture, by a draw that belongs to the row), or predict numbers.
@@ -469,6 +472,13 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     def _warn_of_outcome(self) -> None:
         self._warn_of_broken_bounds()
         self._warn_of_uselessness()
+
+
+def _with_weights(module: nn.Module, weights: Any) -> nn.Module:
+    """A module of other weights, on the CPU, to decide with."""
+    other = copy.deepcopy(module)
+    other.load_state_dict(weights)
+    return other.cpu().eval()
 
 
 def _trace_frame(run: LagrangianRun) -> pd.DataFrame:

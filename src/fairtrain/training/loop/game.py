@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
@@ -325,32 +323,12 @@ class TorchRule:
         self._values = self._optimizer = None
 
 
-@dataclass(frozen=True)
-class TwoPoints:
-    """Two iterates and the share of decisions that the first one makes.
+def best_mixture(rates: Floats, performance: Floats, bounds: Sequence[RateBounds]) -> Floats | None:
+    r"""Find the most accurate mixture of iterates that keeps every bound.
 
-    Attributes
-    ----------
-    first, second : int
-        Places among the iterates.
-    share : float
-        Share of the first, in [0, 1]; 1 where one iterate alone is best.
-    """
-
-    first: int
-    second: int
-    share: float
-
-
-def best_mixture(
-    rates: Floats, performance: Floats, bounds: Sequence[RateBounds]
-) -> TwoPoints | None:
-    r"""Find an accurate mixture of two iterates that keeps every bound.
-
-    Rates of a mixture are mixtures of rates, so :math:`q\, r_s + (1 - q)\, r_t` may keep a bound
-    that neither iterate keeps. A linear program gives the most accurate mixture of all iterates
-    (shrinking; Cotter et al., 2019). Where it takes more than two, each of them is tried with
-    every other iterate.
+    Rates of a mixture are mixtures of rates, so :math:`\sum_t q_t\, r_t` may keep a bound that no
+    iterate keeps (shrinking; Cotter et al., 2019). A linear program takes at most one iterate more
+    than there are bounds that it uses up.
 
     Parameters
     ----------
@@ -363,21 +341,7 @@ def best_mixture(
 
     Returns
     -------
-    TwoPoints or None
-        None where no such mixture keeps every bound.
+    ndarray of shape (T,) or None
+        Share of the decisions that each makes; None where no mixture keeps every bound.
     """
-    weights = most_accurate_weights(bounds, rates, -performance)
-    if weights is None:
-        return None
-    used = np.flatnonzero(weights).tolist()
-    if len(used) <= 2:
-        return TwoPoints(used[0], used[-1], float(weights[used[0]]))
-    best, most = None, -np.inf
-    for pair in product(used, range(len(rates))):
-        first, second = sorted(pair)
-        own = most_accurate_weights(bounds, rates[[first, second]], -performance[[first, second]])
-        gain = -np.inf if own is None else float(own @ performance[[first, second]])
-        if own is not None and gain > most + 1e-12:
-            share = 1.0 if first == second else float(own[0])
-            best, most = TwoPoints(first, second, share), gain
-    return best
+    return most_accurate_weights(bounds, rates, -performance)
