@@ -79,6 +79,7 @@ class PricedClassifier(ClassifierMixin, Repriceable):
         "confidence": Real(0, 1, "()") | NONE,
     }
 
+    cv: Any
     objective: Any
     sensitive_at_predict: bool
     mixing: float

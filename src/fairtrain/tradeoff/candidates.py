@@ -26,7 +26,7 @@ from fairtrain._text import one_line
 from fairtrain._warnings import warn
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import CannotStackError, FairtrainWarning, InvalidParameterError
-from fairtrain.plugin import FairPlugInClassifier
+from fairtrain.plugin.priced import PricedClassifier
 from fairtrain.tradeoff.cache import PointCache, Trained
 
 __all__ = ["Trained", "candidate", "fit_candidate", "read_template", "seeds_from", "train"]
@@ -225,9 +225,11 @@ def _fit_stacked(
 
 def _is_repriced(model: Any, param: str) -> bool:
     """Whether one training serves all bounds: a repriced plug-in has no certificate of its own."""
-    if type(model) is not FairPlugInClassifier or param not in ("difference_bound", "ratio_bound"):
+    own = isinstance(model, PricedClassifier) and type(model).__module__.startswith("fairtrain.")
+    if not own or param not in ("difference_bound", "ratio_bound"):
         return False
-    return model.certification is None and not model.certification_fraction
+    certified = getattr(model, "certification", None) is not None or model.certification_fraction
+    return not certified and model.cv is not None
 
 
 def _fit_job(
@@ -242,7 +244,7 @@ def _fit_job(
     return done
 
 
-def _repriced(model: FairPlugInClassifier, fitted: FairPlugInClassifier) -> FairPlugInClassifier:
+def _repriced(model: Any, fitted: PricedClassifier) -> PricedClassifier:
     """What ``model.fit`` on the same rows would give, without training."""
     # From no prices, as fit does: a point must not depend on which others are in the sweep.
     made = fitted.with_constraints(

@@ -125,11 +125,11 @@ def pareto_frontier(
         Settings of a network's training, by their names in ``RegularizedFairnessTrainer``; the last
         is a mapping of further ones.
     vectorize : {"auto", True, False}, default="auto"
-        Train all networks at once on stacked parameters, and a ``FairPlugInClassifier`` whose
-        bound moves once for each seed: every bound is then only priced anew (its ``seconds``), as
-        fitting it would (with a ``certification_fraction`` each is fitted, for a certificate of
-        its own). What cannot be stacked is trained one by one, and ``notes`` say why; True warns
-        of it.
+        Train all networks at once on stacked parameters, and a ``FairPlugInClassifier`` or
+        ``FairPlugInTrainer`` whose bound moves once for each seed: every bound is then only priced
+        anew (its ``seconds``), as fitting it would (with a ``certification_fraction`` each is
+        fitted, for a certificate of its own). What cannot be stacked is trained one by one, and
+        ``notes`` say why; True warns of it.
     n_jobs : int, optional
         Processes that train one by one; ``joblib.parallel_config`` can spread them over a cluster.
     cache : path, optional

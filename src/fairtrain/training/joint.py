@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
-from fairtrain.training.heads import Head
+from fairtrain.training.heads import Head, read_logits
 
 __all__ = ["GroupLayer", "JointHead", "JointModule"]
 
@@ -133,7 +133,7 @@ class JointModule(nn.Module):
         body.eval()
         try:
             with torch.no_grad():
-                raw = body(x)
+                raw = read_logits(body(x))
         except (RuntimeError, TypeError, ValueError) as error:
             shown = f" of shape {tuple(x.shape)}" if isinstance(x, Tensor) else ""
             reason = str(error).strip().splitlines()[0]
@@ -161,7 +161,7 @@ class JointModule(nn.Module):
     def forward(self, x: Any) -> Tensor:
         """Logarithms of P(g, y | x), shape (n, G, 2)."""
         if self.group is None:
-            raw = self.body(x)
+            raw = read_logits(self.body(x))
             return self.head.log_joint(raw, None, len(raw))
         seen: list[Tensor] = []
         layer = self.body.get_submodule(self.beside)
