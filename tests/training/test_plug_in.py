@@ -128,6 +128,8 @@ def test_modules_that_cannot_say_it_are_refused_with_the_fix() -> None:
         make(nn.Linear(9, 1)).fit(X, Y, sensitive_features=A)
     with pytest.raises(InvalidDataError, match="gave an output of shape"):
         make(nn.Linear(4, 5)).fit(X, Y, sensitive_features=A)
+    with pytest.raises(InvalidDataError, match="not inputs by name"):
+        make().fit({"x": torch.from_numpy(X)}, Y, sensitive_features=A)
     with pytest.raises(InvalidParameterError, match="validation_fraction must be above 0"):
         make(cv=None, validation_fraction=0.0).fit(X, Y, sensitive_features=A)
     with pytest.raises(InvalidParameterError, match="keeps no checkpoints"):

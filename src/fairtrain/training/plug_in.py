@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -28,7 +28,7 @@ from fairtrain._warnings import warn
 from fairtrain.constraints import ConstraintSpec
 from fairtrain.data.draws import keyed_uniform, new_key
 from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
+from fairtrain.exceptions import InvalidDataError, InvalidParameterError, SkippedBatchWarning
 from fairtrain.plugin.linear import JointScores
 from fairtrain.plugin.priced import PricedClassifier
 from fairtrain.plugin.repricing import Memory
@@ -320,6 +320,11 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         -----
         ConstraintNotMetWarning, NearConstantWarning, SkippedBatchWarning
         """
+        if isinstance(X, Mapping):
+            raise InvalidDataError(
+                "FairPlugInTrainer takes rows as one array, frame or tensor, not inputs by name: "
+                "put them into one tensor, or use LagrangianFairnessTrainer."
+            )
         return self._fit(X, y, sensitive_features, sample_weight, clusters)
 
     # Training -----------------------------------------------------------------------------------
