@@ -106,7 +106,11 @@ def test_the_plug_in_knows_what_its_scores_do_without_prices() -> None:
     costly = fairtrain.FairPlugInClassifier(
         LogisticRegression(), objective={"false_positive": 1, "false_negative": 3}, cv=2
     ).fit(X, y, sensitive_features=group)
-    assert costly.baseline_report_ is None
+    dear = costly.baseline_report_  # at the same costs: it decides for many more
+    assert dear is not None
+    assert dear.selection_rate > free.selection_rate + 0.1
+    assert dear.objective == costly.fairness_report_.objective == "cost"
+    assert dear.worth > costly.fairness_report_.worth
 
 
 def test_the_reduction_knows_its_estimator_without_constraints() -> None:

@@ -37,8 +37,8 @@ _OURS: set[Path] = set()
 """Temporary files and folders that this process fills, and therefore holds."""
 _REFUSALS = {
     getattr(errno, name)
-    for name in ("EACCES", "EDQUOT", "EEXIST", "EFBIG", "EIO", "EISDIR", "ENAMETOOLONG", "ENOSPC",
-                 "ENOTDIR", "ENOTEMPTY", "EPERM", "EROFS")
+    for name in ("EACCES", "EDQUOT", "EEXIST", "EFBIG", "EINVAL", "EIO", "EISDIR", "ENAMETOOLONG",
+                 "ENOENT", "ENOSPC", "ENOTDIR", "ENOTEMPTY", "EPERM", "EROFS")
     if hasattr(errno, name)
 }  # fmt: skip
 """What a system says that does not let a place be written."""

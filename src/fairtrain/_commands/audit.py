@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,18 @@ from numpy.typing import NDArray
 
 from fairtrain._commands.columns import as_words
 from fairtrain._commands.data import Data, read_data
-from fairtrain._commands.options import AuditOptions, Shares
-from fairtrain._commands.output import finish, print_json, print_rates, print_standings, say
+from fairtrain._commands.operating import OperatingPoint, read_point
+from fairtrain._commands.options import AuditOptions, Features, Shares
+from fairtrain._commands.output import (
+    finish,
+    print_json,
+    print_proxies,
+    print_rates,
+    print_standings,
+    say,
+)
+from fairtrain._commands.plan import plan_columns
+from fairtrain._commands.proxies import proxies_of
 from fairtrain._commands.scores import read_score
 from fairtrain._commands.tables import require_columns
 from fairtrain._text import flatten, listed, one_line
@@ -35,22 +44,23 @@ def audit(path: Path, options: AuditOptions) -> int:
     """Show group counts and base rates; where asked, verdicts on decisions and a plan for rows."""
     if options.score is not None and options.prediction is not None:
         raise InvalidParameterError("give --score or --prediction, not both.")
-    if math.isnan(options.threshold):
-        raise InvalidParameterError("--threshold must be a number, got nan.")
+    point = _point(options)
     decided = options.score is not None or options.prediction is not None
     if options.show.require_met and not decided:
         raise InvalidParameterError("--require-met needs decisions: give --score or --prediction.")
     share = _certification_share(options)
     data = read_data(path, options.people)
     plans = _plans(options, data, share) if options.plan else None
-    judgement = _judged(options, data) if decided else None
+    judgement = _judged(options, data, point) if decided else None
     hidden = _hidden(data, judgement)
     if judgement is not None:
         judgement = judgement.among(hidden)
+    proxies = _proxies(options, data, hidden)
     if options.show.json:
-        print_json(_to_dict(options, data, judgement, plans, hidden))
+        print_json(_to_dict(options, data, judgement, plans, hidden) | {"proxies": proxies})
     else:
         _show_base_rates(data, hidden)
+        print_proxies(proxies, data.outcome, "labels")
         for name, plan in plans or ():
             say(f"{name}: what the rows can show, before training", *str(plan).splitlines(), "")
         if judgement is not None:
@@ -58,12 +68,30 @@ def audit(path: Path, options: AuditOptions) -> int:
     return finish(options.show, None if judgement is None else judgement.report.verdict)
 
 
-def _judged(options: AuditOptions, data: Data) -> Judged:
+def _proxies(
+    options: AuditOptions, data: Data, hidden: frozenset[tuple[str, str]]
+) -> tuple[dict[str, Any], ...]:
+    """Columns that tell the group or go with the gap of the labels; none where rates are hidden."""
+    rows, given = data.rows, flatten(options.people.given)
+    people = [options.people.label, options.score, options.prediction, options.people.cluster]
+    without = [*data.sensitive.columns, *(name for name in people if name is not None)]
+    groups = rows.groups.over(tuple(n for n in data.sensitive.columns if n not in given))
+    if hidden or set(rows.X.columns) <= set(without):
+        return ()
+    try:
+        plan = plan_columns(rows.X, rows.outcomes, Features(), without=without)
+    except InvalidDataError:  # no column tells anything but the label or the row
+        return ()
+    return proxies_of(rows.X, plan, rows.outcomes, groups, rows.clusters)
+
+
+def _judged(options: AuditOptions, data: Data, point: OperatingPoint) -> Judged:
     rows = data.rows
     assert rows.labels is not None
+    decision: NDArray[Any]
     if options.score is not None:
         score = read_score(rows.X, options.score)
-        decision = (score >= options.threshold).astype(np.int64)
+        decision = point.among(len(rows)).decided(score)
     else:
         assert options.prediction is not None
         score, decision = None, _read_prediction(rows.X, options.prediction, rows.labels)
@@ -78,6 +106,14 @@ def _judged(options: AuditOptions, data: Data) -> Judged:
         score=score,
         rows=options.rows,
     )
+
+
+def _point(options: AuditOptions) -> OperatingPoint:
+    """Where scores decide."""
+    point = read_point(options.decide, None)
+    if point.option and options.score is None:
+        raise InvalidParameterError(f"{point.option} decides by scores: give --score.")
+    return point
 
 
 def _constraints(options: AuditOptions) -> tuple[Constraint, ...]:

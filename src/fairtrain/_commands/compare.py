@@ -1,4 +1,4 @@
-"""``fairtrain compare``: runs side by side, and whether they may be compared at all."""
+"""``fairtrain compare``: runs side by side, whether they may be compared, and which to take."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from fairtrain._commands.advice import advised
 from fairtrain._commands.output import note, number_span, print_json, print_table, say
 from fairtrain._commands.runs import new_file, read_summary
 from fairtrain._commands.sinks import without_formulas
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidParameterError
+from fairtrain.metrics.disclosure import plain_value
 from fairtrain.report import Judged, RunSummary
 from fairtrain.report.view import environment
 
@@ -41,6 +43,7 @@ def compare(
         lines = [[show(model[name]) for name, show in columns.items()] for model in models]
         title = "Runs, each judged on its certification rows"
         print_table(title, list(columns), lines, words=["method"])
+        say("", *comparison["advice"])
     note(*comparison["warnings"])
     return 0
 
@@ -51,8 +54,9 @@ def compared(runs: Sequence[Path]) -> dict[str, list[Any]]:
     Returns
     -------
     dict of lists
-        ``models`` and ``references`` (baselines and constants) as plain values; ``warnings``: why
-        runs should not be compared; ``usefulness``: which models are of no use.
+        ``models`` and ``references`` (baselines and constants, each once) as plain values;
+        ``warnings``: why runs should not be compared; ``usefulness``: which models are of no use;
+        ``advice``: which run to take, and why.
 
     Raises
     ------
@@ -66,16 +70,30 @@ def compared(runs: Sequence[Path]) -> dict[str, list[Any]]:
     for run in runs:
         summary = read_summary(run)
         comparison["models"] += [_plain(run, summary, model) for model in summary.models[1:]]
-        comparison["references"] += [
-            _plain(run, summary, model) | {"method": model.title}
-            for model in (summary.constant, summary.models[0])
-            if model is not None
-        ]
+        for model in (summary.constant, summary.models[0]):
+            if model is not None:
+                reference = _plain(run, summary, model) | {"method": model.title}
+                _add_once(comparison["references"], reference)
         comparison["usefulness"] += [f"Run '{run.name}': {line}" for line in summary.warnings()]
         marks["constraint"].append(summary.constraint)
         for name in ("data_sha256", "certified_on"):
             marks[name].append(summary.made_with.get(name))
-    return {**comparison, "warnings": _warnings(marks)}
+    warnings = _warnings(marks)
+    comparable = not any(len(set(marks[name])) > 1 for name in ("constraint", "data_sha256"))
+    advice = advised(comparison["models"]) if comparable and None not in marks["data_sha256"] else [
+        f"No run is recommended: {warnings[0]} What is right to ask is yours to say."
+    ]  # fmt: skip
+    return {**comparison, "warnings": warnings, "advice": advice}
+
+
+def _add_once(references: list[Any], new: dict[str, Any]) -> None:
+    """Add a baseline or constant; where it is there already, name this run beside the others."""
+    names = ("run", "baseline_accuracy", "baseline_gap")
+    for old in references:
+        if all(new[name] == value for name, value in old.items() if name not in names):
+            old["run"] += f", {new['run']}"
+            return
+    references.append(new)
 
 
 def _method(settings: Mapping[str, Any]) -> str:
@@ -95,10 +113,15 @@ def _plain(run: Path, summary: RunSummary, model: Judged) -> dict[str, Any]:
         "model": model.title,
         "constraint": summary.constraint,
         "bound": result.bound,
+        "larger_is_fairer": result.larger_is_fairer,
         "accuracy": model.report.accuracy,
         "gap": model.gap(result),
         "verdict": str(model.report.verdict),
         "near_constant": model.report.near_constant,
+        "useful": not summary.is_useless(model),
+        "objective": model.report.objective,
+        "performance": plain_value(model.report.worth),
+        "smallest_bound": result.smallest_bound,
         "rows": summary.row_counts["certification"],
         "baseline_accuracy": base.report.accuracy,
         "baseline_gap": base.gap(base.report.results[0]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -16,12 +16,12 @@ from sklearn.tree import DecisionTreeClassifier
 
 from fairtrain._commands.columns import SensitiveColumns
 from fairtrain._commands.data import split_seed
+from fairtrain._commands.operating import AtThreshold, OperatingPoint
 from fairtrain._commands.options import Estimator, How, Shares
 from fairtrain._imports import require
-from fairtrain._text import one_line
+from fairtrain._text import flatten, one_line
 from fairtrain.boosting import LagrangianBoostingClassifier
-from fairtrain.constraints import Constraint, DemographicParity, as_objective
-from fairtrain.constraints.objectives import OBJECTIVES
+from fairtrain.constraints import Constraint
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
@@ -34,13 +34,15 @@ __all__ = [
     "Settings",
     "as_passed",
     "check_certification",
+    "check_point",
     "method_words",
     "read_method",
-    "read_objective",
+    "several",
 ]
 
 _BOOSTERS = ("xgboost", "lightgbm")
 _ADVERSARIAL_NOTIONS = ("demographic_parity", "equalized_odds", "equal_opportunity")
+_OWN = ("estimator", "eta", "strength", "epochs")
 _TREES: dict[str, Any] = {"n_estimators": 100, "max_depth": 4, "learning_rate": 0.1, "n_jobs": 1}
 
 
@@ -58,6 +60,8 @@ class Settings:
         How the groups are read.
     options : mapping
         The method's own options, defaults filled in.
+    point : OperatingPoint
+        Where decisions are made; a number of places is a share once the table is read.
     positive : label
         The favourable outcome, known once the table is read.
     callbacks : tuple
@@ -68,6 +72,7 @@ class Settings:
     shares: Shares
     sensitive: SensitiveColumns
     options: Mapping[str, Any] = field(default_factory=dict)
+    point: OperatingPoint = field(default_factory=OperatingPoint)
     positive: Any = None
     callbacks: tuple[Any, ...] = ()
 
@@ -136,15 +141,17 @@ class Method:
     def fit_plain(self, rows: Rows, settings: Settings, fair: Any) -> Any:
         """Fit the ordinary model beside a fair one."""
         if self.plain is None:
-            asked = settings.constraint
-            nothing = DemographicParity() if asked.absolute else asked
-            return fair.with_constraints(nothing.with_bounds(1.0))
+            return fair.with_constraints(settings.point.unasked(settings.constraint))
         model = self.plain(settings)
         if self.plain_splits:
-            return _fit(model, rows)
-        training = rows.part("training")
-        assert training.labels is not None
-        return InWords(model.fit(training.X, training.outcomes.astype(np.int64)), training.labels)
+            model = _fit(model, rows)
+        else:
+            training = rows.part("training")
+            assert training.labels is not None
+            model.fit(training.X, training.outcomes.astype(np.int64))
+            model = InWords(model, training.labels)
+        cut = settings.point.cut(rows.part("training").outcomes)
+        return model if cut is None else AtThreshold(model, settings.positive, cut)
 
 
 class InWords:
@@ -203,13 +210,29 @@ def _plug_in(settings: Settings) -> Any:
     estimator = None if settings.options["estimator"] is None else _chosen_estimator(settings)
     if settings.shares.cross:
         keywords["certification"] = "cross"
-    return FairPlugInClassifier(estimator, settings.constraint, **keywords, **_objective(settings))
+    asked = settings.point.limited(settings.constraint)
+    return FairPlugInClassifier(estimator, asked, **keywords, **_objective(settings))
 
 
 def _objective(settings: Settings) -> dict[str, Any]:
     """The objective as estimators take it."""
-    text = settings.options.get("objective")
-    return {} if text is None else {"objective": read_objective(text)}
+    return {"objective": settings.point.objective}
+
+
+def check_point(method: Method, point: OperatingPoint) -> None:
+    """Raise where decisions shall be made where a method cannot keep a bound."""
+    if point.places is not None and not method.reprices:
+        able = [m.name for m in METHODS.values() if m.reprices]
+        raise InvalidParameterError(
+            f"--select-top is for --method {', '.join(able)}, which gives places a price, not for "
+            f"--method {method.name}: take it, or say --threshold."
+        )
+    if point.option and "objective" not in method.options:
+        able = [m.name for m in METHODS.values() if "objective" in m.options]
+        raise InvalidParameterError(
+            f"{point.option} is for --method {', '.join(able)}, not for --method {method.name}, "
+            "whose bound holds where it decides by itself."
+        )
 
 
 def check_certification(method: Method, settings: Settings) -> None:
@@ -220,6 +243,11 @@ def check_certification(method: Method, settings: Settings) -> None:
         raise InvalidParameterError(
             f"--certification cross is not shown to hold for --method {method.name}: give the "
             "share of the rows that only judge, or leave --method and --no-group-inference out."
+        )
+    if settings.point.places is not None:
+        raise InvalidParameterError(
+            "--certification cross is not for --select-top, as members would choose more or fewer: "
+            "give the share of the rows that only judge."
         )
     if settings.options["estimator"] not in (None, "logistic"):
         raise InvalidParameterError(
@@ -392,39 +420,6 @@ METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
 """By the name that ``--method`` takes; a new way to train is a line here."""
 
 
-def read_objective(text: str | None) -> Any:
-    """Read ``"f1"``, or ``"false_positive=1,false_negative=5"``; accuracy, if nothing is said.
-
-    Examples
-    --------
-    >>> read_objective("false_negative=5")
-    {'false_negative': 5.0}
-    """
-    if text is None:
-        return "accuracy"
-    if "=" not in text:
-        try:
-            as_objective(text)
-        except InvalidParameterError:
-            raise InvalidParameterError(
-                f"--objective must be {', '.join(OBJECTIVES)}, or costs such as "
-                f"false_positive=1,false_negative=5, got '{one_line(text)}'."
-            ) from None
-        return text
-    costs = {}
-    for part in text.split(","):
-        name, _, number = part.partition("=")
-        try:
-            costs[name.strip()] = float(number)
-        except ValueError:
-            raise InvalidParameterError(
-                f"--objective: '{one_line(number)}' is not a number; write --objective "
-                "false_positive=1,false_negative=5."
-            ) from None
-    as_objective(costs)
-    return costs
-
-
 def read_method(how: How) -> tuple[Method, dict[str, Any]]:
     """Find the method, and its options with their defaults.
 
@@ -433,6 +428,11 @@ def read_method(how: How) -> tuple[Method, dict[str, Any]]:
     InvalidParameterError
         If an option was given that the method does not read.
     """
+    if how.method not in (*METHODS, "auto"):
+        raise InvalidParameterError(
+            f"--method must be auto, {', '.join(METHODS)}, or several of them with commas, got "
+            f"'{one_line(how.method)}'."
+        )
     if how.method == "plug-in" and not how.group_inference:
         raise InvalidParameterError(
             "--method plug-in estimates inside how likely each group is, which "
@@ -450,11 +450,39 @@ def read_method(how: How) -> tuple[Method, dict[str, Any]]:
     for name in ("eta", "strength"):
         if name in given and not 0 <= given[name] < np.inf:
             raise InvalidParameterError(f"--{name} must be a number >= 0, got {given[name]:g}.")
-    if "objective" in given:
-        read_objective(given["objective"])
     if given.get("epochs", 1) < 1:
         raise InvalidParameterError(f"--epochs must be 1 or more, got {given['epochs']}.")
     return method, {**method.options, **given}
+
+
+def several(how: How) -> list[How]:
+    """One for each method that is named; what a method does not read is left to the others.
+
+    Raises
+    ------
+    InvalidParameterError
+        If two names are one method, or none of them reads an option.
+    """
+    names = flatten((how.method,))
+    if len(names) < 2:
+        return [how]
+    alone = [
+        replace(how, method=name, estimator=None, eta=None, strength=None, epochs=None)
+        for name in names
+    ]
+    methods = [read_method(one)[0] for one in alone]
+    if len({method.name for method in methods}) < len(methods):
+        raise InvalidParameterError(
+            f"--method {one_line(how.method)} names {_automatic(how)} twice, which auto is."
+        )
+    given = {name: getattr(how, name) for name in _OWN if getattr(how, name) is not None}
+    for name in given:
+        if not any(name in method.options for method in methods):
+            raise InvalidParameterError(f"--{name} is read by none of --method {how.method}.")
+    return [
+        replace(one, **{name: v for name, v in given.items() if name in method.options})
+        for one, method in zip(alone, methods, strict=True)
+    ]
 
 
 def _automatic(how: How) -> str:

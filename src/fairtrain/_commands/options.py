@@ -18,6 +18,7 @@ __all__ = [
     "Ask",
     "AuditOptions",
     "CalibrationOptions",
+    "Decide",
     "Estimator",
     "Features",
     "How",
@@ -137,9 +138,10 @@ class How:
     Attributes
     ----------
     method
-        auto: the plug-in; plug-in: prices on the scores of any estimator; reductions: any
-        estimator, reweighted; boosting: XGBoost or LightGBM; lagrangian, regularized and
-        adversarial: a network.
+        One, or several with commas, of which the rows that steer choose one. auto: the plug-in;
+        plug-in: prices on the scores of any estimator; reductions: any estimator,
+        reweighted; boosting: XGBoost or LightGBM; lagrangian, regularized and adversarial: a
+        network.
     estimator
         What plug-in (default: the better of boosting and logistic), reductions (default: logistic)
         or boosting (default: xgboost) train.
@@ -157,13 +159,36 @@ class How:
         Passes of a network over the training rows; enough of them by default.
     """
 
-    method: MethodName = "auto"
+    method: str = "auto"
     estimator: Estimator | None = None
     group_inference: bool = True
     objective: str | None = None
     eta: float | None = None
     strength: float | None = None
     epochs: int | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Decide:
+    """Where decisions are made.
+
+    Attributes
+    ----------
+    threshold
+        Decide favourably from this chance on, not from .5.
+    select_top
+        Choose the best 20% (a share) or 500 (a number, of the rows of DATA).
+    cost_fp
+        What a wrong favourable decision costs; 1 by default.
+    cost_fn
+        What a missed favourable decision costs; 1 by default.
+    """
+
+    threshold: float | None = None
+    select_top: str | None = None
+    cost_fp: float | None = None
+    cost_fn: float | None = None
 
 
 @Parameter(name="*")
@@ -268,8 +293,6 @@ class AuditOptions:
         Column with the probability of the favourable label.
     prediction
         Column with decisions, in the label's words.
-    threshold
-        With --score: decided favourably from here on.
     constraint
         Notions to judge by; repeat the option for several.
     bound
@@ -287,7 +310,7 @@ class AuditOptions:
     people: People
     score: str | None = None
     prediction: str | None = None
-    threshold: float = 0.5
+    decide: Decide = Decide()
     constraint: Annotated[tuple[Notion, ...], LIST] = ("demographic_parity", "equalized_odds")
     bound: float = 0.05
     ratio: float | None = None
@@ -304,6 +327,7 @@ class TrainingOptions:
 
     people: People
     ask: Ask = Ask()
+    decide: Decide = Decide()
     how: How = How()
     features: Features = Features()
     shares: Shares = Shares()
@@ -358,6 +382,7 @@ class SweepOptions:
     group_inference: bool = True
     objective: str | None = None
     epochs: int | None = None
+    decide: Decide = Decide()
     features: Features = Features()
     shares: Shares = Shares()
     place: Place

@@ -45,6 +45,7 @@ __all__ = [
     "print_groups",
     "print_json",
     "print_models",
+    "print_proxies",
     "print_rates",
     "print_standings",
     "print_table",
@@ -63,6 +64,9 @@ _WHY_HIDDEN = (
 )
 _NARROWEST = 110
 _MOST_COLUMNS = 2
+_TELLS = 0.55  # of an area under the curve: less is noise of a few hundred rows
+_CARRIES = 0.005  # of a gap
+_MOST_PROXIES = 12
 
 
 def _console() -> Console:
@@ -276,6 +280,43 @@ def print_frontier(frontier: ParetoFrontier, chosen: Chosen, rows: str) -> None:
         say(f"Gaps: {FEW_WORDS}")
 
 
+def print_proxies(found: Sequence[Mapping[str, Any]], outcome: str, whose: str) -> None:
+    """Print the columns that reveal or carry something.
+
+    Parameters
+    ----------
+    found : sequence of mapping
+        As in a ``RunSummary``.
+    outcome : str
+        The favourable outcome in words.
+    whose : str
+        What the gap is one of, such as ``"labels"``.
+    """
+    if not found:
+        return
+    told = [p for p in found if p["auc"] >= _TELLS or abs(p["carried"]) >= _CARRIES]
+    shown = told[:_MOST_PROXIES]
+    first = found[0]
+    lines = [
+        [p["feature"], f"{p['auc']:.3f}", p["group"], f"{p['carried']:+.3f}", f"{p['without']:.3f}"]
+        for p in shown
+    ]
+    head = ["column", "AUC", "tells", "carries", "gap without"]
+    if lines:
+        print_table(
+            "Columns that reveal the group or go with the gap", head, lines, words=["tells"]
+        )
+    rest = len(found) - len(shown)
+    others = f"{rest} more column{' does' if rest == 1 else 's do'} so less" if rest else ""
+    say(
+        f"Share {outcome} among {whose}: '{first['highest']}' is {first['gap']:.3f} above "
+        f"'{first['lowest']}'. AUC: how well the column alone tells the group, .5 is not at all. "
+        "Gap without: what is left of the gap among people who are alike in the column."
+        + (f" {others}." if others else ""),
+        "",
+    )
+
+
 def print_json(numbers: Mapping[str, Any]) -> None:
     """Print plain values, and nothing else, on standard output."""
     json.dump(numbers, sys.stdout, indent=2, ensure_ascii=True, allow_nan=False)
@@ -315,6 +356,7 @@ def show_run(
         note(*summary.notes, f"the run is in {out}")
         return
     say(*summary.warnings(), *summary.method, *summary.columns)
+    print_proxies(summary.proxies, summary.outcome, "labels that train")
     print_groups(summary.group_counts)
     print_models(summary)
     if trade_off is not None:

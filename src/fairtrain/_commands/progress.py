@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fairtrain._text import one_line
 
-__all__ = ["epochs_shown", "progress", "status_line", "working"]
+__all__ = ["epochs_shown", "in_words", "progress", "status_line", "working"]
 
 _EVERY = 5.0  # seconds between two plain lines
 
@@ -43,10 +43,11 @@ def status_line(done: float, total: float, seconds: float, unit: str) -> str:
         return said
     shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
     left = (total - done) / speed
-    return f"{said}, {shown} {unit}/s, {_duration(left)} left"
+    return f"{said}, {shown} {unit}/s, {in_words(left)} left"
 
 
-def _duration(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """Write a time: 40 s, 3 min 20 s, 1 h 05 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -9,8 +9,8 @@ from typing import Any
 
 from fairtrain._commands.data import read_data
 from fairtrain._commands.features import TableFeatures
-from fairtrain._commands.methods import read_objective
-from fairtrain._commands.options import Ask, People, Show
+from fairtrain._commands.operating import read_point
+from fairtrain._commands.options import Ask, Decide, People, Show
 from fairtrain._commands.output import finish, note, print_json, print_models, say
 from fairtrain._commands.runs import (
     load_model,
@@ -24,13 +24,11 @@ from fairtrain._commands.runs import (
 from fairtrain._commands.training import decisions, make_constraint
 from fairtrain._text import one_line
 from fairtrain._versions import versions
-from fairtrain.constraints import as_objective
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.verdicts import RowsRole
 from fairtrain.report import RunSummary, judged, render_card, render_report
-from fairtrain.report.judged import best_constant
 
 __all__ = ["report"]
 
@@ -91,6 +89,8 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     X = steps["features"].transform(rows.X)
     decision, score = decisions(fair, X, data.favourable)
     groups = Groups(fair.scheme_, fair.scheme_.encode(rows.sensitive))
+    point = read_point(Decide(**_taken(Decide, options)), options.get("objective"))
+    point = point.among(sum(summary.row_counts.values()))
     same = data.digest == summary.made_with.get("data_sha256")
     role: RowsRole = "training" if same else "certification"
     shown_by = constraint.columns(groups.scheme)
@@ -101,12 +101,12 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
         "over": shown_by,
         "reading": reading,
         "clusters": rows.clusters,
-        "objective": as_objective(read_objective(options.get("objective"))),
+        "objective": point.sought,
     }
     title = f"{summary.models[-1].title}, {path.name}"
     fresh = judged(title, (constraint,), rows.outcomes, decision, groups, score=score, **judging)
     constant = judged(
-        "constant", (constraint,), rows.outcomes, best_constant(rows.outcomes), groups, **judging
+        "constant", (constraint,), rows.outcomes, point.constant(rows.outcomes), groups, **judging
     )
     shown = groups.over(shown_by)
     now = dict(zip(shown.names, shown.counts.tolist(), strict=True))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fairtrain._commands.data import read_data
-from fairtrain._commands.methods import Method, Settings, as_passed, method_words, read_objective
+from fairtrain._commands.methods import Method, Settings, as_passed, method_words
 from fairtrain._commands.options import SweepOptions, parse_numbers
 from fairtrain._commands.output import finish, show_run
 from fairtrain._commands.progress import progress
@@ -71,7 +71,10 @@ def sweep(path: Path, options: SweepOptions) -> int:
             settings=settings_shown(given, method.name),
             notes=tuple(dict.fromkeys([*notes, *(f"sweep: {n}" for n in frontier.notes)])),
             rationale=rationale,
-            method=method_words(options.how, method, chosen.model),
+            method=(
+                *method_words(options.how, method, chosen.model),
+                *prepared.point.words(prepared.data.outcome),
+            ),
             choice=tuple(sentences),
             frontiers=(FrontierChart.from_frontier(frontier, chosen),),
         )
@@ -106,7 +109,7 @@ def swept(
         "sensitive_features": who,
         "param": method.moves,
         "metric": prepared.constraint,
-        "performance": read_objective(settings.options.get("objective")),
+        "performance": prepared.point.objective,
         "bound": prepared.constraint.bound,
         "validation_data": as_passed(prepared.rows.part("steering")),
         "n_seeds": seeds,
@@ -115,7 +118,8 @@ def swept(
         "cache": cache,
         "name": method.name,
     }
-    template = method.fair(replace(settings, shares=shares, positive=prepared.data.favourable))
+    known = {"positive": prepared.data.favourable, "point": prepared.point}
+    template = method.fair(replace(settings, shares=shares, **known))
     with progress(f"sweeping {method.moves}", len(values) * seeds, unit="models") as advance:
         for value in [] if cache is None else values:
             pareto_frontier(template, X, y, values=[value], **common)
@@ -144,7 +148,8 @@ def _repriced(
         fitted = fit(method, prepared, own, f"plug-in, seed {seed}", notes)
         seconds = (time.perf_counter() - start) / len(values)
         for value in values:
-            model = fitted.with_constraints(constraint.with_bounds(value))
+            asked = prepared.point.limited(constraint.with_bounds(value))
+            model = fitted.with_constraints(asked)
             rows = model.fairness_report_.n_rows
             score = vars(_out_of_fold(model.fairness_report_))
             models.append(model)
@@ -158,7 +163,7 @@ def _repriced(
         param=method.moves,
         scorer=Scorer(
             read_metric(constraint),
-            read_objective(settings.options.get("objective")),
+            prepared.point.objective,
             labels,
             prepared.rows.groups.scheme,
         ),
@@ -170,7 +175,7 @@ def _repriced(
 
 
 def _out_of_fold(report: FairnessReport) -> Score:
-    (result,) = report.results
+    result = report.results[0]  # places are no gap
     gap = result.achieved, result.lower, result.upper
     known = report.objective == "accuracy"
     performance = report.accuracy if known else (report.worth, np.nan, np.nan)

@@ -16,7 +16,8 @@ from fairtrain._commands.runs import (
     settings_shown,
     write_run,
 )
-from fairtrain._commands.training import choose_method, fit, judge, judge_held_out, prepare
+from fairtrain._commands.selection import best_of
+from fairtrain._commands.training import choose_methods, fit, judge, judge_held_out, prepare
 from fairtrain.report import RunSummary
 
 __all__ = ["train"]
@@ -27,11 +28,18 @@ def train(path: Path, options: TrainingOptions) -> int:
     place = options.place
     check_place(place.out, force=place.force)
     given, rationale = options_of(path, options), read_rationale(place.rationale)
-    method, settings = choose_method(options)
-    prepared = prepare(read_data(path, options.people), options, settings.constraint)
+    asked = choose_methods(options)
+    constraint = asked[0][2].constraint
+    prepared = prepare(read_data(path, options.people), options, constraint)
     notes: list[str] = []
     with new_run(place.out, force=place.force) as folder:
-        fair = fit(method, prepared, settings, "fair model", notes)
+        names = [method.name if len(asked) > 1 else "fair" for _, method, _ in asked]
+        models = [
+            fit(method, prepared, settings, f"{name} model", notes)
+            for name, (_, method, settings) in zip(names, asked, strict=True)
+        ]
+        taken, choice = best_of(names, models)
+        (how, method, settings), fair = asked[taken], models[taken]
         if options.shares.cross:
             baseline, judged = judge_held_out(fair, prepared)
         else:
@@ -45,7 +53,11 @@ def train(path: Path, options: TrainingOptions) -> int:
             settings=settings_shown(given, method.name),
             notes=tuple(notes),
             rationale=rationale,
-            method=method_words(options.how, method, fair),
+            choice=choice,
+            method=(
+                *method_words(how, method, fair),
+                *prepared.point.words(prepared.data.outcome),
+            ),
             crossed=options.shares.cross,
         )
         write_run(folder, "train", given, summary, prepared.pipeline(fair))

@@ -11,37 +11,34 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from fairtrain._commands.data import Data, sensitive_of
+from fairtrain._commands.duration import about
 from fairtrain._commands.features import TableFeatures
 from fairtrain._commands.methods import (
     Method,
     Settings,
     as_passed,
     check_certification,
+    check_point,
     read_method,
-    read_objective,
+    several,
 )
-from fairtrain._commands.options import Ask, People, SweepOptions, TrainingOptions
+from fairtrain._commands.operating import OperatingPoint, read_point
+from fairtrain._commands.options import Ask, How, People, SweepOptions, TrainingOptions
 from fairtrain._commands.output import notes_of
 from fairtrain._commands.plan import plan_columns
 from fairtrain._commands.progress import epochs_shown, working
+from fairtrain._commands.proxies import proxies_of, telling
 from fairtrain._text import flatten, one_line
 from fairtrain._versions import versions
-from fairtrain.constraints import (
-    AtLeast,
-    AtMost,
-    Constraint,
-    Objective,
-    as_constraints,
-    as_objective,
-)
+from fairtrain.constraints import AtLeast, AtMost, Constraint, as_constraints
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.report import Judged, judged
-from fairtrain.report.judged import best_constant
 
 __all__ = [
     "Prepared",
     "choose_method",
+    "choose_methods",
     "decisions",
     "fit",
     "judge",
@@ -68,8 +65,10 @@ class Prepared:
         The same people with features that a model reads.
     columns : tuple of str
         What was found in the columns, in sentences.
-    objective : Objective
-        What decisions are to be best at.
+    point : OperatingPoint
+        Where decisions are made.
+    proxies : tuple of dict
+        Which columns reveal the group and go with the gap of the labels that train.
     """
 
     data: Data
@@ -77,7 +76,8 @@ class Prepared:
     features: TableFeatures
     rows: Rows
     columns: tuple[str, ...]
-    objective: Objective
+    point: OperatingPoint
+    proxies: tuple[dict[str, Any], ...]
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -100,7 +100,10 @@ class Prepared:
                 for g, name in enumerate(shown.names)
             },
             "columns": self.columns,
-            "constant": self.judged("constant", best_constant(self.rows.part("certification").y)),
+            "proxies": self.proxies,
+            "constant": self.judged(
+                "constant", self.point.constant(self.rows.part("certification").outcomes)
+            ),
             "made_with": {
                 **versions(),
                 "data_sha256": digest,
@@ -121,7 +124,7 @@ class Prepared:
             clusters=rows.clusters,
             outcome=self.data.outcome,
             over=self.constraint.columns(rows.groups.scheme),
-            objective=self.objective,
+            objective=self.point.sought,
             **more,
         )
 
@@ -195,7 +198,9 @@ def choose_method(options: TrainingOptions | SweepOptions) -> tuple[Method, Sett
     method, own = read_method(options.how)
     sensitive = sensitive_of(options.people)
     constraint = make_constraint(options.ask, options.people)
-    settings = Settings(constraint, options.shares, sensitive, own)
+    point = read_point(options.decide, options.how.objective)
+    check_point(method, point)
+    settings = Settings(constraint, options.shares, sensitive, own, point)
     if settings.shares.cross and isinstance(options, SweepOptions):
         raise InvalidParameterError(
             "--certification cross is not for sweep: to choose among bounds by their gaps and to "
@@ -204,6 +209,12 @@ def choose_method(options: TrainingOptions | SweepOptions) -> tuple[Method, Sett
     check_certification(method, settings)
     method.check(settings)
     return method, settings
+
+
+def choose_methods(options: TrainingOptions) -> list[tuple[How, Method, Settings]]:
+    """Every method that is named, with what it reads."""
+    each = several(options.how)
+    return [(how, *choose_method(replace(options, how=how))) for how in each]
 
 
 def prepare(
@@ -232,8 +243,11 @@ def prepare(
         sensitive=data.sensitive if features.use_sensitive else None,
     ).fit(training.X)
     rows = replace(data.rows, X=table.transform(data.rows.X))
-    objective = as_objective(read_objective(options.how.objective))
-    return Prepared(data, constraint, table, rows, tuple(plan.sentences()), objective)
+    point = read_point(options.decide, options.how.objective).among(len(rows))
+    groups = training.groups.over(constraint.columns(training.groups.scheme))
+    proxies = proxies_of(training.X, plan, training.outcomes, groups, training.clusters)
+    said = (*plan.sentences(), *telling(proxies))
+    return Prepared(data, constraint, table, rows, said, point, proxies)
 
 
 def _taken(people: People, sensitive: tuple[str, ...]) -> tuple[str, ...]:
@@ -270,10 +284,11 @@ def fit(
             return method.fit_fair(prepared.rows, settings)
         return method.fit_plain(prepared.rows, settings, fair)
 
-    settings = replace(settings, positive=prepared.data.favourable)
+    settings = replace(settings, positive=prepared.data.favourable, point=prepared.point)
     with notes_of(notes, f"{title}: "):
         if "epochs" not in method.options:
-            with working(f"training the {title}"):
+            known = "" if fair is not None else about(method, prepared.rows, settings)
+            with working(f"training the {title}{known}"):
                 return train(settings)
         with epochs_shown(f"training the {title}") as callback:
             model = train(replace(settings, callbacks=(callback,)))

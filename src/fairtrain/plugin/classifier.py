@@ -131,9 +131,9 @@ class FairPlugInClassifier(MetaEstimatorMixin, PricedClassifier):
     lottery_ : bool
         Whether people whose scores tie are decided by lot.
     baseline_report_ : FairnessReport or None
-        The same scores without prices, on the same out-of-fold rows; None where errors cost
-        differently. With ``certification="cross"`` it is the lottery among the members' scores
-        without prices, on the rows that these never saw.
+        The same scores without prices, at the same costs, on the same out-of-fold rows. With
+        ``certification="cross"`` it is the lottery among the members' scores without prices, on the
+        rows that these never saw.
     held_out_ : Rows or None
         With ``certification="cross"``: the rows of ``fit`` in their order, without features, with
         the decision and the priced chance of the member that never saw them, to be judged as the
@@ -354,7 +354,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, PricedClassifier):
 
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         super()._keep_reports(reports)
-        if self.free_held_out_ is not None and self.costs_.equal:
+        if self.free_held_out_ is not None:
             self.baseline_report_ = self._judged(self.free_held_out_, "certification")
 
     def _check_settings(self) -> None:

@@ -225,7 +225,7 @@ class PricedClassifier(ClassifierMixin, Repriceable):
 
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         super()._keep_reports(reports)
-        if self._memory is not None and self.costs_.equal:
+        if self._memory is not None:
             self.baseline_report_ = self._judged(self._unconstrained(), "steering")
 
     def _gain(self, outcome: Floats) -> Floats:

@@ -51,7 +51,8 @@ class Judged:
     report : FairnessReport
         What was achieved.
     auc : float
-        Area under the ROC curve of the score or decision probability; NaN if there is none.
+        Area under the ROC curve of the score; NaN where decisions are all there is: chances of
+        decisions rank people otherwise than scores do, and are not to be compared with them.
     rates : DataFrame
         Rates of the groups that the constraint compares, as from ``group_rates``.
     standings : mapping of str to GroupStanding, one for each constraint
@@ -305,7 +306,7 @@ def judged(
     return Judged(
         title=title,
         report=report,
-        auc=_auc(target, decision if score is None else score),
+        auc=_auc(target, score),
         rates=rates_frame(data, metrics, shown, report.confidence),
         standings=tuple(group_standings(c, data, r, report.confidence) for c, r in results),
         names=tuple(n for n, c in zip(shown.names, shown.scheme.counts, strict=True) if c),
@@ -351,12 +352,28 @@ def _without_counts(result: ConstraintResult, groups: Collection[str]) -> Constr
     return replace(result, counts={n: c for n, c in result.counts.items() if n not in groups})
 
 
-def best_constant(target: Any) -> NDArray[np.float64]:
-    """The more accurate of the two decisions that are the same for everybody, shape (n,)."""
-    return np.full(len(target), float(np.mean(target) >= 0.5))
+def best_constant(
+    target: NDArray[Any], objective: Objective = OBJECTIVES["accuracy"], most: float = 1.0
+) -> NDArray[np.float64]:
+    """The better of the two decisions that are the same for everybody, shape (n,).
+
+    Parameters
+    ----------
+    target : ndarray of shape (n,)
+        1 for the favourable label.
+    objective : Objective, default=accuracy
+        By which it is the better one; a measure of scores says nothing of decisions.
+    most : float in (0, 1], default=1
+        Share of people who can be decided favourably: then the one decision is a lot at that share.
+    """
+    measure = OBJECTIVES["accuracy"] if objective.scored else objective
+    alike = [np.full(len(target), share) for share in (most, 0.0)]
+    return max(alike, key=lambda decision: measure(target, decision))
 
 
-def _auc(target: NDArray[Any], score: NDArray[Any]) -> float:
+def _auc(target: NDArray[Any], score: NDArray[Any] | None) -> float:
     from sklearn.metrics import roc_auc_score
 
-    return float(roc_auc_score(target, score)) if len(np.unique(target)) == 2 else float("nan")
+    if score is None or len(np.unique(target)) < 2:
+        return float("nan")
+    return float(roc_auc_score(target, score))

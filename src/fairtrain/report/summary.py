@@ -58,6 +58,9 @@ class RunSummary:
         Sentences: what the columns are used as, which are left out, and what looks wrong.
     constant : Judged or None
         The best decision that is the same for everybody, on the rows that judged the models.
+    proxies : tuple of mapping
+        A feature each, as :func:`~fairtrain.metrics.feature_proxies` finds it in the labels of the
+        rows that train: what tells the group, and what the gap goes with.
     crossed : bool
         Whether all rows trained, steered and judged, each the member of a lottery that never saw
         it.
@@ -83,6 +86,7 @@ class RunSummary:
     method: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     constant: Judged | None = None
+    proxies: tuple[Mapping[str, Any], ...] = ()
     crossed: bool = False
     intended_use: str = ""
     signed: tuple[str, ...] = ()
@@ -143,13 +147,8 @@ class RunSummary:
         Each sentence names the models that it speaks of.
         """
         lines = []
-        best, sought = math.nan, self.models[-1].report.objective
-        if self.constant is not None:
-            best = self.constant.report.accuracy[0]
-            best = best if sought == "accuracy" else self.constant.report.constant_performance
-        # In a report on fresh rows one model was judged on others than the constant.
-        idle = [m for m in self.models if _same_rows(m, self.constant) and m.report.worth <= best]
-        if idle:
+        best, sought = self._constant_worth, self.models[-1].report.objective
+        if idle := [model for model in self.models if self._idle(model)]:
             names = joined(f"{the_model(m.title)} ({m.report.worth:.3f})" for m in idle)
             are = "is" if len(idle) == 1 else "are"
             better = "more accurate" if sought == "accuracy" else f"better by {_plain(sought)}"
@@ -157,10 +156,8 @@ class RunSummary:
                 f"Warning: {names} {are} no {better} than the same decision for everybody "
                 f"({best:.3f})."
             )
-        by_title = {model.title: model for model in self.models if model.cost is None}
         for model in self.models:
-            baseline = by_title.get(model.baseline)
-            if model.cost is not None and baseline is not None and _beaten(model, baseline):
+            if (baseline := self._better_baseline(model)) is not None:
                 worse = "less accurate" if sought == "accuracy" else f"worse by {_plain(sought)}"
                 lines.append(
                     f"Warning: {the_model(model.title)} is beaten by {the_model(baseline.title)} "
@@ -168,6 +165,30 @@ class RunSummary:
                     f"{baseline.report.worth:.3f}), and its groups are farther apart."
                 )
         return lines
+
+    def is_useless(self, model: Judged) -> bool:
+        """Whether a constant, or its own baseline, would do as well as one of the models."""
+        return self._idle(model) or self._better_baseline(model) is not None
+
+    @property
+    def _constant_worth(self) -> float:
+        """What the constant is worth by what was sought."""
+        if self.constant is None:
+            return math.nan
+        best = self.constant.report.worth
+        # By a measure of scores a constant decision is worth nothing that is known.
+        return self.constant.report.constant_performance if math.isnan(best) else best
+
+    def _idle(self, model: Judged) -> bool:
+        # In a report on fresh rows one model was judged on others than the constant.
+        return _same_rows(model, self.constant) and model.report.worth <= self._constant_worth
+
+    def _better_baseline(self, model: Judged) -> Judged | None:
+        """Its own baseline, where that is better in both."""
+        for other in self.models:
+            if other.cost is None and other.title == model.baseline and model.cost is not None:
+                return other if _beaten(model, other) else None
+        return None
 
     def explanation(self) -> list[str]:
         """Say in plain sentences what was done and what can be concluded."""
@@ -211,6 +232,7 @@ class RunSummary:
             "usefulness": self.warnings(),
             "crossed": self.crossed,
             "intended_use": self.intended_use,
+            "proxies": [dict(one) for one in self.proxies],
             "frontiers": [plain.chart_dict(chart) for chart in self.frontiers],
             "settings": {str(k): plain.setting_text(v) for k, v in self.settings.items()},
             "made_with": {str(k): plain.setting_text(v) for k, v in self.made_with.items()},
@@ -245,6 +267,7 @@ class RunSummary:
                 constant=None if constant is None else Judged.from_dict(constant),
                 crossed=bool(values["crossed"]),
                 intended_use=str(values.get("intended_use", "")),
+                proxies=tuple(dict(one) for one in values.get("proxies", ())),
                 row_counts=dict(values["rows"]),
                 group_counts={
                     group: {part: plain.uncount(count) for part, count in parts.items()}
