@@ -27,7 +27,9 @@ def train(table: Path, out: Path, *options: str) -> dict[str, Any]:
     return numbers
 
 
-def test_a_threshold_is_the_costs_that_it_suits(table: Path, tmp_path: Path) -> None:
+def test_a_threshold_is_the_costs_that_it_suits(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """From .8 on: a wrong favourable decision costs four times as much as a missed one."""
     out = tmp_path / "run"
     numbers = train(table, out, "--method", "reductions", "--threshold", "0.8")
@@ -42,6 +44,9 @@ def test_a_threshold_is_the_costs_that_it_suits(table: Path, tmp_path: Path) -> 
     for mine, theirs in zip(numbers["models"], costly["models"], strict=True):
         assert mine["selection_rate"] == pytest.approx(theirs["selection_rate"], abs=0.03)
         assert mine["performance"] == pytest.approx(theirs["performance"] / 5, abs=0.005)
+    capsys.readouterr()
+    assert main(["compare", str(out), str(tmp_path / "costly")]) == 0
+    assert "at different operating points" in capsys.readouterr().err
     assert tomllib.loads((out / "config.toml").read_text())["train"]["threshold"] == 0.8
     assert main(["report", str(out), "--data", write(tmp_path, applicants(600, seed=5))]) == 0
     assert "<br>cost -0." in (out / "fresh.html").read_text()
@@ -56,12 +61,14 @@ def test_places_are_filled_and_no_more_than_filled(table: Path, tmp_path: Path) 
         assert [c["constraint"] for c in model["constraints"]] == ["demographic_parity"]
     assert numbers["constant"]["selection_rate"] == pytest.approx(0.2)
     assert not numbers["usefulness"]  # places that are filled by lot miss more who deserve one
-    assert load(out / "model")["model"].baseline_report_.objective == "cost"
+    pipeline = load(out / "model")
+    assert pipeline["model"].baseline_report_.objective == "cost"
     fresh = applicants(3000, seed=6)
     assert (
         main(["predict", str(out), write(tmp_path, fresh), "--out", str(tmp_path / "d.csv")]) == 0
     )
     decided = pd.read_csv(tmp_path / "d.csv")["decision"] == "yes"
+    np.testing.assert_array_equal(pipeline.predict(fresh) == "yes", decided)
     assert decided.mean() == pytest.approx(0.2, abs=0.04)
     assert (fresh["approve"] == "yes")[decided].mean() > (fresh["approve"] == "yes").mean() + 0.2
 

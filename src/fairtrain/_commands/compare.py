@@ -20,6 +20,9 @@ from fairtrain.report.view import environment
 
 __all__ = ["compare"]
 
+_DECIDED = ("threshold", "select_top", "cost_fp", "cost_fn", "objective")
+_MUST_AGREE = ("constraint", "data_sha256", "decided")
+
 
 def compare(
     runs: Sequence[Path], *, out: Path | None = None, force: bool = False, json: bool = False
@@ -66,7 +69,7 @@ def compared(runs: Sequence[Path]) -> dict[str, list[Any]]:
     if len(runs) < 2:
         raise InvalidParameterError("compare takes two runs or more.")
     comparison: dict[str, list[Any]] = {"models": [], "references": [], "usefulness": []}
-    marks: dict[str, list[Any]] = {"constraint": [], "data_sha256": [], "certified_on": []}
+    marks: dict[str, list[Any]] = {name: [] for name in (*_MUST_AGREE, "certified_on")}
     for run in runs:
         summary = read_summary(run)
         comparison["models"] += [_plain(run, summary, model) for model in summary.models[1:]]
@@ -76,13 +79,13 @@ def compared(runs: Sequence[Path]) -> dict[str, list[Any]]:
                 _add_once(comparison["references"], reference)
         comparison["usefulness"] += [f"Run '{run.name}': {line}" for line in summary.warnings()]
         marks["constraint"].append(summary.constraint)
+        marks["decided"].append(tuple(summary.settings.get(name) for name in _DECIDED))
         for name in ("data_sha256", "certified_on"):
             marks[name].append(summary.made_with.get(name))
     warnings = _warnings(marks)
-    comparable = not any(len(set(marks[name])) > 1 for name in ("constraint", "data_sha256"))
-    advice = advised(comparison["models"]) if comparable and None not in marks["data_sha256"] else [
-        f"No run is recommended: {warnings[0]} What is right to ask is yours to say."
-    ]  # fmt: skip
+    advice = advised(comparison["models"])
+    if None in marks["data_sha256"] or any(len(set(marks[name])) > 1 for name in _MUST_AGREE):
+        advice = [f"No run is recommended: {warnings[0]}"]
     return {**comparison, "warnings": warnings, "advice": advice}
 
 
@@ -133,6 +136,11 @@ def _warnings(marks: dict[str, list[Any]]) -> list[str]:
     if len(set(marks["constraint"])) > 1:
         said.append(
             "the runs were asked for different things, so verdicts and gaps differ in kind."
+        )
+    if len(set(marks["decided"])) > 1:
+        said.append(
+            "the runs decide at different operating points, so that neither accuracies nor costs "
+            "can be compared."
         )
     if len(set(marks["data_sha256"])) > 1 or None in marks["data_sha256"]:
         said.append("the runs come from different data, so their numbers cannot be compared.")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fairtrain._commands.chunks import ChunkedTable, read_chunks
@@ -14,7 +15,7 @@ from fairtrain._commands.features import TableFeatures
 from fairtrain._commands.output import note, notes_of
 from fairtrain._commands.progress import progress
 from fairtrain._commands.runs import load_model, new_file
-from fairtrain._commands.scores import TableCalibrator
+from fairtrain._commands.scores import TableCalibrator, decides_at_half
 from fairtrain._commands.sinks import CsvSink, Sink, open_sink
 from fairtrain._commands.tables import require_columns
 from fairtrain._text import listed
@@ -35,9 +36,12 @@ def decide(model: Any, frame: pd.DataFrame) -> pd.DataFrame:
     features, fair = model.named_steps["features"], model.named_steps["model"]
     X = features.transform(frame)
     column = fair.classes_.tolist().index(fair.positive_label)
-    return pd.DataFrame(
-        {"decision": fair.predict(X), "probability": fair.predict_proba(X)[:, column]}
-    )
+    chance = fair.predict_proba(X)[:, column]
+    if decides_at_half(fair):
+        decision = fair.classes_[np.where(chance > 0.5, column, 1 - column)]
+    else:
+        decision = fair.predict(X)
+    return pd.DataFrame({"decision": decision, "probability": chance})
 
 
 def _reader(model: Any) -> TableFeatures | TableCalibrator:

@@ -14,7 +14,7 @@ from fairtrain._commands.tables import require_columns
 from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["TableCalibrator", "read_score"]
+__all__ = ["TableCalibrator", "decides_at_half", "read_score"]
 
 Floats = NDArray[np.float64]
 
@@ -63,6 +63,14 @@ class TableCalibrator(BaseEstimator):
         """
         calibrated = self.calibrator_.transform(read_score(X, self.score), self.sensitive.read(X))
         return np.asarray(calibrated, dtype=np.float64)
+
+
+def decides_at_half(model: Any) -> bool:
+    """Whether a fitted model decides where its probability exceeds .5: it is then asked once.
+
+    The plug-in does, unless it draws lots; its scores take longest of all that a command does.
+    """
+    return getattr(model, "lottery_", None) is False
 
 
 def read_score(frame: pd.DataFrame, name: str) -> Floats:

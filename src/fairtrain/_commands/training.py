@@ -28,6 +28,7 @@ from fairtrain._commands.output import notes_of
 from fairtrain._commands.plan import plan_columns
 from fairtrain._commands.progress import epochs_shown, working
 from fairtrain._commands.proxies import proxies_of, telling
+from fairtrain._commands.scores import decides_at_half
 from fairtrain._text import flatten, one_line
 from fairtrain._versions import versions
 from fairtrain.constraints import AtLeast, AtMost, Constraint, as_constraints
@@ -315,6 +316,9 @@ def decisions(model: Any, X: Any, favourable: Any) -> tuple[Floats, Floats | Non
         Probability of the favourable label; None where the model knows that of its decisions only.
     """
     column = np.asarray(model.classes_).tolist().index(favourable)
+    if decides_at_half(model):
+        score = np.asarray(model.predict_proba(X), dtype=np.float64)[:, column]
+        return (score > 0.5).astype(np.float64), score
     shares = getattr(model, "decision_proba", None)
     if shares is None:
         decision = (np.asarray(model.predict(X)) == favourable).astype(np.float64)
