@@ -33,14 +33,14 @@ def best_of(names: Sequence[str], models: Sequence[Any]) -> tuple[int, tuple[str
     sentences : tuple of str
         What was chosen, by which rule, and what the others did; empty for one model.
     """
+    if len(models) == 1:
+        return 0, ()
     found = [(_steered(model), model.usefulness_) for model in models]
     ranks = [
         (not _kept(report), worth is not Usefulness.USEFUL, -report.worth)
         for report, worth in found
     ]
     best = min(range(len(models)), key=ranks.__getitem__)
-    if len(models) == 1:
-        return best, ()
     sought = found[best][0].objective.replace("_", " ")
     said = [
         f"Chosen among {', '.join(names)}: {names[best]}. The rule: those that keep the bound on "
