@@ -138,13 +138,14 @@ def test_time_is_a_line_through_two_smaller_fits(monkeypatch: pytest.MonkeyPatch
     def fit_fair(rows: Rows, settings: Settings) -> None:
         clock[0] += 2 + len(rows) / 1000
 
-    frame = applicants(12_000)
+    frame = applicants(51_200)
     y = (frame["approve"] == "yes").to_numpy(dtype=np.float64)
-    rows = Rows.read(np.zeros((12_000, 1)), y, frame["race"])
+    rows = Rows.read(np.zeros((51_200, 1)), y, frame["race"])
     settings = Settings(DemographicParity(), Shares(), None)  # type: ignore[arg-type]
     method: Any = SimpleNamespace(name="reductions", options={}, fit_fair=fit_fair)
-    assert duration.seconds_needed(method, rows, settings, (1000, 4000)) == pytest.approx(14)
-    words = ", about 14 s by what 1,000 and 4,000 of the 12,000 rows take"
+    assert duration.seconds_needed(method, rows, settings, (1000, 4000)) == pytest.approx(53.2)
+    words = ", roughly 53 s, or a third to three times that, by what 1,000 and 4,000 of the "
+    words += "51,200 rows take"
     assert duration.about(method, rows, settings) == words
     assert duration.about(replace(METHODS["regularized"]), rows, settings) == ""
     assert duration.about(method, rows.take(np.arange(900)), settings) == ""
