@@ -42,7 +42,7 @@ from fairtrain.exceptions import (
     UselessModelWarning,
 )
 from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
-from fairtrain.metrics.ledger import Ledger, spent_confidence
+from fairtrain.metrics.ledger import Ledger, Look, spent_confidence
 from fairtrain.metrics.outcomes import report_on_classes, report_on_values
 from fairtrain.metrics.report import FairnessReport, report_on, with_objective
 from fairtrain.metrics.verdicts import Usefulness, Verdict
@@ -250,8 +250,11 @@ class FairEstimator(BaseEstimator):
         reports, self.ledger_ = {}, Ledger()
         for role in judged.roles:
             part = judged.part(role)
+            seen = part if part.X is not None else replace(judged, X=rows.X).part(role)
             if role == "certification":
-                self.ledger_.read(part)
+                self.ledger_.read(seen)
+            else:
+                self.ledger_.learn(role, seen)
             reports[role] = self._judged(
                 part if part.decision is not None else self._decided(part), role
             )
@@ -449,16 +452,16 @@ class FairEstimator(BaseEstimator):
         FairnessReport
             ``reading`` says how often these rows have certified this model, or one of the same
             scores, so far: certification rows of ``fit`` or of an earlier call are known again, and
-            judged at a stricter level (:mod:`fairtrain.metrics.ledger`); rows that trained or
-            steered are not. A saved model keeps count of what was read before it was saved.
+            judged at a stricter level (:mod:`fairtrain.metrics.ledger`). Rows that trained or
+            steered are known again too, where they are a good part of these: ``rows`` says so, and
+            they cannot say ``met``. A saved model keeps count of what was read before it was saved.
         """
         rows = self._read_later(X, y, sensitive_features, sample_weight, clusters)
-        reading = self._enter(rows)
-        return self._judged(self._decided(rows), "certification", reading)
+        return self._judged(self._decided(rows), *self._enter(rows))
 
     def note_reading(
         self, X: Any, y: Any, *, sensitive_features: Any = None, sample_weight: Any = None
-    ) -> int:
+    ) -> Look:
         """Enter in the ledger that something else certifies this model on these rows.
 
         Parameters
@@ -468,15 +471,16 @@ class FairEstimator(BaseEstimator):
 
         Returns
         -------
-        int
-            How often they have certified it now; 1: they are fresh. From 2 on the level to judge at
-            is :func:`~fairtrain.metrics.ledger.spent_confidence`.
+        Look
+            ``role``, ``"certification"`` unless they are known to have trained or steered, and
+            ``reading``, how often they have certified it now; 1: they are fresh. From 2 on the
+            level to judge at is :func:`~fairtrain.metrics.ledger.spent_confidence`.
         """
         return self._enter(self._read_later(X, y, sensitive_features, sample_weight))
 
-    def _enter(self, *parts: Rows) -> int:
+    def _enter(self, *parts: Rows) -> Look:
         self.ledger_ = getattr(self, "ledger_", None) or Ledger()  # older folders have none
-        return self.ledger_.read(*parts)
+        return self.ledger_.look(*parts)
 
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""

@@ -98,7 +98,7 @@ def test_frames_weights_and_eval_sets() -> None:
     assert found.n_estimators_ <= len(found.history_)
     at = found.history_.loc[found.best_iteration_]
     assert at["eval_0_squared_error"] == pytest.approx(np.mean((y - found.predict(data)) ** 2))
-    assert found.evaluate(data, y).rows == "certification"
+    assert found.evaluate(data, y).rows == "training"  # most of them
 
 
 @pytest.mark.parametrize(

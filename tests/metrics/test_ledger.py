@@ -8,13 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-from fairtrain import FairPlugInClassifier, load, save
+from fairtrain import (
+    FairPlugInClassifier,
+    LagrangianBoostingClassifier,
+    LagrangianFairnessTrainer,
+    ReductionsWrapper,
+    RegularizedFairnessTrainer,
+    load,
+    save,
+)
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.data.sketch import EPSILON, exact_bits, noisy_bits
 from fairtrain.datasets import make_biased
+from fairtrain.estimator import FairEstimator
+from fairtrain.metrics import Verdict
 from fairtrain.metrics.ledger import MOST_SAMPLES, Ledger, spent_confidence
 
 
@@ -62,6 +73,44 @@ def test_of_rows_of_several_samples_the_one_read_most_counts() -> None:
     assert [ledger.read(part) for part in (first, first, first, second)] == [1, 2, 3, 1]
     assert ledger.read(rows) == 4
     assert ledger.read(second) == 5
+
+
+def test_rows_that_trained_or_steered_are_known_again_and_fresh_ones_are_not() -> None:
+    ledger, rows = Ledger(), people(6000, 3)
+    trained, steered, fresh = (rows.take(np.arange(k, k + 2000)) for k in (0, 2000, 4000))
+    ledger.learn("training", trained)
+    ledger.learn("steering", steered)
+    again = Ledger.from_dict(json.loads(json.dumps(ledger.to_dict())))
+    shuffled = trained.take(np.random.default_rng(0).permutation(2000))
+    assert ledger.look(shuffled).role == again.look(shuffled).role == "training"
+    assert ledger.look(steered).role == "steering"
+    assert ledger.look(trained.take(np.arange(1000))).role == "training"
+    assert ledger.look(fresh) == ("certification", 1)
+    assert ledger.summary()["learned"] == ["training", "steering"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FairPlugInClassifier(LogisticRegression(), group_estimator=LogisticRegression(), cv=2),
+        ReductionsWrapper(LogisticRegression(), max_iter=3),
+        LagrangianBoostingClassifier(n_estimators=5),
+        LagrangianFairnessTrainer(max_epochs=2),
+        RegularizedFairnessTrainer(max_epochs=2),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+@pytest.mark.filterwarnings("ignore")  # how well so short a training keeps its bound
+def test_no_method_certifies_on_rows_that_trained_it(model: FairEstimator) -> None:
+    """A bound of .9 is kept by all of them, so that fresh rows must say ``met``."""
+    old, new = (make_biased(1200, n_noise=0, random_state=seed) for seed in (4, 5))
+    model = clone(model).set_params(difference_bound=0.9, random_state=0)
+    model.fit(old.X, old.y, sensitive_features=old.sensitive_features)
+    said = model.evaluate(old.X, old.y, sensitive_features=old.sensitive_features)
+    assert said.rows != "certification"
+    assert said.verdict is Verdict.NOT_CERTIFIED
+    fresh = model.evaluate(new.X, new.y, sensitive_features=new.sensitive_features)
+    assert (fresh.rows, fresh.verdict) == ("certification", Verdict.MET)
 
 
 def test_memory_is_bounded_and_what_was_forgotten_is_counted() -> None:
@@ -119,7 +168,9 @@ def test_a_model_keeps_count_says_so_and_takes_the_ledger_along(tmp_path: Path) 
     # Other bounds after a look at the certificate choose by it.
     other = model.with_bounds(difference_bound=0.08)
     assert other.evaluate(*rows[0], **rows[1]).reading == 3
-    assert model.evaluate(X, y, sensitive_features=who).reading == 2  # the rows of fit are inside
+    inside = model.evaluate(X, y, sensitive_features=who)  # the rows of fit: more steered than not
+    assert (inside.reading, inside.rows) == (2, "steering")
+    assert "took part in choosing the model" in inside.explain()
     save(model, tmp_path / "model")
     manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
     assert manifest["ledger"]["readings"][1] == 3

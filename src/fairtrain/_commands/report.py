@@ -27,7 +27,7 @@ from fairtrain._versions import versions
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.exceptions import InvalidDataError
-from fairtrain.metrics.verdicts import RowsRole
+from fairtrain.metrics.ledger import Look
 from fairtrain.report import RunSummary, judged, render_card, render_report
 
 __all__ = ["report"]
@@ -92,9 +92,8 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     point = read_point(Decide(**_taken(Decide, options)), options.get("objective"))
     point = point.among(sum(summary.row_counts.values()))
     same = data.digest == summary.made_with.get("data_sha256")
-    role: RowsRole = "training" if same else "certification"
     shown_by = constraint.columns(groups.scheme)
-    reading = 1 if same else _entered(run, fair, X, rows)
+    role, reading = Look("training", 1) if same else _entered(run, fair, X, rows)
     judging: dict[str, Any] = {
         "outcome": data.outcome,
         "rows": role,
@@ -118,6 +117,8 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     choice.append(
         "This is the table that it was made from, so these rows certify nothing."
         if same
+        else "Many of these rows trained or chose the model, so they certify nothing."
+        if role != "certification"
         else f"The verdict takes it that none of {'the fresh' if reading == 1 else 'these'} rows "
         "trained or chose the model."
     )
@@ -138,13 +139,13 @@ def _fresh(run: Path, path: Path, summary: RunSummary) -> RunSummary:
     )
 
 
-def _entered(run: Path, fair: Any, X: Any, rows: Rows) -> int:
-    """How often these rows have certified the model now; the run's ledger keeps count."""
+def _entered(run: Path, fair: Any, X: Any, rows: Rows) -> Look:
+    """What these rows are good for; the run's ledger keeps count."""
     fair.ledger_ = read_ledger(run) or getattr(fair, "ledger_", None)
-    reading: int = fair.note_reading(X, rows.targets, sensitive_features=rows.sensitive)
+    look: Look = fair.note_reading(X, rows.targets, sensitive_features=rows.sensitive)
     with new_file(run / "ledger.json", force=True) as work:
         write_json(work, fair.ledger_.to_dict())
-    return reading
+    return look
 
 
 def _options(run: Path) -> dict[str, Any]:

@@ -295,8 +295,8 @@ class Predictor(TensorFeatures, ClassifierMixin, FairEstimator):
         source = LoaderSource(loader, engine.device, levels, self._head, continuous, adapter)
         source.prepare(self.module_)
         data = FitData({}, self.scheme_, self._head, self._coding, engine, 0, nobody())
-        reading = self._enter(*(read_rows(batch, data) for batch in source.all()))
-        return self._judged(decide(self._members, source.all(), data), "certification", reading)
+        look = self._enter(*(read_rows(batch, data) for batch in source.all()))
+        return self._judged(decide(self._members, source.all(), data), *look)
 
     # scikit-learn -------------------------------------------------------------------------------
 

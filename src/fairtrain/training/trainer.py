@@ -44,7 +44,7 @@ from fairtrain.training.batches.loaders import (
     numbered_labels,
     numbered_scheme,
 )
-from fairtrain.training.batches.rows import from_rows
+from fairtrain.training.batches.rows import RowSource, from_rows
 from fairtrain.training.criterion import FairCriterion, OwnLoop
 from fairtrain.training.heads import Head, check_task
 from fairtrain.training.loop.callbacks import read_checkpoint
@@ -476,8 +476,11 @@ class FairnessTrainer(Predictor):
         }
         self._keep_reports(reports)
         self.ledger_ = Ledger()
-        if data.certification is not None:
-            self.ledger_.read(*(read_rows(batch, data) for batch in data.certification.all()))
+        for role, source in data.sources.items():
+            if role == "certification":
+                self.ledger_.read(*(read_rows(batch, data) for batch in source.all()))
+            elif isinstance(source, RowSource):  # a loader of training rows is not run once more
+                self.ledger_.learn(role, *(read_rows(batch, data) for batch in source.all()))
         self.start_report_ = None
         if isinstance(self.module, nn.Module):
             last, source = list(data.sources.items())[-1]
