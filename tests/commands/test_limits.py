@@ -35,6 +35,8 @@ def test_a_floor_is_all_that_is_asked(table: Path, tmp_path: Path) -> None:
         (["--at-most", "luck=0.1"], "rate must be one of"),
         (["--at-most", "recall=0.1", "--bound", "0.1"], "neither --bound nor --ratio"),
         (["--at-most", "recall=0.9", "--at-least", "recall=0.1"], "give one of them"),
+        (["--at-least", "recall=0.9", "--constraint", "equalized_odds"], "give one of them"),
+        (["--at-least", "precison=0.7"], "--at-least: rate must be one of"),
         (
             ["--at-least", "recall=0.1", "--method", "regularized"],
             "--at-most are not for --method regularized",

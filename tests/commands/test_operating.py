@@ -102,6 +102,12 @@ def test_all_of_them_are_costs(options: dict[str, Any], cut: float | None, best:
     np.testing.assert_array_equal(point.decided(score), expected)
 
 
+def test_who_ties_for_the_last_places_shares_them() -> None:
+    score = np.array([0.2, 0.5, 0.9, 0.5, 0.5, 0.1])
+    point = read_point(Decide(select_top="50%"), None)
+    np.testing.assert_allclose(point.decided(score), [0, 2 / 3, 1, 2 / 3, 2 / 3, 0])
+
+
 def test_other_objectives_leave_the_ordinary_model_alone() -> None:
     y = np.r_[np.ones(2), np.zeros(6)]
     assert OperatingPoint("f1").cut(y) is None

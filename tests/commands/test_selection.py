@@ -115,6 +115,10 @@ def test_advice_names_the_run_and_why() -> None:
     assert "Within noise of it: run 'near' (0.795)" in said[1]
     assert said[1].endswith("has run 'near'.")
     assert "fairtrain report good --data" in said[2]
+    placed = advised([run("good", folder="my runs/good"), run("near", 0.7)])[-1]
+    assert "fairtrain report 'my runs/good' --data" in placed
+    free, dear = (run(n, objective="cost", performance=-c) for n, c in (("free", 0.0), ("dear", 1)))
+    assert advised([dear, free])[0].startswith("Take run 'free'")
     assert advised([broken, run("good")])[0].startswith("Take run 'good': it alone is met")
     assert advised([useless, broken])[0].startswith("Take none of them yet: run 'idle'")
 

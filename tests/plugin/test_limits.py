@@ -158,6 +158,16 @@ def test_prices_reach_the_optimum(name: str, cells: int, seed: int) -> None:
     assert rule.excess.max() < 1e-3
 
 
+def test_a_level_is_found_below_all_free_rates_where_more_is_asked() -> None:
+    def tried(levels: Levels) -> tuple[float, float]:
+        return max(levels[0] - 0.3, 0.0), levels[0]
+
+    parity = PredictiveParity(difference_bound=0.05)
+    assert best_levels(parity, np.array([0.7, 0.8]), tried, alone=False)[0] == pytest.approx(
+        0.3, abs=0.03
+    )
+
+
 @pytest.mark.parametrize(
     ("parity", "beside"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def advised(models: Sequence[Model]) -> list[str]:
     models : sequence of mapping
         Judged on the same data by the same constraint: ``run``, ``model``, ``verdict``, ``gap``,
         ``bound``, ``useful``, ``accuracy`` with its limits, ``objective``, ``performance`` and
-        ``smallest_bound``.
+        ``smallest_bound``; ``folder``, where the run lies, if not where its name says.
 
     Returns
     -------
@@ -43,22 +44,31 @@ def advised(models: Sequence[Model]) -> list[str]:
     if close:
         names = joined(f"{_name(m)} ({m['performance']:.3f})" for m in close)
         said.append(
-            f"Within noise of it: {names}. These rows cannot tell which is more accurate, so that "
-            f"reasons of your own may choose; the smallest gap among them has "
+            f"Within noise of it: {names}. These intervals cannot tell which is more accurate, so "
+            f"that reasons of your own may choose; the smallest gap among them has "
             f"{_name(min([best, *close], key=_gap))}."
         )
     if best["verdict"] == "met" and len(models) > 1:
         said.append(
             "Each verdict holds by itself; the best of several, chosen by the rows that judged "
-            f"them, is flattered: {_FRESH.format(run=one_line(best['run']))} judges it anew."
+            f"them, is flattered: {_fresh(best)} judges it anew."
         )
     elif best["verdict"] != "met":
         said.append(_next_step(best))
     return said
 
 
+def _fresh(model: Model) -> str:
+    return _FRESH.format(run=shlex.quote(one_line(model.get("folder", model["run"]))))
+
+
 def _order(model: Model) -> tuple[int, bool, float]:
-    return _feasible(model), not model["useful"], -(model["performance"] or -math.inf)
+    return _feasible(model), not model["useful"], -_performance(model)
+
+
+def _performance(model: Model) -> float:
+    known = model["performance"]
+    return -math.inf if known is None else float(known)
 
 
 def _feasible(model: Model) -> int:
@@ -99,10 +109,13 @@ def _next_step(best: Model) -> str:
         bound = best["smallest_bound"]
         reach = "" if bound is None else f"These rows can show {bound_words(bound)} at best. "
         return (
-            f"{reach}Judge it on fresh rows ({_FRESH.format(run=one_line(best['run']))}), set more "
+            f"{reach}Judge it on fresh rows ({_fresh(best)}), set more "
             "aside with --certification, merge small groups, or ask for less."
         )
-    return "Train with a stricter --bound than the one to be shown, or with --method auto."
+    return (
+        "Train with a stricter --bound (or --ratio, --at-least, --at-most) than the one to be "
+        "shown, or with --method auto."
+    )
 
 
 def _worth(model: Model) -> str:
@@ -127,7 +140,8 @@ def _gap(model: Model) -> float:
 def _within_noise(one: Model, other: Model) -> bool:
     """Whether the limits of both accuracies allow for the difference, as of independent rows.
 
-    Runs that were judged on the same rows differ by less noise than that, never by more.
+    Of runs judged on the same rows, which are mostly right about the same people, that claims too
+    little rather than too much.
     """
     if one["objective"] != "accuracy" or None in (one["performance"], other["performance"]):
         return False

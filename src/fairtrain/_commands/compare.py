@@ -70,8 +70,10 @@ def compared(runs: Sequence[Path]) -> dict[str, list[Any]]:
         raise InvalidParameterError("compare takes two runs or more.")
     comparison: dict[str, list[Any]] = {"models": [], "references": [], "usefulness": []}
     marks: dict[str, list[Any]] = {name: [] for name in (*_MUST_AGREE, "certified_on")}
+    folders: list[str] = []
     for run in runs:
         summary = read_summary(run)
+        folders += [str(run)] * len(summary.models[1:])
         comparison["models"] += [_plain(run, summary, model) for model in summary.models[1:]]
         for model in (summary.constant, summary.models[0]):
             if model is not None:
@@ -83,7 +85,12 @@ def compared(runs: Sequence[Path]) -> dict[str, list[Any]]:
         for name in ("data_sha256", "certified_on"):
             marks[name].append(summary.made_with.get(name))
     warnings = _warnings(marks)
-    advice = advised(comparison["models"])
+    advice = advised(
+        [
+            {**model, "folder": folder}
+            for model, folder in zip(comparison["models"], folders, strict=True)
+        ]
+    )
     if None in marks["data_sha256"] or any(len(set(marks[name])) > 1 for name in _MUST_AGREE):
         advice = [f"No run is recommended: {warnings[0]}"]
     return {**comparison, "warnings": warnings, "advice": advice}

@@ -106,12 +106,15 @@ class OperatingPoint:
         return best_constant(y, self.sought, 1.0 if self.places is None else self.places)
 
     def decided(self, score: Floats) -> Floats:
-        """Decide by scores alone: from the threshold on, or the best there are places for, (n,)."""
+        """Decide by scores alone: from the threshold on, or the best there are places for, (n,).
+
+        Those who tie for the last places share them, whatever the order of the rows.
+        """
         if self.places is not None:
             most = round(self.places * len(score))
-            chosen = np.zeros(len(score))
-            chosen[np.argsort(-score, kind="stable")[:most]] = 1.0
-            return chosen
+            last = np.sort(score)[::-1][max(most - 1, 0)]
+            above, level = score > last, score == last
+            return np.where(level, (most - above.sum()) / level.sum(), above)
         cut = 0.5 if self.option == "" else self.sought.costs(0.5).threshold
         return np.asarray(score >= cut, dtype=np.float64)
 

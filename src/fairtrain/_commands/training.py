@@ -176,6 +176,11 @@ def _limit(ask: Ask) -> Constraint | None:
             "--at-least and --at-most are each all that is asked: give one of them, and neither "
             "--bound nor --ratio. Several constraints are for fairtrain in Python."
         )
+    if ask.constraint != Ask().constraint:
+        raise InvalidParameterError(
+            f"{next(iter(given))} and --constraint {ask.constraint} both say what to ask for; give "
+            "one of them. Several constraints are for fairtrain in Python."
+        )
     ((option, (said, kind)),) = given.items()
     rate, _, number = said.partition("=")
     try:
@@ -185,7 +190,10 @@ def _limit(ask: Ask) -> Constraint | None:
             f"{option} takes a rate and a number, as in {option} precision=0.7, got "
             f"'{one_line(said)}'."
         ) from None
-    return kind(rate.strip(), value)
+    try:
+        return kind(rate.strip(), value)
+    except InvalidParameterError as error:
+        raise InvalidParameterError(f"{option}: {error}") from None
 
 
 def choose_method(options: TrainingOptions | SweepOptions) -> tuple[Method, Settings]:

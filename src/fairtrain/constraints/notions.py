@@ -94,8 +94,9 @@ class PredictiveEquality(ParityConstraint):
 class PredictiveParity(ParityConstraint):
     r"""Equal precision: favourable decisions are as often right (Chouldechova, 2017).
 
-    Compares :math:`P[Y = 1 \mid A = g, \hat Y = 1]`. Where base rates differ and decisions err, no
-    decisions have this and equalized odds both (Chouldechova, 2017, section 2.1). A group of whom
+    Compares :math:`P[Y = 1 \mid A = g, \hat Y = 1]`. Where base rates differ and some, not all,
+    favourable decisions are wrong, none have this and equalized odds both (Chouldechova, 2017,
+    section 2.1). A group of whom
     nobody is selected has no precision.
 
     Parameters

@@ -81,12 +81,11 @@ def best_levels(
         ``tried(levels)`` -> by how much bounds are exceeded, and the gain, which that is weighed
         against at the highest price that prices have: narrowing mends a small excess.
     alone : bool
-        Whether nothing else is asked, which could move rates beyond what they are.
+        Whether nothing else is asked, which could move rates anywhere, up or down.
     """
     known = free[np.isfinite(free)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    low, high = (float(known.min()), float(known.max())) if alone and len(known) else (0.0, 1.0)
     low = max(low - parity.bound, 0.0) if parity.kind == "difference" else low * parity.bound
-    high = high if alone else 1.0
     found: dict[float, float] = {}
 
     def look(level: float) -> None:
