@@ -77,3 +77,13 @@ def test_a_frontier_becomes_a_chart() -> None:
     assert found.baseline == (0.3, 0.9)
     assert [p.label for p in found.points] == ["0", "2"]
     assert found.performance_name == "AUC"
+
+
+def test_names_of_models_keep_off_the_marks_on_half_a_page() -> None:
+    values = {"constant": (-0.14, 0.0), "baseline": (-0.106, 0.198), "fair model": (-0.105, 0.145)}
+    points = tuple(
+        FrontierPoint(name, 0, *at, gap_limits=(0.0, 0.35)) for name, at in values.items()
+    )
+    found = drawn([FrontierChart("s", "model", points, chosen=2)], steps=False, height=300)
+    sides = {m["label"]: m["anchor"] for m in found["curves"][0]["marks"]}
+    assert sides == {"constant": "start", "baseline": "start", "fair model": "end"}

@@ -18,6 +18,7 @@ __all__ = ["HEIGHT", "WIDTH", "drawn"]
 WIDTH, HEIGHT = 720, 430
 _LEFT, _RIGHT, _TOP, _UNDER = 66, 700, 16, 58
 _MOST_LABELS = 8
+_BESIDE_TEXT = 2  # units a pixel: models are drawn on half a page, and letters do not shrink
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
 
@@ -63,11 +64,14 @@ def drawn(
         "feasible": scale.x(max(bounds)) if len(bounds) == 1 else None,
         "x_name": charts[0].gap_name,
         "y_name": charts[0].performance_name,
-        "curves": _apart([_curve(chart, i, scale, steps) for i, chart in enumerate(charts)]),
+        "curves": _apart(
+            [_curve(chart, i, scale, steps) for i, chart in enumerate(charts)],
+            letter=7 if steps else 7 * _BESIDE_TEXT,
+        ),
     }
 
 
-def _apart(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _apart(curves: list[dict[str, Any]], letter: float) -> list[dict[str, Any]]:
     """Put each label at a corner of its mark where no other lies; the chosen point's come first.
 
     A label without such a corner is dropped.
@@ -77,7 +81,7 @@ def _apart(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     spots = [(mark["x"], mark["y"]) for mark, _ in marks]
     spots += [(b["x"], b["y"]) for curve in curves if (b := curve["baseline"])]
     for mark, _ in sorted(marks, key=lambda m: {"x": m[0]["x"], "y": m[0]["y"]} != m[1]):
-        wide = 7 * len(mark["label"]) + 6
+        wide = letter * len(mark["label"]) + 6
         corners = [(side, down) for down in (16, -9) for side in (1, -1)]
         free = [
             (side, down)
