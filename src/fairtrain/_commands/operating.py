@@ -114,7 +114,8 @@ class OperatingPoint:
             most = round(self.places * len(score))
             last = np.sort(score)[::-1][max(most - 1, 0)]
             above, level = score > last, score == last
-            return np.where(level, (most - above.sum()) / level.sum(), above)
+            shared = (most - above.sum()) / level.sum()
+            return np.asarray(np.where(level, shared, above), dtype=np.float64)
         cut = 0.5 if self.option == "" else self.sought.costs(0.5).threshold
         return np.asarray(score >= cut, dtype=np.float64)
 
