@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +50,8 @@ class NamedInputs(Mapping[str, Tensor]):
     @classmethod
     def of(cls, X: Any) -> Any:
         """A mapping as named inputs; anything else as it is."""
-        return cls(X) if isinstance(X, Mapping) and not isinstance(X, cls) else X
+        named = isinstance(X, Mapping) and not isinstance(X, cls)
+        return cls(X) if named and not sparse.issparse(X) else X  # one kind of matrix is a dict
 
     def __getitem__(self, key: Any) -> Any:
         return self._tensors[key] if isinstance(key, str) else self.take_rows(key)
