@@ -142,18 +142,23 @@ def short_exact(
     p, n = rates(mean, count)
     n = student_rows(n, two_sided(alpha), design)
     yes, no = n * p, n * (1 - p)
-    ends = []
-    for tail, share in ((alpha / 2, _SHARE), (1 - alpha / 2, 1 - _SHARE)):
-        low, high = np.zeros(p.shape), np.ones(p.shape)
-        for _ in range(45):  # halving, to 3e-14
-            middle = (low + high) / 2
-            as_many = special.betainc(np.maximum(yes, 1e-300), no + 1, middle)
-            more = special.betainc(yes + 1, np.maximum(no, 1e-300), middle)
-            below = share * as_many + (1 - share) * more < tail
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-        ends.append((low + high) / 2)
+    tail, share = (np.reshape(pair, (2, *(1,) * p.ndim)) for pair in _tails(alpha))
+    low, high = np.zeros((2, *p.shape)), np.ones((2, *p.shape))
+    fewer, less = np.maximum(yes, 1e-300), np.maximum(no, 1e-300)
+    for _ in range(45):  # halving, to 3e-14
+        middle = (low + high) / 2
+        as_many = special.betainc(fewer, no + 1, middle)
+        more = special.betainc(yes + 1, less, middle)
+        below = share * as_many + (1 - share) * more < tail
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    ends = (low + high) / 2
     lower, upper = np.where(p == 0, 0.0, ends[0]), np.where(p == 1, 1.0, ends[1])
     return np.where(n > 0, lower, np.nan), np.where(n > 0, upper, np.nan)
+
+
+def _tails(alpha: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What is left below either limit, and the share of the outcome seen in it."""
+    return (alpha / 2, 1 - alpha / 2), (_SHARE, 1 - _SHARE)
 
 
 def student_rows(n: FloatArray, z: FloatArray, design: Design | None) -> FloatArray:
