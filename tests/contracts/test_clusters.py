@@ -17,12 +17,13 @@ from fairtrain import (
 from fairtrain.datasets import make_biased
 from fairtrain.persistence import load, save
 
+LINE = LogisticRegression()
 ESTIMATORS: dict[str, Any] = {
     "plug-in": FairPlugInClassifier(
-        LogisticRegression(), cv=2, certification_fraction=0.3, random_state=0
+        LINE, group_estimator=LINE, cv=2, certification_fraction=0.3, random_state=0
     ),
     "cross": FairPlugInClassifier(
-        LogisticRegression(), cv=2, certification="cross", random_state=0
+        LINE, group_estimator=LINE, cv=2, certification="cross", random_state=0
     ),
     "reductions": ReductionsWrapper(
         LogisticRegression(),

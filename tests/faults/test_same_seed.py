@@ -21,7 +21,7 @@ WHO = RNG.choice(["a", "b", "c"], N)
 Y = (X[:, 0] + (WHO == "a") + RNG.normal(size=N) > 0.5).astype(int)
 MODELS = {
     "reductions": lambda: fairtrain.ReductionsWrapper(LogisticRegression(), random_state=0),
-    "plug-in": lambda: fairtrain.FairPlugInClassifier(LogisticRegression(), random_state=0),
+    "plug-in": lambda: fairtrain.FairPlugInClassifier(LogisticRegression(), cv=2, random_state=0),
     "priced": lambda: fairtrain.FairPlugInTrainer(max_epochs=2, cv=2, random_state=0),
     "boosting": lambda: fairtrain.LagrangianBoostingClassifier(n_estimators=8, random_state=0),
     "lagrangian": lambda: fairtrain.LagrangianFairnessTrainer(max_epochs=2, random_state=0),
