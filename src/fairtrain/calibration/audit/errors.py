@@ -339,9 +339,9 @@ def smooth_ece(residual: Floats) -> Floats:
     high = np.zeros(len(flat))
 
     def smoothed(log_width: Floats) -> Floats:
-        damping = np.exp(-0.5 * np.square(np.pi * np.exp(log_width)[:, None] * k))
         used = int(np.ceil(6 / (np.pi * np.exp(log_width.min(initial=0.0))))) + 1
-        curve: Floats = (coefficients * damping)[:, :used] @ waves[:used]
+        damping = np.exp(-0.5 * np.square(np.pi * np.exp(log_width)[:, None] * k[:used]))
+        curve: Floats = (coefficients[:, :used] * damping) @ waves[:used]
         return np.asarray(np.abs(curve).mean(axis=1))
 
     for _ in range(_HALVINGS):
