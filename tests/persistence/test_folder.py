@@ -378,33 +378,35 @@ def test_only_model_folders_are_replaced(saved: Path, tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model", "precious"]
 
 
-@pytest.mark.parametrize("moment", ["write_bytes", "fsync", "replace"])
-def test_a_killed_save_leaves_the_old_folder_whole(saved: Path, moment: str) -> None:
+def test_a_killed_save_leaves_the_old_folder_whole(pristine: Path, tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import os, signal, sys
         from pathlib import Path
         from fairtrain import _atomic, load, save
 
-        folder, moment = Path(sys.argv[1]), sys.argv[2]
-        model = load(folder)
-
         def die(*given, **named):
             os.kill(os.getpid(), signal.SIGKILL)
 
-        if moment == "write_bytes":
-            Path.write_bytes = die
-        elif moment == "fsync":
-            _atomic.sync = die
-        else:
-            _atomic._replace = die
-        save(model, folder, overwrite=True)
+        moments = [(Path, "write_bytes"), (_atomic, "sync"), (_atomic, "_replace")]
+        models = [load(folder) for folder in sys.argv[1:]]
+        for folder, model, (place, name) in zip(sys.argv[1:], models, moments, strict=True):
+            child = os.fork()
+            if not child:
+                setattr(place, name, die)
+                save(model, folder, overwrite=True)
+                os._exit(0)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         """
     )
-    killed = subprocess.run([sys.executable, "-c", script, str(saved), moment], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    folders = [Path(shutil.copytree(pristine, tmp_path / str(i) / "model")) for i in range(3)]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *folders], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * 3
     X, _, _ = table(200)
-    assert len(load(saved).predict(X)) == 200
+    for folder in folders:
+        assert len(load(folder).predict(X)) == 200
 
 
 def test_loads_where_torch_is_absent(saved: Path) -> None:

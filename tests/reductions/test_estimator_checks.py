@@ -27,8 +27,8 @@ LIMIT = BoundedGroupLoss(upper_bound=1e6, loss="squared")
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
 @parametrize_with_checks(
     [
-        Checked(LogisticRegression(), difference_bound=0.5, random_state=0),
-        Checked(LogisticRegression(), deterministic=True, random_state=0),
+        Checked(LogisticRegression(), difference_bound=0.5, max_iter=10, random_state=0),
+        Checked(LogisticRegression(), deterministic=True, max_iter=10, random_state=0),
         CheckedRegressor(LinearRegression(), LIMIT, max_iter=2, random_state=0),
     ]
 )
