@@ -173,6 +173,13 @@ WRONG = {
     "number": (None, 3, "got int"),
     "no group": (BatchColumns(row_id=2, table=[0]), (X, Y, [5]), "no group for the row 5"),
     "names": (BatchColumns(row_id=2, table=["a"]), (X, Y, [0]), "from_sensitive"),
+    "twice": (BatchColumns(row_id=2, table=pd.Series([0, 1], index=[5, 5])), (X, Y, [5]), "unique"),
+    "half a row": (BatchColumns(row_id=2, table=[0, 1]), (X, Y, [0.5]), "whole numbers, got 0.5"),
+    "label words": (None, (X, ["deny"] * 600, A), "targets must be numbers"),
+    "group words": (None, (X, Y, np.full(600, "north")), "groups must be integer codes"),
+    "few groups": (None, (X, Y, A[:5]), "sensitive_features has 5 rows, expected 600"),
+    "few weights": (None, (X, Y, A, Y[:5]), "sample_weight has 5 rows, expected 600"),
+    "negative": (None, (X, Y, A, -torch.ones(600)), "finite and not negative"),
     "three": (lambda batch: batch, (X, Y, A), "a tuple of inputs, targets, groups and weight"),
 }  # fmt: skip
 
@@ -197,7 +204,7 @@ def test_a_mapping_that_fits_in_part_is_refused():
 
 def test_padding_moves_no_draw():
     ids, mask = torch.tensor([[7, 9, 0, 0]]), torch.tensor([[1, 1, 0, 0]])
-    left = {"input_ids": torch.tensor([[5, 7, 9]]), "attention_mask": torch.tensor([[0, 1, 1]])}
+    left = {"attention_mask": torch.tensor([[0, 1, 1]]), "input_ids": torch.tensor([[5, 7, 9]])}
     right = row_values({"input_ids": ids, "attention_mask": mask})[0]
     assert np.trim_zeros(right, "b").tolist() == row_values(left)[0].tolist()[:4]
 

@@ -96,6 +96,14 @@ def test_what_cannot_be_is_one_line():
         LagrangianFairnessTrainer(constraints=pooled).criterion(module, num_groups=2)
     with pytest.raises(InvalidDataError, match="no groups"):
         BOUND.criterion(module, num_groups=2)(module(X), Y, None)
+    with pytest.raises(InvalidDataError, match="groups has 5 rows, expected 600"):
+        BOUND.criterion(module, num_groups=2)(module(X), Y, A[:5])
+    with pytest.raises(InvalidDataError, match="not negative"):
+        BOUND.criterion(module, num_groups=2)(module(X), Y, A, -torch.ones(600))
+    with pytest.raises(InvalidParameterError, match="mixture=True lets weights of several"):
+        LagrangianFairnessTrainer(mixture=True).criterion(module, num_groups=2)
+    with pytest.raises(InvalidDataError, match="a generator gives its batches once"):
+        BOUND.criterion(module, num_groups=2, validation_loader=(row for row in [HELD]))
     other = BOUND.criterion(module, num_groups=3)
     with pytest.raises(InvalidParameterError, match="another fair criterion"):
         other.load_state_dict({"run": {}})

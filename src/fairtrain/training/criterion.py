@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fairtrain.data.groups import GroupScheme
+from fairtrain.data.inputs import check_lengths
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.training.batches.adapter import BatchAdapter
+from fairtrain.training.batches.adapter import BatchAdapter, row_weights
 from fairtrain.training.batches.batch import Batch
 from fairtrain.training.batches.inputs import to_device
 from fairtrain.training.batches.loaders import as_targets, group_codes, levels_in
@@ -92,6 +93,11 @@ class FairCriterion:
         Returns
         -------
         Tensor of shape ()
+
+        Raises
+        ------
+        InvalidDataError
+            If lengths differ, a code is of no group, a label of no class, or a weight negative.
         """
         parts = self.run.parts
         y = as_targets(torch.as_tensor(targets), parts.head)
@@ -99,7 +105,8 @@ class FairCriterion:
         if groups is None:
             raise InvalidDataError("a batch has no groups; pass group codes, -1 for unknown.")
         codes = group_codes(torch.as_tensor(groups), levels_in(self.scheme))
-        weight = None if sample_weight is None else torch.as_tensor(sample_weight).reshape(-1)
+        check_lengths(len(y), groups=codes)
+        weight = row_weights(sample_weight, len(y))
         batch = Batch(None, *(to_device(part, logits.device) for part in (y, codes, weight)))
         if not parts.module.training:
             return self.run.base(logits, batch)

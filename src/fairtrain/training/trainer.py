@@ -406,6 +406,11 @@ class FairnessTrainer(Predictor):
         self.constraints_ = self._read_constraints()
         if groups is None and num_groups is None:
             raise InvalidParameterError("criterion needs groups= or num_groups=.")
+        if getattr(self, "mixture", False):
+            raise InvalidParameterError(
+                "mixture=True lets weights of several epochs decide, and a loop of one's own has "
+                "one module: leave it out, or use fit_loader."
+            )
         if pooled := [c.name for c in self.constraints_ if getattr(c, "pooled", False)]:
             raise InvalidParameterError(
                 f"{pooled[0]}: averages over strata need all rows that train; use fit_loader."

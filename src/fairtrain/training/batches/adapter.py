@@ -10,12 +10,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fairtrain.data.groups import Groups
+from fairtrain.data.inputs import check_lengths
 from fairtrain.exceptions import InvalidDataError
 
-__all__ = ["BatchAdapter", "BatchColumns", "BatchParts", "read_batch"]
+__all__ = ["BatchAdapter", "BatchColumns", "BatchParts", "read_batch", "row_weights"]
 
 Key = str | int
 
@@ -187,7 +189,7 @@ def read_batch(
     Raises
     ------
     InvalidDataError
-        If it cannot be taken apart, or a part is missing.
+        If it cannot be taken apart, or a part is missing, no number, or of another length.
     """
     found: Any = (BatchColumns() if adapter is None else adapter)(batch)
     if not isinstance(found, tuple) or len(found) not in (4, 5):
@@ -200,10 +202,49 @@ def read_batch(
         raise InvalidDataError(_missing(batch, missing[0]))
     if not required:
         return parts
-    weight = None if parts.weight is None else torch.as_tensor(parts.weight).reshape(-1)
-    y, together = torch.as_tensor(parts.targets), parts.clusters
+    y, who = _numbers(parts.targets, _LABELS), parts.groups
+    if not _is_pair(who):
+        who = _numbers(who, _CODES)
+        check_lengths(len(y), sensitive_features=who)
+    weight, together = row_weights(parts.weight, len(y)), parts.clusters
     clusters = None if together is None else _clusters(together, len(y))
-    return parts._replace(targets=y, weight=weight, clusters=clusters)
+    return parts._replace(targets=y, groups=who, weight=weight, clusters=clusters)
+
+
+_LABELS = "targets must be numbers (1: the favourable outcome, of two): number words beforehand."
+_CODES = (
+    "groups must be integer codes: Groups.from_sensitive(...) makes its codes of names, and tells "
+    "the names where it is passed as groups=."
+)
+
+
+def _numbers(values: Any, otherwise: str) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidDataError(otherwise) from None
+
+
+def _is_pair(groups: Any) -> bool:
+    """Whether groups are codes and the numbers of continuous columns."""
+    return isinstance(groups, list | tuple) and any(isinstance(g, Tensor) for g in groups)
+
+
+def row_weights(sample_weight: Any, n_rows: int) -> Tensor | None:
+    """Weights of a batch's rows, shape (n,); None stays None.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is not one a row, or one is negative, NaN or infinite.
+    """
+    if sample_weight is None:
+        return None
+    weight = _numbers(sample_weight, "sample_weight must be numbers.").reshape(-1)
+    check_lengths(n_rows, sample_weight=weight)
+    if not bool(((weight >= 0) & torch.isfinite(weight)).all()):
+        raise InvalidDataError("sample_weight must be finite and not negative.")
+    return weight
 
 
 def _clusters(clusters: Any, n_rows: int) -> Tensor:
@@ -272,22 +313,30 @@ def _looked_up(ids: Any, table: Any) -> Tensor:
     """Group codes of rows by their numbers."""
     rows = torch.as_tensor(ids).reshape(-1).tolist() if not _is_text(ids) else list(ids)
     known: Any = table.codes if isinstance(table, Groups) else table
-    if isinstance(known, pd.Series):
-        known = known.to_dict()
-    if isinstance(known, Mapping):
-        absent = [row for row in rows if row not in known]
-    else:
-        known = np.asarray(known)
-        absent = [row for row in rows if not 0 <= row < len(known)]
-    if absent:
-        raise InvalidDataError(f"table has no group for the row {absent[0]!r}.")
-    codes = np.asarray([known[row] for row in rows])
+    by_key = isinstance(known, Mapping)
+    places: Any = rows if by_key else _places_in(known, rows)
+    there = [row in known for row in rows] if by_key else (places >= 0).tolist()
+    if not all(there):
+        raise InvalidDataError(f"table has no group for the row {rows[there.index(False)]!r}.")
+    codes = np.asarray([known[row] for row in rows] if by_key else np.asarray(known)[places])
     if codes.dtype.kind not in "iu":
         raise InvalidDataError(
             "table must hold group codes; Groups.from_sensitive(...) makes them of names: pass it "
             "as table= and as groups=."
         )
     return torch.from_numpy(codes.astype(np.int64))
+
+
+def _places_in(table: Any, rows: list[Any]) -> NDArray[np.int64]:
+    """Places of rows by a series' index, or the numbers themselves; -1 for those not there."""
+    if isinstance(table, pd.Series):
+        if not table.index.is_unique:
+            raise InvalidDataError("table names a row more than once: its index must be unique.")
+        return np.asarray(table.index.get_indexer(rows), dtype=np.int64)
+    places = np.asarray(rows)
+    if places.dtype.kind not in "iu":
+        raise InvalidDataError(f"row_id must hold whole numbers, got {rows[0]!r}.")
+    return np.where((places >= 0) & (places < len(table)), places, -1)
 
 
 def _is_text(ids: Any) -> bool:

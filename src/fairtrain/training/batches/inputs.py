@@ -98,11 +98,11 @@ def row_values(x: Any) -> NDArray[Any]:
     """All numbers of every row, shape (n, d): what belongs to a person, and to no batch.
 
     Padding counts as 0 and stands last, so that a row's draws and hashes are the same however far
-    it was padded.
+    it was padded, and in whatever order the inputs are named.
     """
     if isinstance(x, Tensor):
         return np.asarray(x.detach().flatten(1).cpu().numpy())
-    named = x if isinstance(x, Mapping) else dict(enumerate(x))
+    named = dict(sorted(x.items())) if isinstance(x, Mapping) else dict(enumerate(x))
     mask = named.get(MASK)
     parts = [_unpadded(values.detach().cpu(), mask).flatten(1) for values in named.values()]
     width = max(part.shape[1] for part in parts)

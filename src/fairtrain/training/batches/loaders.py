@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -59,6 +59,11 @@ class LoaderSource:
         The continuous columns in the batches; see :func:`split_sensitive`.
     adapter : BatchAdapter, optional
         Takes batches apart.
+
+    Raises
+    ------
+    InvalidDataError
+        If the loader is a generator: what it gave once is gone.
     """
 
     loader: Iterable[Any]
@@ -68,6 +73,13 @@ class LoaderSource:
     continuous: ContinuousColumns | None = None
     adapter: BatchAdapter | None = None
     _dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.loader, Generator):
+            raise InvalidDataError(
+                "a loader is gone over more than once, and a generator gives its batches once: "
+                "pass a DataLoader, or a list of batches."
+            )
 
     @property
     def n_batches(self) -> int | None:
