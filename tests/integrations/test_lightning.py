@@ -118,6 +118,16 @@ def test_multipliers_go_on_from_a_checkpoint(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours, theirs)
 
 
+def test_a_validation_loader_steers_however_late_or_never_it_validates(tmp_path: Path) -> None:
+    settings = {"num_sanity_val_steps": 0, "check_val_every_n_epoch": 2}
+    _, callback, _ = trained(tmp_path, loader(), loader(seed=1), epochs=1, **settings)
+    assert "held_accuracy" in callback.criterion_.history[-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(Own, "validation_step")
+        with pytest.raises(InvalidParameterError, match="without validation_step: write one"):
+            trained(tmp_path, loader(), loader(seed=1), epochs=1)
+
+
 def test_a_trainer_without_the_callback_is_told_so(tmp_path: Path) -> None:
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, logger=False, max_epochs=1, default_root_dir=tmp_path,

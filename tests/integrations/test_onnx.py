@@ -13,7 +13,9 @@ import torch
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -186,6 +188,38 @@ def test_a_calibrated_classifier_takes_its_group_as_an_input(tmp_path: Path) -> 
     frozen = fairtrain.CalibratedFairClassifier(FrozenEstimator(linear().fit(X, y)))
     frozen.fit(X, y, sensitive_features=pd.Series(group, name="region"))
     assert told(export_onnx(frozen, tmp_path / "m.onnx"), inputs)["label"].shape == (FRESH,)
+
+
+def test_what_stands_around_an_estimator_stays_as_it_is(tmp_path: Path) -> None:
+    X, y, group = FRAME
+    encoder = make_column_transformer(
+        (SimpleImputer(), ["debt", "empty"]), (OneHotEncoder(handle_unknown="ignore"), ["floor"]),
+        remainder="passthrough",
+    )  # fmt: skip
+    steps = make_pipeline(encoder, StandardScaler(), LogisticRegression())
+
+    def as_read(X: Any) -> Any:
+        floor = np.arange(len(X)) % 3
+        return X.drop(columns="job").assign(empty=np.nan, floor=floor.astype(float))
+
+    model = plug_in(steps, group_estimator=steps)
+    model.fit(as_read(X), y, sensitive_features=group)
+    fresh = as_read(FRESH_FRAME).replace({"floor": {2.0: 2.7}})  # on no floor that fit saw
+    fresh["income"] += 1e-9  # below single precision
+    found = told(export_onnx(model, tmp_path / "m.onnx"), columns(fresh.drop(columns="empty")))
+    expected = model.predict_proba(fresh)
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-12)
+
+
+def test_an_estimator_around_another_is_exported_as_a_whole(tmp_path: Path) -> None:
+    X, y, group = TRAIN
+    search = GridSearchCV(LogisticRegression(), {"C": [1e-3, 1.0]}, cv=2)
+    model = fairtrain.CalibratedFairClassifier(search, cv=2, random_state=0)
+    model.fit(X, y, sensitive_features=pd.Series(group, name="region"))
+    inputs = {"X": TEST[0], "region": TEST[2].astype(object)[:, None]}
+    found = told(export_onnx(model, tmp_path / "m.onnx"), inputs)
+    expected = model.predict_proba(TEST[0], sensitive_features=pd.Series(TEST[2], name="region"))
+    np.testing.assert_allclose(found["probabilities"], expected, rtol=0, atol=1e-6)
 
 
 def test_a_column_may_be_feature_and_group_at_once(tmp_path: Path) -> None:

@@ -212,7 +212,9 @@ def test_evaluation_is_the_usual_loss(hugged):
         logits = module(**padded(ROWS[280:])).logits
     usual = torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS[280:]))
     assert hugged.evaluate()["eval_loss"] == pytest.approx(float(usual), abs=1e-5)
-    assert hugged.predict(DATA[:9]).predictions.shape == (9, 2)
+    told = hugged.predict(DATA[:9])
+    assert told.predictions.shape == (9, 2)
+    np.testing.assert_array_equal(told.label_ids, LABELS[:9])  # compute_metrics gets no groups
 
 
 def test_a_resumed_training_is_the_same(tmp_path, hugged):
@@ -239,6 +241,9 @@ def test_what_is_missing_is_said(tmp_path):
     trainer = hugging(tmp_path, BOUND)
     with pytest.raises(InvalidDataError, match="no 'groups'; it has"):
         trainer.compute_loss(trainer.model, {**X, "labels": torch.from_numpy(LABELS)})
+    trainer.eval_dataset = {"one": DATA[:280], "other": DATA[280:]}
+    with pytest.raises(InvalidParameterError, match="several data sets"):
+        trainer.make_criterion()
 
 
 @pytest.mark.filterwarnings("ignore")

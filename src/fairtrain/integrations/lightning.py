@@ -50,7 +50,7 @@ class FairnessCallback(lightning.Callback):
         Takes batches apart that cannot be guessed.
     steer : bool, default=True
         Let the rows of the validation loader move multipliers and choose an epoch, where the module
-        or data module has one.
+        or data module has one. Lightning reads it only for a module with ``validation_step``.
 
     Attributes
     ----------
@@ -78,12 +78,13 @@ class FairnessCallback(lightning.Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Make the loss, with the state of the checkpoint that training goes on from."""
         batches = trainer.num_training_batches
+        held = _validation_loader(trainer) if self.steer else None
         self.criterion_ = self.fairness.criterion(
             pl_module,
             groups=self.groups,
             num_groups=self.num_groups,
             num_classes=self.num_classes,
-            validation_loader=_only(trainer.val_dataloaders) if self.steer else None,
+            validation_loader=held,
             adapter=self.adapter,
             n_batches=int(batches) if math.isfinite(batches) else None,
             n_epochs=trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None,
@@ -161,8 +162,19 @@ def fair_training_step(module: Any, batch: Any) -> Tensor:
     return loss
 
 
-def _only(loaders: Any) -> Iterable[Any] | None:
-    """The validation loader, where there is one."""
+def _validation_loader(trainer: Any) -> Iterable[Any] | None:
+    """The one validation loader, where there is any."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    if trainer.enable_validation and trainer.val_dataloaders is None:
+        trainer.validating = True  # as Lightning itself does where the first epoch validates
+        loop.setup_data()
+        trainer.training = True
+    loaders = trainer.val_dataloaders
+    if loaders is None and loop._data_source.is_defined() and trainer.limit_val_batches:
+        raise InvalidParameterError(
+            "Lightning gives no validation loader to a module without validation_step: write one "
+            "(it may do nothing), so that these rows steer, or pass steer=False."
+        )
     several = loaders if isinstance(loaders, list | tuple) else [loaders]
     if len(several) > 1 or isinstance(loaders, Mapping):
         raise InvalidParameterError(

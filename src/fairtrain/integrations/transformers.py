@@ -104,6 +104,11 @@ class FairTrainerMixin:
     def make_criterion(self) -> FairCriterion:
         """Make the loss for the model as it is now, on its device."""
         held = None
+        if isinstance(self.eval_dataset, Mapping):  # type: ignore[attr-defined]
+            raise InvalidParameterError(
+                "eval_dataset holds several data sets: pass the one whose rows steer, and "
+                "evaluate(...) the others."
+            )
         if self.eval_dataset is not None:  # type: ignore[attr-defined]
             held = self.get_eval_dataloader()  # type: ignore[attr-defined]
         steps = None
@@ -113,7 +118,7 @@ class FairTrainerMixin:
             self.model,  # type: ignore[attr-defined]
             groups=self.groups,
             num_groups=self.num_groups,
-            num_classes=int(getattr(self.model.config, "num_labels", 2)),  # type: ignore[attr-defined]
+            num_classes=max(2, getattr(self.model.config, "num_labels", 2)),  # type: ignore[attr-defined]
             validation_loader=held,
             adapter=self.batch_columns,
             n_batches=steps,
@@ -160,6 +165,11 @@ class FairTrainerMixin:
             return loss
         # Loss first, as a model that is given labels answers.
         return loss, {"loss": loss, **_named(outputs)}
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Loss, logits and targets: ``compute_metrics`` gets no groups or weights as labels."""
+        loss, logits, labels = super().prediction_step(*args, **kwargs)  # type: ignore[misc]
+        return loss, logits, labels[0] if isinstance(labels, tuple) else labels
 
     def fairness_report(self, dataset: Any = None, **options: Any) -> FairnessReport:
         """Judge decisions about a data set, or about ``eval_dataset``, which steered.

@@ -78,8 +78,7 @@ def _column(graph: Graph, name: str, levels: Any) -> str:
     if all(isinstance(level, str) for level in levels):
         return graph("Squeeze", graph.input(name, str, 1), upright)
     if all(isinstance(level, int | np.integer) and not isinstance(level, bool) for level in levels):
-        numbers = graph("Squeeze", graph.input(name, np.float64, 1), upright)
-        return graph.cast(numbers, np.int64)
+        return graph("Squeeze", graph.input(name, np.float64, 1), upright)
     raise InvalidParameterError(
         f"the levels of {name!r} are neither words nor whole numbers; make them so before fit."
     )

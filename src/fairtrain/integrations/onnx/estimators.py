@@ -17,7 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from fairtrain._imports import require
 from fairtrain._text import one_line
@@ -141,12 +141,13 @@ def _prior(model: DummyClassifier, features: Features) -> str:
 
 
 def _imputed(model: SimpleImputer, features: Features) -> Features:
-    graph = features.graph
-    if model.add_indicator or not _is_nan(model.missing_values):
+    graph, words = features.graph, model.statistics_.dtype.kind not in "fiu"
+    if words or model.add_indicator or not _is_nan(model.missing_values):
         return _by_skl2onnx_features(model, features)
-    values = features.matrix
-    fill = graph.constant(model.statistics_.astype(np.float64))
-    return features.made(graph("Where", graph("IsNaN", values), fill, values), features.n)
+    known = np.flatnonzero(~np.isnan(model.statistics_))  # a column without any value is dropped
+    values = (features if len(known) == features.n else features.some(known.tolist())).matrix
+    fill = graph.constant(model.statistics_[known].astype(np.float64))
+    return features.made(graph("Where", graph("IsNaN", values), fill, values), len(known))
 
 
 def _scaled(model: StandardScaler, features: Features) -> Features:
@@ -156,6 +157,10 @@ def _scaled(model: StandardScaler, features: Features) -> Features:
     if model.scale_ is not None:
         values = graph("Div", values, graph.constant(model.scale_))
     return features.made(values, features.n)
+
+
+def _function(model: FunctionTransformer, features: Features) -> Features:
+    return features if model.func is None else _by_skl2onnx_features(model, features)
 
 
 def _one_hot(model: OneHotEncoder, features: Features) -> Features:
@@ -172,8 +177,6 @@ def _one_hot(model: OneHotEncoder, features: Features) -> Features:
         rare = mapping is not None and model.handle_unknown == "infrequent_if_exist"
         table = np.vstack([np.eye(n)[slots], np.eye(n)[-1] if rare else np.zeros(n)])
         column = features.column(i, str if isinstance(words[0], str) else np.float64)
-        if not isinstance(words[0], str):
-            column = graph.cast(column, np.int64)
         place = graph.places(column, words, len(words))
         parts.append(graph("Gather", graph.constant(table), place))
         width += n
@@ -257,6 +260,7 @@ _CLASSIFIERS: dict[type, Callable[[Any, Features], Any]] = {
 }
 
 _TRANSFORMERS: dict[type, Callable[[Any, Features], Any]] = {
+    FunctionTransformer: _function,  # what "passthrough" is in a fitted ColumnTransformer
     SimpleImputer: _imputed,
     StandardScaler: _scaled,
     OneHotEncoder: _one_hot,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 import fairtrain
@@ -212,7 +213,9 @@ def _write_calibrated(model: CalibratedFairClassifier, graph: Graph) -> None:
     names = getattr(model, "feature_names_in_", None)
     features = Features(graph, model.n_features_in_, None if names is None else list(names))
     inner = model.estimator_
-    score = graph.column(probabilities(getattr(inner, "estimator", inner), features), 1)
+    if isinstance(inner, FrozenEstimator):
+        inner = inner.estimator
+    score = graph.column(probabilities(inner, features), 1)
     people = People(graph, model.calibrator_.scheme_)
     logits = graph.logit(graph.clip(score, CLIP, 1 - CLIP))
     proba = graph.both(calibrated(model.calibrator_, people, logits))

@@ -103,18 +103,24 @@ class Graph:
         return self("Div", total, self.constant(np.float64(len(values))))
 
     def places(self, text_or_numbers: str, known: Sequence[Any], default: int) -> str:
-        """Place of every value among those that are known, as int64; ``default`` for others."""
+        """Place of every value among those that are known, as int64; ``default`` for others.
+
+        ``known`` are words, or whole numbers for values in float64.
+        """
         words = isinstance(known[0], str)
         keys = {"keys_strings" if words else "keys_int64s": list(known)}
-        numbers = list(range(len(known)))
-        return self(
+        place = self(
             "LabelEncoder",
-            text_or_numbers,
+            text_or_numbers if words else (whole := self.cast(text_or_numbers, np.int64)),
             domain=ML,
-            values_int64s=numbers,
+            values_int64s=list(range(len(known))),
             default_int64=default,
             **keys,
         )
+        if words:
+            return place
+        same = self("Equal", self.cast(whole, np.float64), text_or_numbers)  # 2.7 is not 2
+        return self("Where", same, place, self.constant(np.int64(default)))
 
     def inline(self, model: Any, inputs: Mapping[str, str]) -> list[str]:
         """Take in another model, whose inputs are values of this one; the names of its outputs."""
