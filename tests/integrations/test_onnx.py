@@ -190,6 +190,7 @@ def test_a_calibrated_classifier_takes_its_group_as_an_input(tmp_path: Path) -> 
     assert told(export_onnx(frozen, tmp_path / "m.onnx"), inputs)["label"].shape == (FRESH,)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed")
 def test_what_stands_around_an_estimator_stays_as_it_is(tmp_path: Path) -> None:
     X, y, group = FRAME
     encoder = make_column_transformer(

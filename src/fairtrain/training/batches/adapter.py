@@ -332,7 +332,7 @@ def _places_in(table: Any, rows: list[Any]) -> NDArray[np.int64]:
     if isinstance(table, pd.Series):
         if not table.index.is_unique:
             raise InvalidDataError("table names a row more than once: its index must be unique.")
-        return np.asarray(table.index.get_indexer(rows), dtype=np.int64)
+        return np.asarray(table.index.get_indexer(pd.Index(rows)), dtype=np.int64)
     places = np.asarray(rows)
     if places.dtype.kind not in "iu":
         raise InvalidDataError(f"row_id must hold whole numbers, got {rows[0]!r}.")
