@@ -205,7 +205,7 @@ def test_what_stands_around_an_estimator_stays_as_it_is(tmp_path: Path) -> None:
 
     model = plug_in(steps, group_estimator=steps)
     model.fit(as_read(X), y, sensitive_features=group)
-    fresh = as_read(FRESH_FRAME).replace({"floor": {2.0: 2.7}})  # on no floor that fit saw
+    fresh = as_read(FRESH_FRAME[0]).replace({"floor": {2.0: 2.7}})  # on no floor that fit saw
     fresh["income"] += 1e-9  # below single precision
     found = told(export_onnx(model, tmp_path / "m.onnx"), columns(fresh.drop(columns="empty")))
     expected = model.predict_proba(fresh)
