@@ -259,16 +259,21 @@ def refused(case: str) -> tuple[Any, str]:
     if case == "told the group":
         model = plug_in(sensitive_at_predict=True)
         return model.fit(X, y, sensitive_features=group), "sensitive_at_predict"
+    if case == "priced networks":
+        priced = fairtrain.FairPlugInTrainer(cv=2, max_epochs=1, random_state=0)
+        return priced.fit(X, y, sensitive_features=group), "mean of its networks"
     wrapper = fairtrain.ReductionsWrapper(LogisticRegression(), difference_bound=0.1, max_iter=3)
     return wrapper.fit(X, y, sensitive_features=group), "FairPlugInClassifier"
 
 
-@pytest.mark.parametrize("case", ["mixture", "cross", "lottery", "told the group", "reductions"])
+@pytest.mark.parametrize(
+    "case", ["mixture", "cross", "lottery", "told the group", "priced networks", "reductions"]
+)
 def test_what_is_drawn_is_refused_with_what_to_do(case: str, tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         model, said = refused(case)
     if case == "mixture":
-        model.mixture_ = (0.5, model.module_)
+        model.mixture_ = ((0.5, model.module_),)
     if case == "lottery":
         assert model.lottery_
     with pytest.raises(InvalidParameterError, match=said) as caught:

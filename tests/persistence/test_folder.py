@@ -49,6 +49,7 @@ from fairtrain import (
 from fairtrain.datasets import make_miscalibrated
 from fairtrain.exceptions import FairtrainWarning, PersistenceError
 from fairtrain.persistence.allowed import foreign_types
+from fairtrain.training.modules import DefaultModule
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning"),
@@ -444,6 +445,32 @@ def test_a_network_needs_its_architecture(tmp_path: Path) -> None:
         load(tmp_path / "model", module=nn.Linear(3, 1))
     again = load(tmp_path / "model", module=factory(3, 1))
     np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+def test_a_network_of_before_features_had_pieces_loads_as_it_was(tmp_path: Path) -> None:
+    X, y, who = table(200)
+    before = DefaultModule.without_pieces(3, 1)
+    model = LagrangianFairnessTrainer(before, max_epochs=2, mixture=False, **YES)
+    model.fit(X, y, sensitive_features=who)
+    save(model, tmp_path / "model")
+
+    def older(node: Any) -> None:
+        if isinstance(node, dict) and "default" in node:
+            node["default"] = node["default"][:2]
+            for name in ("reach", "feature", "start", "width"):
+                del node["weights"][f"0.{name}"]
+        for inner in node.values() if isinstance(node, dict) else node:
+            if isinstance(inner, dict | list):
+                older(inner)
+
+    structure(tmp_path / "model", older)
+    again = load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
+    again.mixture_ = (0.25, again.module_)  # so were mixtures written
+    assert [share for share, _ in again._members] == [0.75, 0.25]
+    tuned = LagrangianFairnessTrainer(again.module_, max_epochs=1, lr=1e-9, mixture=False, **YES)
+    tuned.fit(X, y, sensitive_features=who)  # learns from where it was
+    torch.testing.assert_close(tuned.module_.state_dict(), model.module_.state_dict())
 
 
 def test_models_that_store_rows_are_refused_or_named(tmp_path: Path) -> None:

@@ -237,6 +237,7 @@ def test_weights_count_in_scores_gain_and_rates() -> None:
     one = made().fit(X, y, sensitive_features=group, sample_weight=half)
     two = made().fit(X[:1500], y[:1500], sensitive_features=group[:1500], sample_weight=half[:1500])
     np.testing.assert_array_equal(one.predict(X), two.predict(X))
+    assert one.log_loss_["group"] == pytest.approx(two.log_loss_["group"])
 
 
 def test_several_constraints_and_folds_of_ones_own() -> None:

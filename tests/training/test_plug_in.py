@@ -146,6 +146,7 @@ def test_one_part_trains_and_the_other_prices(tmp_path: Any) -> None:
     assert model.modules_[0].n_pieces > 0
     assert model._memory is not None
     assert len(model._memory.rows) == model.reports_["steering"].n_rows
+    assert "rates of rows that trained nothing chose the prices" in model.explain()
     save(model, tmp_path / "m")
     for again in (load(tmp_path / "m"), pickle.loads(pickle.dumps(model))):
         assert getattr(again, "_memory", None) is None
@@ -154,6 +155,7 @@ def test_one_part_trains_and_the_other_prices(tmp_path: Any) -> None:
             again.with_bounds(difference_bound=0.1)
         fresh = again.with_rows(frame, Y)
         assert fresh.fairness_report_.n_rows == 600
+        assert "rates of rows passed to with_rows chose the prices" in fresh.explain()
 
 
 def test_groups_that_are_known_when_deciding() -> None:

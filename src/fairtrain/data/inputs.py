@@ -20,6 +20,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
+from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
 __all__ = [
@@ -313,6 +314,11 @@ def sensitive_columns(
         return {default_name: array[:, 0]}
     if array.ndim == 2 and array.shape[1] > 1:
         return {f"{default_name}_{i}": array[:, i] for i in range(array.shape[1])}
+    if isinstance(sensitive_features, str):
+        raise InvalidDataError(
+            f"sensitive_features={one_line(sensitive_features)!r} is a name where values of rows "
+            "are wanted: pass that column, or name columns of X in the constructor."
+        )
     found = f"shape {array.shape}" if array.ndim else type(sensitive_features).__name__
     raise InvalidDataError(f"sensitive_features must be one column or several, got {found}.")
 

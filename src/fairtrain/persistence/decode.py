@@ -203,7 +203,7 @@ class _Decoder:
                 0 <= size <= numbers for size in sizes[2:]
             ):
                 raise PersistenceError(f"a network of {sizes[0]} x {sizes[1]} is not in the file.")
-            return DefaultModule(*sizes)
+            return DefaultModule(*sizes) if sizes[2:] else DefaultModule.without_pieces(*sizes)
         if isinstance(self.module, torch.nn.Module):
             return copy.deepcopy(self.module)
         if not callable(self.module):

@@ -345,7 +345,7 @@ class FairPlugInClassifier(MetaEstimatorMixin, PricedClassifier):
             return JointScores.of_known(self._maps(outcome.held[:, 1], codes), codes, size)
         by_label = [learnt(self.group_estimator, np.where(y == v, codes, -1), size) for v in (0, 1)]
         self.log_loss_["group"] = float(
-            np.average([f.loss for f in by_label], weights=np.bincount(y, minlength=2))
+            np.average([f.loss for f in by_label], weights=np.bincount(y, rows.weight, 2))
         )
         self._group_of = [replace(fit, held=_NOBODY) for fit in by_label]
         self.group_estimator_name_ = _name(by_label[1].models[0].model)

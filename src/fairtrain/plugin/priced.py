@@ -211,7 +211,7 @@ class PricedClassifier(ClassifierMixin, Repriceable):
             groups = f"estimated inside by {self.group_estimator_name_}"
         self._notes = [
             f"P({self._remembered().rows.favourable} | x) is given by {self.estimator_name_}, the "
-            f"groups are {groups}; out-of-fold rates chose the prices.",
+            f"groups are {groups}; {self._remembered().called} chose the prices.",
             *explain_broken(families, scored, settings, self._rule),
         ]
         if self.lottery_:

@@ -28,10 +28,11 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What another bound needs: out-of-fold scores, and their rows without features."""
+    """What another bound needs: scores, their rows without features, and what rows these are."""
 
     scores: JointScores
     rows: Rows
+    called: str = "out-of-fold rates"
 
 
 class Repriceable(FairEstimator):
@@ -144,7 +145,8 @@ class Repriceable(FairEstimator):
         if self._lottery is not None:
             self._remembered()
         other = self._twin()
-        other._memory = Memory(self._scores(rows.X, self._known(rows)), replace(rows, X=None))
+        scores = self._scores(rows.X, self._known(rows))
+        other._memory = Memory(scores, replace(rows, X=None), "rates of rows passed to with_rows")
         # Floors that were measured on the rows of fit say nothing of a loss on these.
         other.constraints_ = tuple(
             replace(c, value=None) if isinstance(c, NoLevellingDown) else c
@@ -204,7 +206,7 @@ class Repriceable(FairEstimator):
             )
         if memory is None:
             raise InvalidDataError(
-                "this model was loaded, and scores of training rows are not saved: "
+                "this model was loaded or copied, and scores of training rows are not saved: "
                 "with_rows(X, y, sensitive_features=...) first says which rows choose prices."
             )
         return memory

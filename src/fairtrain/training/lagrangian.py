@@ -411,7 +411,9 @@ class LagrangianFairnessTrainer(FairnessTrainer):
 
     @property
     def _members(self) -> Members:
-        others = self.mixture_ or ()
+        others: Any = self.mixture_ or ()
+        if others and isinstance(others[0], float):  # saved when a mixture was of two
+            others = (others,)
         return [(1 - sum(share for share, _ in others), self.module_), *others]
 
     def predict(self, X: Any) -> NDArray[Any]:

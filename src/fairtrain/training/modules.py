@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ _BEHIND = 10  # people whose values make the end of a piece
 _ENOUGH = 100_000  # rows that say where pieces end
 _REACH = 3.0  # standard deviations, beyond which a value is drawn in
 _NOTHING_YET = 1e30  # a reach that leaves every value as it is
+_DRAWS_NOTHING_IN = 1e29  # so does this one, of a network that learnt before values were drawn in
 
 
 class TableEncoding(nn.Module):
@@ -141,6 +142,13 @@ class DefaultModule(nn.Sequential):
             nn.Linear(_HIDDEN, n_outputs),
         )
         self.n_features, self.n_outputs = n_features, n_outputs
+
+    @classmethod
+    def without_pieces(cls, n_features: int, n_outputs: int) -> Self:
+        """A network as they were before features had pieces; its weights are to be set."""
+        made = cls(n_features, n_outputs)
+        made[0].reach = torch.tensor(_DRAWS_NOTHING_IN)  # fitted: learn lets it be
+        return made
 
     @property
     def n_pieces(self) -> int:

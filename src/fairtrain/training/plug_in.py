@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from torch import Tensor, nn
 
 from fairtrain._parameters import (
@@ -320,7 +321,7 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         -----
         ConstraintNotMetWarning, NearConstantWarning, SkippedBatchWarning
         """
-        if isinstance(X, Mapping):
+        if isinstance(X, Mapping) and not issparse(X):  # some sparse matrices are mappings
             raise InvalidDataError(
                 "FairPlugInTrainer takes rows as one array, frame or tensor, not inputs by name: "
                 "put them into one tensor, or use LagrangianFairnessTrainer."
@@ -345,7 +346,8 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         both = rows.take(np.concatenate([split.training, split.steering]))
         scores = self._cross_fit(both, [(np.arange(len(split.training)), held)], rng)
         self.draw_key_ = new_key(rng)
-        self._memory = Memory(scores, replace(rows.part("steering"), X=None))
+        steering = replace(rows.part("steering"), X=None)
+        self._memory = Memory(scores, steering, "rates of rows that trained nothing")
         self._price(None)
         return rows
 

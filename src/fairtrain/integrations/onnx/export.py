@@ -100,8 +100,11 @@ def _writer_of(model: Any, example: Any) -> Callable[[Any, Graph], None]:
         raise InvalidParameterError(
             _DRAWN.format("a ReductionsWrapper", "FairPlugInClassifier decides without one")
         )
+    why = ""
+    if "FairPlugInTrainer" in owners:
+        why = " as yet: the mean of its networks, with their layers for groups, is no one module"
     raise InvalidParameterError(
-        f"{type(model).__name__} is not exported; keep it as it is with fairtrain.save."
+        f"{type(model).__name__} is not exported{why}; keep it as it is with fairtrain.save."
     )
 
 
