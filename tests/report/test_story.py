@@ -136,6 +136,29 @@ def test_several_models_agree_with_their_verbs(verdicts: str, said: str) -> None
     assert any(f"'{t}'" in lines[1] for t in titles or [m.title for m in run.models[1:]])
 
 
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ((0.3, 0.2, 0.25), "'{2}' comes nearest, with 0.200"),
+        ((0.3, 0.06, 0.25), "only model '{2}' keeps it, with 0.060"),
+        ((0.01, 0.2, 0.08), "the best of those that keep it is model '{3}', with 0.080"),
+    ],
+)
+def test_of_models_that_cannot_be_judged_the_best_within_the_bound_is_named(
+    gaps: tuple[float, ...], said: str
+) -> None:
+    """Not the one with the smallest gap: a constant has none."""
+    run = summary(n_models=4, sizes=(600, 500, 400))
+    for i, achieved in enumerate(gaps, 1):
+        run = with_result(run, i, achieved=achieved, verdict=Verdict.TOO_FEW_ROWS, bound=0.1)
+    models = list(run.models)
+    for i, right in enumerate((0.6, 0.9, 0.7), 1):
+        accuracy = (right, right - 0.02, right + 0.02)
+        models[i] = replace(models[i], report=replace(models[i].report, accuracy=accuracy))
+    run = replace(run, models=tuple(models))
+    assert said.format(*(m.title for m in run.models)) in plain_words(run)[1]
+
+
 def test_results_without_limits_have_no_margin(found: RunSummary) -> None:
     unknown = with_result(found, 1, lower=float("nan"), upper=float("nan"))
     assert plain_words(unknown)[0].endswith("with the fair model, 8 more.")

@@ -117,14 +117,24 @@ def _of_several(fair: tuple[Judged, ...]) -> list[str]:
         lines.append(f"{among} {the_model(best.title)}, {_right(best)}.")
         return lines
     told = [(m, r, g[0]) for m in fair for r in m.report.results[:1] if (g := m.gap(r))]
+    within = [one for one in told if one[1].excess <= 0]
+    if len(within) > 1:
+        told = [max(within, key=lambda one: _known(one[0].report.worth))]
+        how = "the best of those that keep it is {}"
+    else:
+        told, how = sorted(told, key=lambda one: one[1].excess), "{} comes nearest"
+        how = "only {} keeps it" if within else how
     if told:
-        larger = told[0][1].larger_is_fairer
-        model, result, gap = (max if larger else min)(told, key=lambda one: one[2])
+        model, result, gap = told[0]
         lines.append(
-            f"As counted, {the_model(model.title)} comes nearest, with {gap:.3f} where "
+            f"As counted, {how.format(the_model(model.title))}, with {gap:.3f} where "
             f"{result.bound:g} is asked, {_right(model)}."
         )
     return lines
+
+
+def _known(worth: float) -> float:
+    return -math.inf if math.isnan(worth) else worth
 
 
 def _right(model: Judged) -> str:
