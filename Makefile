@@ -49,7 +49,7 @@ demo: $(RUN) ## train by every method on real mortgage decisions and write a rep
 	$(BIN)/fairtrain demo
 
 test: lint ## lint, type-check, then run every test and doctest
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --ignore=tests/integrations
 
 # Old packages beside newer ones that they need call deprecated names of these: no fault of ours.
 test-lowest: $(LOWEST) ## run a part of the tests with the lowest versions that pyproject.toml declares

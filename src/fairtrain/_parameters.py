@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 _LARGEST = 2**31 - 1  # what compiled code takes for a whole number
-_LONGEST = 100  # characters of a value in a message
+_LONGEST = 80  # characters of a value in a message
 
 
 class Allowed:

@@ -316,8 +316,9 @@ def sensitive_columns(
         return {f"{default_name}_{i}": array[:, i] for i in range(array.shape[1])}
     if isinstance(sensitive_features, str):
         raise InvalidDataError(
-            f"sensitive_features={one_line(sensitive_features)!r} is a name where values of rows "
-            "are wanted: pass that column, or name columns of X in the constructor."
+            "sensitive_features must be one column or several, got str "
+            f"{one_line(sensitive_features)!r}: pass that column, or name columns of X in the "
+            "constructor."
         )
     found = f"shape {array.shape}" if array.ndim else type(sensitive_features).__name__
     raise InvalidDataError(f"sensitive_features must be one column or several, got {found}.")

@@ -119,6 +119,8 @@ def _row_hashes(rows: Rows, key: int) -> Hashes | None:
     X = rows.X
     if X is None or inputs.is_lazy(X) or not (hasattr(X, "shape") or hasattr(X, "columns")):
         return None
+    if not hasattr(X, "__getitem__"):
+        return None  # rows on the workers of a cluster
     if hasattr(X, "detach"):
         X = X.detach().cpu().numpy()
     ndim = getattr(X, "ndim", 2)
