@@ -71,6 +71,31 @@ compiled = here.torch.compile(lambda x, y, codes: loss(again(x), y, codes), full
 plain = here.loss_and_gradient(lambda: loss(net(X), y, codes), net)
 fused = here.loss_and_gradient(lambda: compiled(X, y, codes), again)
 here.torch.testing.assert_close(fused, plain)
+
+from fairtrain.losses import DemographicParityLoss
+
+penalty = DemographicParityLoss(num_groups=3)
+compiled = here.torch.compile(penalty, fullgraph=True)
+here.torch.testing.assert_close(compiled(X[:, 0], y, codes), penalty(X[:, 0], y, codes))
+"""
+
+REVERSED = """
+import torch
+from torch import nn
+from fairtrain import GradientReversalLayer, SigmoidRamp
+for backend in ("eager", "aot_eager"):
+    torch.compiler.reset()
+    layer, linear = GradientReversalLayer(SigmoidRamp(1.0, steps=10)), nn.Linear(3, 1)
+    compiled = torch.compile(nn.Sequential(linear, layer), backend=backend, fullgraph=True)
+    x = torch.ones(2, 3)
+    compiled(x).sum().backward()
+    assert float(linear.weight.grad.abs().sum()) == 0  # the ramp begins at 0
+    for _ in range(10):
+        layer.step()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compiled(x).sum().backward()
+    expected = torch.full((1, 3), -2.0 * float(layer.current_strength))
+    torch.testing.assert_close(linear.weight.grad, expected)
 """
 
 
@@ -78,3 +103,7 @@ here.torch.testing.assert_close(fused, plain)
 def test_a_compiled_step_is_the_plain_one() -> None:
     # In a process of its own: checks of shapes, which tests put around losses, do not compile.
     subprocess.run([sys.executable, "-c", COMPILED], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_reversed_gradients_compile_whole_and_not_anew_when_their_strength_moves() -> None:
+    subprocess.run([sys.executable, "-c", REVERSED], check=True, cwd=Path(__file__).parents[2])

@@ -124,7 +124,8 @@ def test_a_plug_in_is_trained_once_a_seed(
     monkeypatch.setattr(
         FairPlugInClassifier, "_fit", lambda self, *a: fits.append(1) or fit(self, *a)
     )
-    model = FairPlugInClassifier(LogisticRegression(), constraints, cv=2)
+    line = LogisticRegression()
+    model = FairPlugInClassifier(line, constraints, group_estimator=line, cv=2)
 
     def sweep(**options: Any) -> ParetoFrontier:
         return pareto_frontier(
