@@ -250,11 +250,10 @@ class FairEstimator(BaseEstimator):
         reports, self.ledger_ = {}, Ledger()
         for role in judged.roles:
             part = judged.part(role)
-            seen = part if part.X is not None else replace(judged, X=rows.X).part(role)
             if role == "certification":
-                self.ledger_.read(seen)
+                self.ledger_.read(part)
             else:
-                self.ledger_.learn(role, seen)
+                self.ledger_.learn(role, part)
             reports[role] = self._judged(
                 part if part.decision is not None else self._decided(part), role
             )

@@ -120,7 +120,7 @@ class LagrangianBoosting(FairEstimator):
                 "eval_set is not followed on Dask collections; the steering rows are: leave it out."
             )
         self._keep(job, trained)
-        return replace(judged, weight=rows.weight)
+        return replace(judged, X=rows.X, weight=rows.weight)
 
     def _read_eval_set(self, eval_set: Any) -> list[tuple[Any, Floats]]:
         read = []

@@ -116,21 +116,26 @@ def _of_several(fair: tuple[Judged, ...]) -> list[str]:
         among = "That is" if len(kept) == 1 else "The best of these is"
         lines.append(f"{among} {the_model(best.title)}, {_right(best)}.")
         return lines
+    return lines + _as_counted(fair)
+
+
+def _as_counted(fair: tuple[Judged, ...]) -> list[str]:
+    """Name the best model within its bound, or else the one nearest to it."""
     told = [(m, r, g[0]) for m in fair for r in m.report.results[:1] if (g := m.gap(r))]
     within = [one for one in told if one[1].excess <= 0]
+    if not told:
+        return []
     if len(within) > 1:
-        told = [max(within, key=lambda one: _known(one[0].report.worth))]
+        named = max(within, key=lambda one: _known(one[0].report.worth))
         how = "the best of those that keep it is {}"
     else:
-        told, how = sorted(told, key=lambda one: one[1].excess), "{} comes nearest"
-        how = "only {} keeps it" if within else how
-    if told:
-        model, result, gap = told[0]
-        lines.append(
-            f"As counted, {how.format(the_model(model.title))}, with {gap:.3f} where "
-            f"{result.bound:g} is asked, {_right(model)}."
-        )
-    return lines
+        named = min(told, key=lambda one: one[1].excess)
+        how = "only {} keeps it" if within else "{} comes nearest"
+    model, result, gap = named
+    return [
+        f"As counted, {how.format(the_model(model.title))}, with {gap:.3f} where "
+        f"{result.bound:g} is asked, {_right(model)}."
+    ]
 
 
 def _known(worth: float) -> float:
