@@ -272,8 +272,7 @@ class FairEstimator(BaseEstimator):
     ) -> Rows:
         """Read and divide the rows of ``fit``; keep what is known before training."""
         self._cluster_column = clusters if isinstance(clusters, str) else None
-        for kept in ("fairness_report_", "baseline_report_"):
-            self.__dict__.pop(kept, None)  # a fit that fails leaves no half of two models
+        self._forget()
         self._check_settings()
         constraints = self._read_constraints()
         rows = self._read(X, y, sensitive_features, sample_weight, clusters)
@@ -284,6 +283,11 @@ class FairEstimator(BaseEstimator):
         self.constraints_, self.scheme_ = constraints, rows.groups.scheme
         self._draw(rng)
         return self._divide(rows, rng)
+
+    def _forget(self) -> None:
+        """Let go of an earlier fit: one that fails leaves no half of two models."""
+        for kept in ("fairness_report_", "baseline_report_"):
+            self.__dict__.pop(kept, None)
 
     def _read(
         self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None

@@ -15,12 +15,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tests.supplied import Supplied
 from tests.training.data import linear, make_rows, two_layers
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from fairtrain import Checkpoint, EqualizedOdds, FairPlugInTrainer, load, save
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.plugin.linear import JointScores
 from fairtrain.training import Callback
+from fairtrain.training.batches.batch import Batch
 from fairtrain.training.joint import JointHead, JointModule
+from fairtrain.training.joint_rows import HeldOut, joint_loss
 from fairtrain.training.modules import DefaultModule
 
 pytestmark = pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
@@ -129,12 +132,10 @@ def test_modules_that_cannot_say_it_are_refused_with_the_fix() -> None:
         make(nn.Linear(9, 1)).fit(X, Y, sensitive_features=A)
     with pytest.raises(InvalidDataError, match="gave an output of shape"):
         make(nn.Linear(4, 5)).fit(X, Y, sensitive_features=A)
-    with pytest.raises(InvalidDataError, match="not inputs by name"):
-        make().fit({"x": torch.from_numpy(X)}, Y, sensitive_features=A)
+    with pytest.raises(InvalidDataError, match=r"data set of torch .* use fit_loader\(DataLoader"):
+        make().fit(TensorDataset(torch.from_numpy(X)))
     with pytest.raises(InvalidParameterError, match="validation_fraction must be above 0"):
         make(cv=None, validation_fraction=0.0).fit(X, Y, sensitive_features=A)
-    with pytest.raises(InvalidParameterError, match="keeps no checkpoints"):
-        make(callbacks=[Checkpoint("never")]).fit(X, Y, sensitive_features=A)
 
 
 def test_one_part_trains_and_the_other_prices(tmp_path: Any) -> None:
@@ -157,6 +158,150 @@ def test_one_part_trains_and_the_other_prices(tmp_path: Any) -> None:
         fresh = again.with_rows(frame, Y)
         assert fresh.fairness_report_.n_rows == 600
         assert "rates of rows passed to with_rows chose the prices" in fresh.explain()
+
+
+def loader(rows: slice, size: int = 60, *, codes: Any = A, shuffle: bool = False) -> Any:
+    """Batches by name: two inputs, whose sum is what rows at hand are."""
+    half = torch.from_numpy(X[rows]) / 2
+    parts = (half, half, torch.from_numpy(Y[rows]), torch.from_numpy(np.asarray(codes)[rows]))
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDataset(*parts)
+    return DataLoader(data, size, shuffle=shuffle, generator=generator, collate_fn=_by_name)
+
+
+def _by_name(items: Any) -> dict[str, Any]:
+    names = ("left", "right", "labels", "groups")
+    return {
+        name: torch.stack(own) for name, own in zip(names, zip(*items, strict=True), strict=True)
+    }
+
+
+class TwoInputs(nn.Module):
+    def __init__(self, width: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = two_layers(4, width)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.net(left + right)}
+
+
+NAMED = {"left": X / 2, "right": X / 2}
+APART: dict[str, Any] = {"cv": None, "difference_bound": 0.05}
+
+
+@pytest.fixture(scope="module")
+def loaded() -> FairPlugInTrainer:
+    model = make(TwoInputs(), **APART)
+    return model.fit_loader(loader(slice(480), 480), loader(slice(480, 600), 50), num_groups=3)
+
+
+def test_loaders_train_what_rows_at_hand_train(loaded: FairPlugInTrainer) -> None:
+    known = make(TwoInputs(), **APART, batch_size=480)
+    rows = known._begin(NAMED, Y, A, None, np.random.RandomState(0))
+    known._resume_from = None
+    folds = [(np.arange(480), np.arange(480, 600))]
+    scores = known._cross_fit(rows, folds, np.random.RandomState(0))
+    for name in ("loss", "held_loss", "held_outcome_loss"):
+        np.testing.assert_allclose(loaded.history_[name], known.history_[name], rtol=1e-5)
+    assert loaded._memory is not None
+    np.testing.assert_allclose(loaded._memory.scores.groups, scores.groups, atol=1e-6)
+    assert list(loaded.reports_) == ["training", "steering"]
+    assert loaded.reports_["training"].n_rows == 480
+    priced = loaded.with_rows(
+        {k: v[480:] for k, v in NAMED.items()}, Y[480:], sensitive_features=A[480:]
+    )
+    np.testing.assert_allclose(priced.prices_["price"], loaded.prices_["price"], atol=1e-5)
+
+
+def test_loaders_are_answered_as_rows_at_hand(loaded: FairPlugInTrainer, tmp_path: Any) -> None:
+    everybody = loader(slice(600))
+    assert (loaded.predict_loader(everybody) == loaded.predict(NAMED)).all()
+    proba = loaded.predict_proba_loader(everybody)
+    np.testing.assert_allclose(proba, loaded.predict_proba(NAMED), atol=1e-6)
+    report, known = (
+        loaded.evaluate_loader(everybody),
+        loaded.evaluate(NAMED, Y, sensitive_features=A),
+    )
+    assert report.results[0].achieved == known.results[0].achieved
+    save(loaded, tmp_path / "m")
+    again = load(tmp_path / "m", module=TwoInputs())
+    np.testing.assert_array_equal(again.outcome_proba(NAMED), loaded.outcome_proba(NAMED))
+
+
+def test_a_loader_that_shuffles_steers_alike_and_another_certifies(
+    loaded: FairPlugInTrainer,
+) -> None:
+    parts = loader(slice(480), 480), loader(slice(480, 600), 50, shuffle=True), loader(slice(480))
+    again = make(TwoInputs(), **APART).fit_loader(*parts, num_groups=3)
+    np.testing.assert_allclose(again.prices_["price"], loaded.prices_["price"], atol=1e-6)
+    assert again.reports_["certification"].n_rows == 480
+    assert again.reports_["certification"].reading == 1
+
+
+def test_rows_of_unknown_group_teach_the_label() -> None:
+    codes = np.where(np.arange(600) % 3 == 0, -1, A)
+    parts = loader(slice(480), 480, codes=codes), loader(slice(480, 600), codes=codes)
+    model = make(TwoInputs(), **APART, max_epochs=1).fit_loader(*parts, num_groups=3)
+    assert model._memory is not None
+    batch = Batch(None, torch.from_numpy(Y), torch.from_numpy(codes))
+    log_joint = torch.log_softmax(torch.randn(600, 6), 1).view(600, 3, 2)
+    joint = log_joint.exp().numpy()
+    own = [p[:, y].sum() if a < 0 else p[a, y] for p, a, y in zip(joint, codes, Y, strict=True)]
+    assert float(joint_loss(log_joint, batch)) == pytest.approx(-np.log(own).mean(), rel=1e-5)
+    assert HeldOut(joint, batch).log_losses[1] == pytest.approx(-np.log(own).mean(), rel=1e-5)
+    told = make(TwoInputs(), **APART, sensitive_at_predict=True, max_epochs=1)
+    with pytest.raises(InvalidDataError, match="the group of a row is unknown"):
+        told.fit_loader(*parts, num_groups=3)
+
+
+def test_groups_of_batches_that_decide() -> None:
+    model = make(TwoInputs(), **APART, sensitive_at_predict=True)
+    model.fit_loader(loader(slice(480)), loader(slice(480, 600)), num_groups=3)
+    told = model.predict(NAMED, sensitive_features=A)
+    assert (model.predict_loader(loader(slice(600))) == told).all()
+    with pytest.raises(InvalidDataError, match="a batch has no groups"):
+        model.predict_loader([{k: torch.from_numpy(v) for k, v in NAMED.items()}])
+
+
+def test_what_loaders_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = loader(slice(480)), loader(slice(480, 600))
+    with pytest.raises(InvalidParameterError, match=r"folds need rows at hand.*set cv=None"):
+        make(TwoInputs()).fit_loader(*parts)
+    with pytest.raises(InvalidParameterError, match="cannot be sought here"):
+        make(TwoInputs(), cv=None, objective="auc").fit_loader(*parts)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "0")
+    with pytest.raises(InvalidParameterError, match="trains in one process"):
+        make(TwoInputs(), cv=None).fit_loader(*parts)
+
+
+class Interrupted(Callback):
+    def on_epoch_end(self, trainer: Any, record: Any) -> None:
+        if record["epoch"] == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_it_goes_on_from_a_checkpoint_bit_for_bit(patience: int | None, tmp_path: Any) -> None:
+    path = tmp_path / "state.pt"
+    settings: dict[str, Any] = {"patience": patience, "lr": 0.1, "max_epochs": 5}
+    straight = make(**settings).fit(X, Y, sensitive_features=A)
+    keep = Checkpoint(path)
+    with pytest.raises(KeyboardInterrupt):
+        make(**settings, callbacks=[keep, Interrupted()]).fit(X, Y, sensitive_features=A)
+    resumed = make(**settings, difference_bound=0.1, callbacks=[keep])  # prices are not training
+    resumed.fit(X, Y, sensitive_features=A, resume_from=path)
+    again = make(**settings).fit(X, Y, sensitive_features=A, resume_from=path)  # of a finished one
+    for other in (resumed, again):
+        assert other.best_epoch_ == straight.best_epoch_
+        pd.testing.assert_frame_equal(
+            other.history_.drop(columns="seconds"), straight.history_.drop(columns="seconds")
+        )
+        np.testing.assert_array_equal(other.outcome_proba(X), straight.outcome_proba(X))
+    pd.testing.assert_frame_equal(again.prices_, straight.prices_)
+    with pytest.raises(InvalidParameterError, match="under another lr"):
+        make(**{**settings, "lr": 0.2}).fit(X, Y, sensitive_features=A, resume_from=path)
 
 
 def test_groups_that_are_known_when_deciding() -> None:

@@ -19,6 +19,7 @@ from fairtrain.constraints import (
     Constraint,
     ErrorCosts,
     NoLevellingDown,
+    Objective,
     PredictiveParity,
     linearised,
 )
@@ -26,7 +27,7 @@ from fairtrain.constraints.families import RateFamily, families_of
 from fairtrain.constraints.table import RateTable
 from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_uniform, new_key
-from fairtrain.data.labels import scored
+from fairtrain.data.labels import LabelCoding, scored
 from fairtrain.data.rows import Role, Rows, take_sensitive, with_strata
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.clusters import design_effects
@@ -242,15 +243,20 @@ class PricedClassifier(ClassifierMixin, Repriceable):
         self, X: Any, y: Any, sensitive_features: Any, sample_weight: Any, clusters: Any = None
     ) -> Rows:
         rows = super()._read(X, y, sensitive_features, sample_weight, clusters)
-        objective = self._objective(rows.labels)
+        objective = self._sought(rows.labels)
+        self.costs_ = objective.costs(float(np.average(rows.outcomes, weights=rows.weight)))
+        return rows
+
+    def _sought(self, labels: LabelCoding | None) -> Objective:
+        """The objective, where prices can seek it."""
+        objective = self._objective(labels)
         if objective.scored:
             raise InvalidParameterError(
                 f"prices leave scores as they are, so that objective={objective.name!r} cannot be "
                 "sought here: choose the estimator by it, or use LagrangianBoostingClassifier or "
                 "LagrangianFairnessTrainer, which choose a round or an epoch by it."
             )
-        self.costs_ = objective.costs(float(np.average(rows.outcomes, weights=rows.weight)))
-        return rows
+        return objective
 
     def _read_constraints(self) -> tuple[Constraint, ...]:
         constraints = super()._read_constraints()
@@ -351,7 +357,9 @@ class PricedClassifier(ClassifierMixin, Repriceable):
         ndarray of shape (n,)
             Labels.
         """
-        X, codes = self._people(X, sensitive_features)
+        return self._predicted(*self._people(X, sensitive_features))
+
+    def _predicted(self, X: Any, codes: Codes | None) -> NDArray[Any]:
         share = self._decision(X, codes)
         assert self._coding is not None
         if self.lottery_:
@@ -375,9 +383,11 @@ class PricedClassifier(ClassifierMixin, Repriceable):
         ndarray of shape (n, 2)
             In the order of ``classes_``; :meth:`outcome_proba` has the probability of the label.
         """
-        margin = self._margin(*self._people(X, sensitive_features))
+        return self._probabilities(*self._people(X, sensitive_features))
+
+    def _probabilities(self, X: Any, codes: Codes | None) -> Floats:
         assert self._coding is not None
-        return self._coding.columns(self._as_chance(margin))
+        return self._coding.columns(self._as_chance(self._margin(X, codes)))
 
     def _as_chance(self, margin: Floats) -> Floats:
         widest = np.abs(self._gain(np.array([0.0, 1.0]))).max()  # 1 for accuracy

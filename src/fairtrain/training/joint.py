@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.training.batches.inputs import call_module
 from fairtrain.training.heads import Head, read_logits
 
 __all__ = ["GroupLayer", "JointHead", "JointModule"]
@@ -133,9 +135,12 @@ class JointModule(nn.Module):
         body.eval()
         try:
             with torch.no_grad():
-                raw = read_logits(body(x))
+                raw = read_logits(call_module(body, x))
         except (RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, InvalidDataError):
+                raise
             shown = f" of shape {tuple(x.shape)}" if isinstance(x, Tensor) else ""
+            shown = f" of {list(x)}" if isinstance(x, Mapping) else shown
             reason = str(error).strip().splitlines()[0]
             raise InvalidDataError(f"the module does not take rows{shown}: {reason}") from None
         finally:
@@ -161,13 +166,13 @@ class JointModule(nn.Module):
     def forward(self, x: Any) -> Tensor:
         """Logarithms of P(g, y | x), shape (n, G, 2)."""
         if self.group is None:
-            raw = read_logits(self.body(x))
+            raw = read_logits(call_module(self.body, x))
             return self.head.log_joint(raw, None, len(raw))
         seen: list[Tensor] = []
         layer = self.body.get_submodule(self.beside)
         handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
         try:
-            raw = self.body(x)
+            raw = call_module(self.body, x)
         finally:
             handle.remove()
         return self.head.log_joint(raw, self.group(seen[-1]), len(seen[-1]))

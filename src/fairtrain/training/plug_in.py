@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from scipy.sparse import issparse
-from torch import Tensor, nn
+from sklearn.utils import check_random_state
+from torch import nn
 
 from fairtrain._parameters import (
     ANYTHING,
@@ -24,25 +24,48 @@ from fairtrain._parameters import (
     Several,
     Table,
     Whole,
+    check_parameters,
 )
 from fairtrain._warnings import warn
 from fairtrain.constraints import ConstraintSpec
-from fairtrain.data.draws import keyed_uniform, new_key
-from fairtrain.data.rows import Rows
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError, SkippedBatchWarning
+from fairtrain.data.draws import new_key
+from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.rows import Role, Rows
+from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
+from fairtrain.losses.distributed import is_distributed
+from fairtrain.metrics.ledger import Ledger
 from fairtrain.plugin.linear import JointScores
-from fairtrain.plugin.priced import PricedClassifier
 from fairtrain.plugin.repricing import Memory
-from fairtrain.plugin.scores import GroupMaps
-from fairtrain.training.batches.rows import batch_size_of
-from fairtrain.training.crossfit import CrossFitRun, Fold, FoldStep, JointRows, joint_of
-from fairtrain.training.joint import GroupLayer, JointHead, JointModule
+from fairtrain.training.answers import read_rows
+from fairtrain.training.batches.adapter import BatchAdapter
+from fairtrain.training.batches.batch import FitData
+from fairtrain.training.batches.loaders import from_loaders
+from fairtrain.training.batches.rows import as_batch, batch_size_of
+from fairtrain.training.crossfit import CrossFitRun, FoldStep
+from fairtrain.training.heads import Head
+from fairtrain.training.joint import JointHead, JointModule
+from fairtrain.training.joint_rows import (
+    Fold,
+    FoldRows,
+    HeldOut,
+    JointSource,
+    LoaderRows,
+)
 from fairtrain.training.loop.callbacks import EarlyStopping
-from fairtrain.training.loop.engine import Engine, Precision, dtype_of, local_randomness, trainable
+from fairtrain.training.loop.engine import (
+    Engine,
+    Precision,
+    by_torchrun,
+    dtype_of,
+    local_randomness,
+    trainable,
+)
 from fairtrain.training.loop.epochs import TrainingLoop
 from fairtrain.training.loop.steps import decay_of, make_optimizer
-from fairtrain.training.modules import DefaultModule, ModuleSpec, build_module
-from fairtrain.training.predictor import TensorFeatures, require_finite
+from fairtrain.training.modules import ModuleSpec
+from fairtrain.training.predictor import require_finite
+from fairtrain.training.priced_networks import PricedNetworks
+from fairtrain.training.resumable import Resumable
 
 __all__ = ["FairPlugInTrainer"]
 
@@ -55,8 +78,10 @@ _EPOCHS, _STEPS = 30, 3000
 _PATIENCE, _WAITED = 4, 100
 """Epochs without a smaller loss out of fold, and steps that they come to at least."""
 
+_APART = "rates of rows that trained nothing"
 
-class FairPlugInTrainer(TensorFeatures, PricedClassifier):
+
+class FairPlugInTrainer(PricedNetworks, Resumable):
     r"""Train networks once for label and group, and price what they say for any bound.
 
     Networks learn P(g, y | x) by ordinary cross entropy, so that one trunk serves label and group.
@@ -103,12 +128,13 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         Tighten bounds so that this confidence limit of the gap keeps them.
     optimizer : optimizer class or callable, optional
         Moves the weights: a class of ``torch.optim``, called with ``lr``, or a function of the
-        parameters. Default: AdamW with weight decay 0.001.
+        parameters, and of the module if it has an argument ``module``. Default: AdamW with weight
+        decay 0.001.
     lr : float, default=2e-3
         Learning rate.
     batch_size : int, optional
         Rows of a batch of each network. Default: a twentieth of the rows that train it, between 64
-        and 512.
+        and 512. Rows that are no vectors go through a network that many at a time afterwards too.
     max_epochs : int, optional
         Most epochs. Default: 30, or more where these come to less than 3,000 steps.
     patience : int, optional
@@ -123,7 +149,7 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
     frozen : str or sequence of str, default=()
         Names of submodules or parameters of ``module`` that keep their weights (fine-tuning).
     callbacks : sequence of Callback, default=()
-        See :mod:`fairtrain.training.loop.callbacks`; checkpoints are not kept.
+        See :mod:`fairtrain.training.loop.callbacks`.
     device : str or torch.device, default="auto"
         Where to train; trained modules come back on the CPU.
     precision : {"32", "bf16-mixed", "16-mixed"}, default="32"
@@ -197,6 +223,10 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
 
     not_saved = ("_memory",)
     is_main_process = True  # processes of torchrun would each train the same networks
+    _may_differ = frozenset(
+        {"callbacks", "device", "module", "constraints", "difference_bound", "ratio_bound"}
+        | {"objective", "mixing", "aim", "confidence"}  # only prices heed these
+    )
 
     _allowed: ClassVar[Table] = {
         "module": ANYTHING,
@@ -284,18 +314,19 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         sensitive_features: Any = None,
         sample_weight: Any = None,
         clusters: Any = None,
+        resume_from: str | Path | None = None,
     ) -> Self:
         """Train networks fold by fold, then find prices.
 
         Parameters
         ----------
-        X : array, frame or Tensor of shape (n, d), or Tensor of shape (n, ...)
-            Features: numbers without gaps.
+        X : array, frame or Tensor of shape (n, d), Tensor of shape (n, ...), or mapping of these
+            Features: numbers without gaps. What a mapping holds goes to the module by name.
         y : array-like of shape (n,)
             Two labels.
         sensitive_features : frame, series, mapping, array or list of n rows, optional
@@ -305,6 +336,9 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         clusters : array-like of shape (n,) or str, optional
             Which rows belong together, such as those of one customer, or the column of ``X`` that
             says so: no split tears them apart, and limits allow for them.
+        resume_from : str or Path, optional
+            A file that :class:`~fairtrain.training.loop.callbacks.Checkpoint` wrote under the same
+            rows and settings of training: it goes on from there. What is asked may be another.
 
         Returns
         -------
@@ -321,12 +355,81 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         -----
         ConstraintNotMetWarning, NearConstantWarning, SkippedBatchWarning
         """
-        if isinstance(X, Mapping) and not issparse(X):  # some sparse matrices are mappings
-            raise InvalidDataError(
-                "FairPlugInTrainer takes rows as one array, frame or tensor, not inputs by name: "
-                "put them into one tensor, or use LagrangianFairnessTrainer."
+        self._resume_from = resume_from
+        try:
+            return self._fit(X, y, sensitive_features, sample_weight, clusters)
+        finally:
+            del self._resume_from
+
+    def fit_loader(
+        self,
+        train_loader: Iterable[Any],
+        validation_loader: Iterable[Any],
+        certification_loader: Iterable[Any] | None = None,
+        *,
+        groups: Groups | GroupScheme | None = None,
+        num_groups: int | Sequence[int] | None = None,
+        adapter: BatchAdapter | None = None,
+        resume_from: str | Path | None = None,
+    ) -> Self:
+        """Train on the batches of one loader, stop and price by those of another.
+
+        With ``cv=None`` only: folds need rows at hand, for a loader that shuffles does not tell
+        which row is which. Networks of an ensemble see the same batches, and differ in what they
+        start from.
+
+        Parameters
+        ----------
+        train_loader, validation_loader, certification_loader : iterable
+            Batches as in :meth:`LagrangianFairnessTrainer.fit_loader`; labels are 0/1. The rows of
+            the second choose epoch and prices, those of the third are read once, at the end.
+        groups, num_groups, adapter
+            As there. Rows of unknown group (-1) teach the label alone.
+        resume_from : str or Path, optional
+            See :meth:`fit`.
+
+        Returns
+        -------
+        self
+        """
+        check_parameters(self)
+        if self.cv is not None:
+            raise InvalidParameterError(
+                "fit_loader trains on one loader and prices on another; folds need rows at hand, "
+                "for a loader that shuffles does not tell which row is which: set cv=None, or use "
+                "fit."
             )
-        return self._fit(X, y, sensitive_features, sample_weight, clusters)
+        if is_distributed() or by_torchrun():
+            raise InvalidParameterError(
+                "FairPlugInTrainer trains in one process: start it without torchrun, or use "
+                "LagrangianFairnessTrainer, which sums over processes."
+            )
+        self._forget()
+        rng = check_random_state(self.random_state)
+        self.constraints_, self._notes = self._read_constraints(), []
+        loaders: dict[Role, Any] = {"training": train_loader, "steering": validation_loader}
+        if certification_loader is not None:
+            loaders["certification"] = certification_loader
+        data = from_loaders(
+            loaders,
+            Head("binary"),
+            groups=groups,
+            num_groups=num_groups,
+            engine=Engine(self.device, self.precision),
+            seed=int(rng.randint(0, 2**31 - 1)),
+            adapter=adapter,
+        )
+        assert data.labels is not None
+        self.scheme_, self._coding, self.classes_ = data.scheme, data.labels, data.labels.classes
+        self.n_features_in_ = data.width
+        self._sought(data.labels)
+        self._resume_from = resume_from
+        try:
+            self._learn_from(data, rng)
+        finally:
+            del self._resume_from
+        self._warn_of_outcome()
+        return self
 
     # Training -----------------------------------------------------------------------------------
 
@@ -346,13 +449,44 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         both = rows.take(np.concatenate([split.training, split.steering]))
         scores = self._cross_fit(both, [(np.arange(len(split.training)), held)], rng)
         self.draw_key_ = new_key(rng)
-        steering = replace(rows.part("steering"), X=None)
-        self._memory = Memory(scores, steering, "rates of rows that trained nothing")
+        self._memory = Memory(scores, replace(rows.part("steering"), X=None), _APART)
         self._price(None)
         return rows
 
     def _learn(self, rows: Rows, rng: np.random.RandomState) -> JointScores:
         return self._cross_fit(rows, rows.folds(self.cv, rng), rng)
+
+    def _learn_from(self, data: FitData, rng: np.random.RandomState) -> None:
+        """Train on loaders, price, and judge."""
+        self._memory = None
+        assert data.steering is not None
+        source = LoaderRows(data.training, data.steering, int(self.ensemble))
+        engine, first = data.engine, data.example
+        self._head = JointHead(1 if self.sensitive_at_predict else len(data.scheme))
+        with local_randomness(data.seed, engine.device):
+            networks = self._networks(first, data.n_features, engine, source.ensemble)
+            for each in data.sources.values():
+                each.prepare(networks[0])
+            held = self._train_networks(networks, source, engine)
+        self.draw_key_ = new_key(rng)
+        known = held.rows
+        rows = Rows(
+            None,
+            known.y.double().numpy(),
+            Groups(data.scheme, known.codes.numpy()),
+            None if known.weight is None else known.weight.numpy(),
+            data.labels,
+            clusters=None if known.clusters is None else known.clusters.numpy(),
+        )
+        self._memory = Memory(self._scores_of(held), rows, _APART)
+        steering = rows.decided(self._price(None))
+        reports, self.ledger_ = {}, Ledger()
+        for role, part in data.sources.items():
+            known_rows = steering if role == "steering" else self._batches_decided(part.all(), data)
+            reports[role] = self._judged(known_rows, role)
+            if role == "certification":
+                self.ledger_.read(*(read_rows(batch, data) for batch in part.all()))
+        self._keep_reports(reports)
 
     def _cross_fit(
         self, rows: Rows, folds: Sequence[Fold], rng: np.random.RandomState
@@ -361,66 +495,34 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         engine = Engine(self.device, self.precision)
         seed = int(rng.randint(0, 2**31 - 1))
         self._head = JointHead(1 if self.sensitive_at_predict else len(rows.groups))
+        batch = as_batch(rows)
+        n_features = int(batch.x.shape[1]) if self._is_table(batch.x) else None
         with local_randomness(seed, engine.device):
-            run = self._run(rows, folds, engine, seed)
-            self._train_networks(run, engine)
-        trained = run.finish()
-        for network in trained:
-            require_finite(network)
-        self.modules_: list[nn.Module] = [network.body for network in trained]
-        self.group_layers_: list[GroupLayer | None] = [n.group_layer() for n in trained]
-        self.best_epoch_, self.log_loss_ = run.best_epoch, run.log_losses
-        self.estimator_name_ = type(self.modules_[0]).__name__
-        self.group_estimator_name_ = None
-        joint = run.joint[np.sort(run.held)]
-        if not self.sensitive_at_predict:
-            self.group_estimator_name_ = "the same network"
-            return JointScores.of(joint)
-        del self.log_loss_["group"]
-        known = rows.take(np.sort(run.held))
-        outcome, y, codes = joint[:, 0, 1], known.outcomes.astype(np.int64), known.groups.codes
-        self._maps = GroupMaps.fit(outcome, y, codes, len(rows.groups), known.weight)
-        return JointScores.of_known(self._maps(outcome, codes), codes, len(rows.groups))
+            size = len(folds) * int(self.ensemble)
+            networks = self._networks(batch, n_features, engine, size, at_hand=True)
+            source = FoldRows(
+                batch.to(engine.device, dtype_of(networks[0])),
+                folds,
+                ensemble=int(self.ensemble),
+                batch_size=int(self.batch_size or batch_size_of(min(len(t) for t, _ in folds))),
+                seed=seed,
+                chunk=self._chunk(batch.x),
+            )
+            return self._scores_of(self._train_networks(networks, source, engine))
 
-    def _run(self, rows: Rows, folds: Sequence[Fold], engine: Engine, seed: int) -> CrossFitRun:
-        """Make the networks, and put the rows where they are."""
-        x: Tensor = rows.X
-        n_features = int(x.shape[1]) if x.ndim == 2 else None
-        weight = None if rows.weight is None else torch.from_numpy(rows.weight)
-        networks = []
-        for _ in range(len(folds) * int(self.ensemble)):
-            body = build_module(self.module, n_features, self._head.n_outputs)
-            x = x.to(dtype_of(body)) if x.is_floating_point() else x
-            if isinstance(body, DefaultModule):
-                body.learn(x, weight)
-            network = JointModule.around(body, self._head, x[:2], len(x[:2]))
-            networks.append(network.to(engine.device))
-        codes = np.zeros_like(rows.groups.codes) if self.sensitive_at_predict else rows.groups.codes
-        cells = torch.from_numpy(2 * codes + rows.outcomes.astype(np.int64))
-        placed = JointRows(
-            x.to(engine.device),
-            cells.to(engine.device),
-            None if weight is None else (weight / weight.mean()).to(engine.device),
-        )
-        return CrossFitRun(
-            networks,
-            placed,
-            folds,
-            ensemble=int(self.ensemble),
-            batch_size=int(self.batch_size or batch_size_of(min(len(t) for t, _ in folds))),
-            seed=seed,
-        )
-
-    def _train_networks(self, run: CrossFitRun, engine: Engine) -> None:
+    def _train_networks(
+        self, networks: Sequence[JointModule], source: JointSource, engine: Engine
+    ) -> HeldOut:
+        """Train them, and keep those of the best epoch; what they say of rows held out."""
+        run = CrossFitRun(networks, source)
         weights: list[nn.Parameter] = []
-        for network in run.networks:
+        for network in networks:
             weights += trainable(network.body, self.frozen)
             weights += [] if network.group is None else network.group.parameters()
-        optimizer = make_optimizer(self.optimizer, weights, lr=self.lr)
         step = FoldStep(
             engine,
             run.stack,
-            optimizer,
+            make_optimizer(self.optimizer, weights, lr=self.lr, module=run.stack),
             clip_norm=self.clip_norm,
             decay=decay_of(self.lr_decay),
             ema=self.ema,
@@ -428,11 +530,21 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
         deployed = step.deployed
         assert isinstance(deployed, nn.ModuleList)
         run.deployed = deployed
-        steps = run.n_batches
+        self._run_loop(run, step)
+        trained, held = run.finish()
+        for each in trained:
+            require_finite(each)
+        self.modules_ = [network.body for network in trained]
+        self.group_layers_ = [n.group_layer() for n in trained]
+        self.best_epoch_ = run.best_epoch
+        return held
+
+    def _run_loop(self, run: CrossFitRun, step: FoldStep) -> None:
+        steps = run.source.n_batches or _STEPS
         self.loop_ = loop = TrainingLoop(
             run.step,
             step,
-            run,
+            run.source,
             max_epochs=int(self.max_epochs or max(_EPOCHS, -(-_STEPS // steps))),
             hooks=run,
             callbacks=[
@@ -447,6 +559,7 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
             trainer=self,
         )
         try:
+            self._resume(self._resume_from)
             loop.run()
         finally:
             del self.loop_  # a trainer keeps no loop, no batch and no row
@@ -458,33 +571,5 @@ class FairPlugInTrainer(TensorFeatures, PricedClassifier):
                 SkippedBatchWarning,
             )
 
-    def checkpoint_state(self) -> dict[str, Any]:
-        """Nothing to go on from is kept.
-
-        Raises
-        ------
-        InvalidParameterError
-            Always.
-        """
-        raise InvalidParameterError(
-            "FairPlugInTrainer keeps no checkpoints: leave the Checkpoint callback out."
-        )
-
-    # Scores -------------------------------------------------------------------------------------
-
-    def _joint(self, X: Tensor) -> Floats:
-        """Mean P(g, y | x) of the networks, for features that were checked, (n, G, 2)."""
-        pairs = zip(self.modules_, self.group_layers_, strict=True)
-        return joint_of([JointModule(body, self._head, layer) for body, layer in pairs], X)
-
-    def _outcomes(self, X: Any, codes: Codes | None) -> Floats:
-        outcome = np.asarray(self._joint(X)[:, :, 1].sum(axis=1))
-        return outcome if codes is None else self._maps(outcome, codes)
-
-    def _scores(self, X: Any, codes: Codes | None) -> JointScores:
-        if codes is not None:
-            return JointScores.of_known(self._outcomes(X, codes), codes, len(self.scheme_))
-        return JointScores.of(self._joint(X))
-
-    def _drawn(self, X: Any) -> Floats:
-        return keyed_uniform(X.flatten(1).numpy(), self.draw_key_)
+    def _trained_groups(self) -> Any:
+        return self.scheme_.names

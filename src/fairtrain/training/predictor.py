@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,16 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import RegressorTags, Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from fairtrain.data import inputs
-from fairtrain.data.groups import Groups
 from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows, finite_predictions
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import FairtrainError, InvalidDataError
-from fairtrain.losses.distributed import gather_rows
-from fairtrain.metrics.report import FairnessReport
-from fairtrain.training.batches.adapter import BatchAdapter, read_batch
-from fairtrain.training.batches.batch import CHUNK, Batch, FitData, nobody
+from fairtrain.training.answers import LoaderAnswers, answered
+from fairtrain.training.batches.adapter import BatchParts
+from fairtrain.training.batches.batch import CHUNK, Batch, FitData
 from fairtrain.training.batches.inputs import (
     NamedInputs,
     call_module,
@@ -30,16 +29,14 @@ from fairtrain.training.batches.inputs import (
     some_rows,
     to_device,
 )
-from fairtrain.training.batches.loaders import LoaderSource, levels_in
 from fairtrain.training.heads import Head
-from fairtrain.training.loop.engine import Engine, device_of, dtype_of
+from fairtrain.training.loop.engine import device_of, dtype_of
 
 __all__ = [
     "Members",
     "Predictor",
     "TensorFeatures",
     "decide",
-    "read_rows",
     "require_finite",
     "told",
 ]
@@ -50,10 +47,27 @@ Members = Sequence[tuple[float, nn.Module]]
 """Modules with the share of decisions that each makes; one, or the two of a mixture."""
 
 
-class TensorFeatures:
-    """Reads ``X`` as a tensor: numbers of shape (n, d), or tensors of any shape (n, ...)."""
+class TensorFeatures(FairEstimator):
+    """Reads ``X`` as a tensor: numbers of shape (n, d), tensors of any shape (n, ...), or by name.
+
+    What a mapping holds stays a mapping, :class:`~fairtrain.training.batches.inputs.NamedInputs`.
+    """
 
     n_features_in_: int
+
+    def _read(self, X: Any, *columns: Any) -> Rows:
+        if isinstance(X, Dataset):
+            raise InvalidDataError(
+                f"X is a data set of torch ({type(X).__name__}), whose items hold labels and "
+                "groups: use fit_loader(DataLoader(X, batch_size=...), ...), or pass arrays."
+            )
+        return super()._read(NamedInputs.of(X), *columns)
+
+    def _read_later(self, X: Any, *columns: Any) -> Rows:
+        return super()._read_later(NamedInputs.of(X), *columns)
+
+    def _bare_features(self, X: Any) -> Any:
+        return super()._bare_features(NamedInputs.of(X))
 
     def _fit_features(self, X: Any) -> Any:
         return self._tensor(X, reset=True)
@@ -62,6 +76,8 @@ class TensorFeatures:
         return self._tensor(X, reset=False)
 
     def _tensor(self, X: Any, *, reset: bool) -> Any:
+        if isinstance(X, NamedInputs):
+            return self._named(X.checked(), reset=reset)
         if not isinstance(X, Tensor):
             rows = inputs.numeric_features(self, X, reset=reset)
             return torch.from_numpy(np.require(rows, requirements="W"))
@@ -78,8 +94,18 @@ class TensorFeatures:
             )
         return X.detach().cpu()
 
+    def _named(self, X: NamedInputs, *, reset: bool) -> NamedInputs:
+        """Inputs by name, of the names that ``fit`` saw."""
+        if reset:
+            self.n_features_in_ = len(X)
+            self.feature_names_in_ = np.array(list(X), dtype=object)
+        known = getattr(self, "feature_names_in_", None)
+        if known is not None and set(known) != set(X):
+            raise InvalidDataError(f"X has the inputs {list(X)}, fit saw {list(known)}.")
+        return X
 
-class Predictor(TensorFeatures, ClassifierMixin, FairEstimator):
+
+class Predictor(TensorFeatures, LoaderAnswers, ClassifierMixin, FairEstimator):
     """The half of a trainer that is used after ``fit``.
 
     Attributes
@@ -171,30 +197,6 @@ class Predictor(TensorFeatures, ClassifierMixin, FairEstimator):
             inputs.require_two_classes(rows.outcomes)
         return rows.outcomes
 
-    def _read(self, X: Any, *columns: Any) -> Rows:
-        return super()._read(NamedInputs.of(X), *columns)
-
-    def _read_later(self, X: Any, *columns: Any) -> Rows:
-        return super()._read_later(NamedInputs.of(X), *columns)
-
-    def _bare_features(self, X: Any) -> Any:
-        return super()._bare_features(NamedInputs.of(X))
-
-    def _tensor(self, X: Any, *, reset: bool) -> Any:
-        if isinstance(X, NamedInputs):
-            return self._named(X.checked(), reset=reset)
-        return super()._tensor(X, reset=reset)
-
-    def _named(self, X: NamedInputs, *, reset: bool) -> NamedInputs:
-        """Inputs by name, of the names that ``fit`` saw."""
-        if reset:
-            self.n_features_in_ = len(X)
-            self.feature_names_in_ = np.array(list(X), dtype=object)
-        known = getattr(self, "feature_names_in_", None)
-        if known is not None and set(known) != set(X):
-            raise InvalidDataError(f"X has the inputs {list(X)}, fit saw {list(known)}.")
-        return X
-
     def _decision(self, X: Any) -> Floats:
         """Decisions of all members, by their shares."""
         return finite_predictions(self._told(X)[0].numpy())
@@ -219,84 +221,18 @@ class Predictor(TensorFeatures, ClassifierMixin, FairEstimator):
 
     # Loaders ------------------------------------------------------------------------------------
 
-    def predict_loader(
-        self, loader: Iterable[Any], *, adapter: BatchAdapter | None = None
-    ) -> NDArray[Any]:
-        """Decide about all rows of a loader, or predict numbers.
+    def _batch_predicted(self, parts: BatchParts) -> NDArray[Any]:
+        return self._predicted(parts.inputs)
 
-        Parameters
-        ----------
-        loader : iterable
-            Batches as in ``fit_loader``; targets and groups may be left out, and are not looked at.
-        adapter : BatchAdapter, optional
-            Takes batches apart that cannot be guessed.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels, as :meth:`predict` gives them; numbers for regression.
-        """
-        return self._over(loader, adapter, self._predicted)
-
-    def predict_proba_loader(
-        self, loader: Iterable[Any], *, adapter: BatchAdapter | None = None
-    ) -> Floats:
-        """Probability of each class for all rows of a loader.
-
-        Parameters
-        ----------
-        loader, adapter
-            As in :meth:`predict_loader`.
-
-        Returns
-        -------
-        ndarray of shape (n, C)
-            As :meth:`predict_proba` gives them.
-        """
+    def _batch_probabilities(self, parts: BatchParts) -> Floats:
         self._classification("predict_proba_loader")
-        return self._over(loader, adapter, self._probabilities)
+        return self._probabilities(parts.inputs)
 
-    def _over(
-        self,
-        loader: Iterable[Any],
-        adapter: BatchAdapter | None,
-        answer: Callable[[Any], NDArray[Any]],
-    ) -> NDArray[Any]:
-        check_is_fitted(self)
-        found = [answer(read_batch(raw, adapter).inputs) for raw in loader]
-        if not found:
-            raise InvalidDataError("the loader gave no rows.")
-        return np.concatenate(found)
+    def _reader(self) -> tuple[nn.Module, Head]:
+        return self.module_, self._head
 
-    def evaluate_loader(
-        self, loader: Iterable[Any], *, adapter: BatchAdapter | None = None
-    ) -> FairnessReport:
-        """Judge the constraints on all rows of a loader, which took no part in training.
-
-        Under ``torch.distributed`` the rows of all processes are judged, and every process must
-        call this.
-
-        Parameters
-        ----------
-        loader : iterable
-            Batches as in ``fit_loader``; groups are codes of ``scheme_``.
-        adapter : BatchAdapter, optional
-            Takes batches apart that cannot be guessed.
-
-        Returns
-        -------
-        FairnessReport
-            As :meth:`evaluate` gives it.
-        """
-        check_is_fitted(self)
-        engine = Engine(device_of(self.module_))
-        continuous = getattr(self, "continuous_", None)
-        levels = levels_in(self.scheme_)
-        source = LoaderSource(loader, engine.device, levels, self._head, continuous, adapter)
-        source.prepare(self.module_)
-        data = FitData({}, self.scheme_, self._head, self._coding, engine, 0, nobody())
-        look = self._enter(*(read_rows(batch, data) for batch in source.all()))
-        return self._judged(decide(self._members, source.all(), data), *look)
+    def _batches_decided(self, batches: Iterable[Batch], data: FitData) -> Rows:
+        return decide(self._members, batches, data)
 
     # scikit-learn -------------------------------------------------------------------------------
 
@@ -334,50 +270,20 @@ def decide(members: Members, batches: Iterable[Batch], data: FitData) -> Rows:
     FairtrainError
         If an output is NaN or infinite.
     """
-    device = data.engine.device
     for _, module in members:
-        module.to(device).eval()
-    found: list[tuple[Tensor, ...]] = []
-    weighted = clustered = False
-    for batch in batches:
+        module.to(data.engine.device).eval()
+
+    def answer(batch: Batch) -> tuple[Tensor, Tensor]:
         n = len(batch.y)
-        outputs = [
-            (share, data.head.outputs(call_module(module, batch.x), n)) for share, module in members
-        ]
-        decided, score = (part.cpu() for part in told(data.head, outputs))
-        weighted = weighted or batch.weight is not None
-        weight = batch.weights(torch.float32).double()
-        clustered = clustered or batch.clusters is not None
-        cluster = batch.codes if batch.clusters is None else batch.clusters
-        rest = batch.y.cpu(), batch.codes.cpu(), weight.cpu(), cluster.cpu()
-        found.append((decided, score, *rest))
+        raw = ((share, call_module(module, batch.x)) for share, module in members)
+        return told(data.head, [(share, data.head.outputs(own, n)) for share, own in raw])
+
+    rows: Rows
+    rows, decided, score = answered(batches, data, answer)
     for _, module in members:
         module.cpu()
-    if not found:
-        raise InvalidDataError("a loader gave no rows.")
-    shares, scores, y, codes, weights, clusters = (
-        gather_rows(torch.cat(parts).to(device)).cpu().numpy() for parts in zip(*found, strict=True)
-    )
-    groups = Groups(data.scheme, codes)
-    rows = Rows(
-        None,
-        y.astype(np.float64),
-        groups,
-        weights if weighted else None,
-        data.labels,
-        clusters=clusters if clustered else None,
-    )
     known = data.head.task == "binary"
-    return rows.decided(shares, scores if known else None)  # raises on all processes, or on none
-
-
-def read_rows(batch: Batch, data: FitData) -> Rows:
-    """A batch as rows, without features where they are neither one tensor nor have names."""
-    x = batch.x if isinstance(batch.x, Tensor) else None
-    if isinstance(batch.x, Mapping) and all(isinstance(t, Tensor) for t in batch.x.values()):
-        x = NamedInputs.of(batch.x)
-    groups = Groups(data.scheme, batch.codes.cpu().numpy())
-    return Rows(x, batch.y.cpu().double().numpy(), groups, labels=data.labels)
+    return rows.decided(decided, score if known else None)  # raises on all processes, or on none
 
 
 def told(head: Head, outputs: Sequence[tuple[float, Tensor]]) -> tuple[Tensor, Tensor]:

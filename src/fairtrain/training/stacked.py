@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from fairtrain.exceptions import CannotStackError
 from fairtrain.losses.distributed import is_distributed
 from fairtrain.training.batches.batch import Batch, FitData
 from fairtrain.training.loop.cells import measured
-from fairtrain.training.loop.engine import local_randomness
+from fairtrain.training.loop.engine import by_torchrun, local_randomness
 from fairtrain.training.loop.epochs import TrainingLoop
 from fairtrain.training.loop.steps import (
     GradientStep,
@@ -77,8 +76,7 @@ def stackable(trainers: Sequence[RegularizedFairnessTrainer]) -> str | None:
         f"precision {first.precision} is not stacked.": first.precision != "32",
         "micro_batch_size is for one model at a time.": first.micro_batch_size is not None,
         "objective is not accuracy.": not _is_accuracy(first.objective),
-        "several processes train one model at a time.": is_distributed()
-        or all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")),
+        "several processes train one model at a time.": is_distributed() or by_torchrun(),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -24,16 +24,16 @@ from fairtrain._parameters import (
     Whole,
     check_parameters,
 )
-from fairtrain._text import one_line
 from fairtrain._warnings import warn
 from fairtrain.constraints import Objective
 from fairtrain.data.groups import Groups, GroupScheme
 from fairtrain.data.rows import Role, Rows
-from fairtrain.exceptions import InvalidDataError, InvalidParameterError, SkippedBatchWarning
+from fairtrain.exceptions import InvalidParameterError, SkippedBatchWarning
 from fairtrain.lagrangian import families_of
 from fairtrain.losses.base_loss import BaseLoss, CostSensitiveLoss
 from fairtrain.metrics.ledger import Ledger
 from fairtrain.metrics.report import FairnessReport
+from fairtrain.training.answers import read_rows
 from fairtrain.training.batches.adapter import BatchAdapter
 from fairtrain.training.batches.batch import FitData, Source, nobody
 from fairtrain.training.batches.loaders import (
@@ -47,7 +47,6 @@ from fairtrain.training.batches.loaders import (
 from fairtrain.training.batches.rows import RowSource, from_rows
 from fairtrain.training.criterion import FairCriterion, OwnLoop
 from fairtrain.training.heads import Head, check_task
-from fairtrain.training.loop.callbacks import read_checkpoint
 from fairtrain.training.loop.cells import CellSums, cluster_effects, fixed
 from fairtrain.training.loop.engine import (
     Engine,
@@ -60,15 +59,13 @@ from fairtrain.training.loop.epochs import TrainingLoop
 from fairtrain.training.loop.run import Plan, Run, RunParts
 from fairtrain.training.loop.steps import GradientStep, PrimalStep, decay_of, make_optimizer
 from fairtrain.training.modules import build_module
-from fairtrain.training.predictor import Predictor, decide, read_rows, require_finite
+from fairtrain.training.predictor import Predictor, decide, require_finite
+from fairtrain.training.resumable import Resumable
 
 __all__ = ["FairnessTrainer"]
 
-_MAY_DIFFER = {"callbacks", "device", "fabric", "micro_batch_size", "timeout", "module"}
-"""Settings that a resumed training need not share with the one it goes on with."""
 
-
-class FairnessTrainer(Predictor):
+class FairnessTrainer(Predictor, Resumable):
     """Base of the trainers of neural networks.
 
     Everything but the method is here: rows or loaders become :class:`FitData`, a :class:`Plan` is
@@ -105,6 +102,10 @@ class FairnessTrainer(Predictor):
         "timeout": Real(0, 1e9, "(]"),
     }
 
+    _may_differ = frozenset(
+        {"callbacks", "device", "fabric", "micro_batch_size", "timeout", "module"}
+    )
+
     module: Any
     optimizer: Any
     lr: float
@@ -130,7 +131,7 @@ class FairnessTrainer(Predictor):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         sensitive_features: Any = None,
         sample_weight: Any = None,
@@ -277,7 +278,7 @@ class FairnessTrainer(Predictor):
             self.scheme_, self._head, self._coding = data.scheme, data.head, data.labels
             if data.labels is not None:
                 self.classes_ = data.labels.classes
-            self.n_features_in_ = data.n_features or 1
+            self.n_features_in_ = data.width
             self._learn(data, resume_from)
         return self
 
@@ -302,8 +303,7 @@ class FairnessTrainer(Predictor):
                 trainer=self,
             )
             try:
-                if resume_from is not None:
-                    self._resume(read_checkpoint(resume_from))
+                self._resume(resume_from)
                 loop.run()
             finally:
                 del self.loop_, self._plan  # a trainer keeps no loop, no batch and no row
@@ -533,32 +533,8 @@ class FairnessTrainer(Predictor):
         """Whether this process is the one that writes and shows."""
         return self._plan.data.engine.rank == 0
 
-    def checkpoint_state(self) -> dict[str, Any]:
-        """All that is needed to go on with a running training; for callbacks."""
-        return {"fingerprint": self._fingerprint(), **self.loop_.state_dict()}
-
-    def _resume(self, state: dict[str, Any]) -> None:
-        own, theirs = self._fingerprint(), state.get("fingerprint", {})
-        if other := [name for name in own if own[name] != theirs.get(name)]:
-            raise InvalidParameterError(
-                f"resume_from was written under another {other[0]}: {theirs.get(other[0])}, now "
-                f"{own[other[0]]}."
-            )
-        try:
-            self.loop_.load_state_dict(state)
-        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InvalidDataError(
-                "resume_from does not fit this training "
-                f"({type(error).__name__}: {one_line(error)[:200]}); train from the start."
-            ) from None
-
-    def _fingerprint(self) -> dict[str, str]:
-        given = self.get_params(deep=False).items()
-        settings = {k: repr(v) for k, v in given if k not in _MAY_DIFFER}
-        settings = {k: v for k, v in settings.items() if " at 0x" not in v}  # a function's address
-        groups = [family.scheme.names for family in self._plan.run.families]
-        batches = self.loop_.source.n_batches
-        return {**settings, "groups": repr(groups), "batches": repr(batches)}
+    def _trained_groups(self) -> Any:
+        return [family.scheme.names for family in self._plan.run.families]
 
     # Settings -----------------------------------------------------------------------------------
 

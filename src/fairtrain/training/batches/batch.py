@@ -179,6 +179,14 @@ class FitData:
         return int(x.shape[1]) if isinstance(x, Tensor) and x.ndim == 2 else None
 
     @property
+    def width(self) -> int:
+        """What scikit-learn calls the number of features: columns, channels, or named inputs."""
+        x = self.example.x
+        if isinstance(x, Mapping):
+            return len(x)
+        return int(x.shape[1]) if isinstance(x, Tensor) and x.ndim > 1 else 1
+
+    @property
     def categorical(self) -> list[int]:
         """Places of the categorical columns in ``scheme``."""
         numbers = () if self.continuous is None else self.continuous.names

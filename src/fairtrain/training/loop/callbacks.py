@@ -118,9 +118,11 @@ class EarlyStopping(Callback):
         self._waited = 0
 
     def on_train_begin(self, trainer: Any) -> None:
-        """Forget the last training, unless this one goes on with it."""
+        """Forget the last training, unless this one goes on with it, and may be over already."""
         if not trainer.loop_.history:
             self._best, self._waited = -math.inf, 0
+        elif self._waited >= self.patience:
+            trainer.loop_.stop = True
 
     def on_epoch_end(self, trainer: Any, record: Mapping[str, Any]) -> None:
         """Count epochs without improvement."""

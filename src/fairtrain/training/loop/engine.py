@@ -20,6 +20,7 @@ from fairtrain.losses.distributed import all_reduce_sum, communication_device, i
 __all__ = [
     "Engine",
     "Precision",
+    "by_torchrun",
     "device_of",
     "dtype_of",
     "local_randomness",
@@ -133,6 +134,11 @@ def _own_device() -> torch.device:
     return torch.device("cuda", local % torch.cuda.device_count())
 
 
+def by_torchrun() -> bool:
+    """Whether ``torchrun`` started this process."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
+
+
 @contextmanager
 def process_group(timeout: float) -> Iterator[None]:
     """Join the processes that ``torchrun`` started, unless that was done already.
@@ -142,8 +148,7 @@ def process_group(timeout: float) -> Iterator[None]:
     timeout : float
         Seconds after which a process that waits for the others gives up with an error.
     """
-    started = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
-    if not started or not dist.is_available() or dist.is_initialized():
+    if not by_torchrun() or not dist.is_available() or dist.is_initialized():
         yield
         return
     backend = "nccl" if torch.cuda.is_available() else "gloo"
