@@ -47,12 +47,13 @@ class FairnessMonitor:
     Two questions are asked of every window, of blocks of 2, 4, 8 and 16 windows, and of all windows
     so far together (the first sees a sudden break, the others slow ones). *Broken*: does the lower
     confidence limit of the gap, which allows for the choice of the widest pair, lie beyond the
-    bound? *Drifted*: does it lie beyond the upper limit of the gap in the reference? Look k at
-    blocks of a length may spend its part of :math:`\alpha \cdot 6 / (\pi^2 k^2)`; questions, rates
-    and lengths share two thirds of alpha; the reference, which is used again and again, spends the
-    last third once. The shares sum to alpha, so that over any number of windows the chance of one
-    false alarm is at most alpha, up to the accuracy of the intervals. Windows must be disjoint sets
-    of rows.
+    bound? *Drifted*: does it lie beyond the upper limit of the gap in the reference? Half of alpha
+    belongs to the first question and a quarter to the second; the reference, which is used again
+    and again, spends the last quarter once. Rates and lengths of blocks share what a question has,
+    and every look spends a part of that: a quarter of it goes to early looks, the rest is spread
+    over about a hundred windows, with no end. All parts sum to alpha, so that over any number of
+    windows the chance of one false alarm is at most alpha, up to the accuracy of the intervals.
+    Windows must be disjoint sets of rows.
 
     That is so for rows that are independent. Where rates move from window to window by themselves
     (clients that bring many rows, decisions in batches, a state of the market that lasts) false
