@@ -250,10 +250,7 @@ class FairEstimator(BaseEstimator):
         reports, self.ledger_ = {}, Ledger()
         for role in judged.roles:
             part = judged.part(role)
-            if role == "certification":
-                self.ledger_.read(part)
-            else:
-                self.ledger_.learn(role, part)
+            self.ledger_.enter(role, part)
             reports[role] = self._judged(
                 part if part.decision is not None else self._decided(part), role
             )
@@ -481,9 +478,13 @@ class FairEstimator(BaseEstimator):
         """
         return self._enter(self._read_later(X, y, sensitive_features, sample_weight))
 
-    def _enter(self, *parts: Rows) -> Look:
+    def _enter(self, rows: Rows) -> Look:
+        return self._kept_ledger.look(rows)
+
+    @property
+    def _kept_ledger(self) -> Ledger:
         self.ledger_ = getattr(self, "ledger_", None) or Ledger()  # older folders have none
-        return self.ledger_.look(*parts)
+        return self.ledger_
 
     def explain(self) -> str:
         """Say in plain words what was achieved, on which rows, and how training went."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from fairtrain import (
     FairPlugInClassifier,
+    FairPlugInTrainer,
     LagrangianBoostingClassifier,
     LagrangianFairnessTrainer,
     ReductionsWrapper,
@@ -22,8 +27,8 @@ from fairtrain import (
 )
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
-from fairtrain.data.sketch import EPSILON, exact_bits, noisy_bits
-from fairtrain.datasets import make_biased
+from fairtrain.data.sketch import EPSILON, exact_bits, noisy_bits, row_hashes
+from fairtrain.datasets import BiasedData, make_biased
 from fairtrain.estimator import FairEstimator
 from fairtrain.metrics import Verdict
 from fairtrain.metrics.ledger import MOST_SAMPLES, Ledger, spent_confidence
@@ -111,6 +116,61 @@ def test_no_method_certifies_on_rows_that_trained_it(model: FairEstimator) -> No
     assert said.verdict is Verdict.NOT_CERTIFIED
     fresh = model.evaluate(new.X, new.y, sensitive_features=new.sensitive_features)
     assert (fresh.rows, fresh.verdict) == ("certification", Verdict.MET)
+
+
+class Passing:
+    """A loader of shuffled batches that counts how many of them are alive at once."""
+
+    def __init__(self, data: BiasedData) -> None:
+        _, who = np.unique(np.asarray(data.sensitive_features).ravel(), return_inverse=True)
+        x = torch.from_numpy(np.asarray(data.X, dtype=np.float32))
+        self.rows = x, torch.from_numpy(np.asarray(data.y)).long(), torch.from_numpy(who)
+        self.most_alive = 0
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        alive: WeakSet[torch.Tensor] = WeakSet()
+        for at in torch.randperm(len(self.rows[0])).split(100):
+            batch = tuple(part[at] for part in self.rows)
+            alive.add(batch[0])
+            self.most_alive = max(self.most_alive, len(alive))
+            yield batch
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LagrangianFairnessTrainer(max_epochs=2),
+        FairPlugInTrainer(cv=None, max_epochs=2, sensitive_at_predict=False),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_rows_of_loaders_are_known_again_and_none_is_kept(
+    model: LagrangianFairnessTrainer | FairPlugInTrainer,
+) -> None:
+    """Rows that trained and steered through loaders certify nothing, by whatever way they come."""
+    trained, steered, fresh = (make_biased(1200, n_noise=0, random_state=s) for s in (4, 5, 6))
+    model = clone(model).set_params(difference_bound=0.9, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # how well so short a training keeps its bound
+        model.fit_loader(Passing(trained), Passing(steered), num_groups=2)
+    for role, rows in (("training", trained), ("steering", steered), ("certification", fresh)):
+        loader = Passing(rows)
+        by_loader = model.evaluate_loader(loader)
+        assert by_loader.rows == role
+        assert by_loader.verdict == (Verdict.MET if rows is fresh else Verdict.NOT_CERTIFIED)
+        assert loader.most_alive <= 2
+        x, y, who = loader.rows
+        by_rows = model.evaluate(x.numpy(), y.numpy(), sensitive_features=who.numpy())
+        assert by_rows.rows == role
+        assert by_rows.reading == (2 if rows is fresh else by_loader.reading + 1)
+
+
+def test_of_wide_rows_evenly_spaced_numbers_are_hashed() -> None:
+    images = np.random.default_rng(0).normal(size=(300, 3, 50, 60))
+    rows = Rows(images, np.zeros(300), Groups.from_sensitive(np.arange(300) % 2))
+    assert len(np.unique(row_hashes(rows, 1))) == 300
+    same = Rows(torch.from_numpy(images), np.zeros(300), rows.groups)
+    assert np.array_equal(row_hashes(rows, 1), row_hashes(same, 1))
 
 
 def test_memory_is_bounded_and_what_was_forgotten_is_counted() -> None:

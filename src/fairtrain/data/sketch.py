@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,16 @@ from fairtrain.data import inputs
 from fairtrain.data.draws import keyed_hash, mixed
 from fairtrain.data.rows import Rows
 
-__all__ = ["BITS", "EPSILON", "RowSketch", "exact_bits", "noisy_bits", "shared_rows"]
+__all__ = [
+    "BITS",
+    "EPSILON",
+    "Hashes",
+    "RowSketch",
+    "exact_bits",
+    "noisy_bits",
+    "row_hashes",
+    "shared_rows",
+]
 
 Bits = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
@@ -28,12 +37,15 @@ _TRUTH = 1 / (1 + np.exp(-EPSILON))  # chance that a stored bit is the true one
 _SIGNAL = 2 * _TRUTH - 1
 _SURE = 4.5  # standard errors above what other rows of the same population would share
 _WIDE = 64  # columns from which hashing whole rows is cheaper than hashing columns
+_MOST = 4096  # evenly spaced numbers of a row that are hashed: they tell images apart
+
+_NONE: Hashes = np.empty(0, dtype=np.uint64)
 
 RowSketch = tuple[Bits, Bits]
 """Bits, and which of them some row stands for, each of shape (:data:`BITS`,)."""
 
 
-def exact_bits(parts: Sequence[Rows], key: int) -> tuple[RowSketch, float] | None:
+def exact_bits(parts: Iterable[Rows | Hashes], key: int) -> tuple[RowSketch, float] | None:
     r"""One bit for each bucket of hashed rows: that of the smallest hash in it.
 
     One-permutation hashing (Li, Owen & Zhang, 2012) with b = 1 bit (Li & König, 2010): two samples
@@ -41,8 +53,9 @@ def exact_bits(parts: Sequence[Rows], key: int) -> tuple[RowSketch, float] | Non
 
     Parameters
     ----------
-    parts : sequence of Rows
-        A sample, as the method reads it, in parts. Equal rows are numbered, and so told apart.
+    parts : iterable of Rows, or of their hashes
+        A sample, as the method reads it, in parts. Equal rows are numbered, and so told apart. Of a
+        part no more is kept than its hashes: eight bytes a row.
     key : int
         Secret of the model, in [0, 2^64).
 
@@ -52,8 +65,8 @@ def exact_bits(parts: Sequence[Rows], key: int) -> tuple[RowSketch, float] | Non
         And the share of rows that another sample of the same people would have in common by chance,
         0 where no two rows are alike. None where the rows are not at hand.
     """
-    found = [hashes for rows in parts if (hashes := _row_hashes(rows, key)) is not None]
-    hashes = np.concatenate(found) if found else np.empty(0, dtype=np.uint64)
+    found = [part if isinstance(part, np.ndarray) else row_hashes(part, key) for part in parts]
+    hashes = np.concatenate([_NONE, *found])
     if not len(hashes):
         return None
     distinct, first, count = np.unique(hashes, return_inverse=True, return_counts=True)
@@ -115,17 +128,18 @@ def _by_chance(count: NDArray[np.int64]) -> float:
     return float(again / (2 * total - again))
 
 
-def _row_hashes(rows: Rows, key: int) -> Hashes | None:
+def row_hashes(rows: Rows, key: int) -> Hashes:
+    """Keyed hashes of features, outcome and group of each row; none where they are not at hand."""
     X = rows.X
     if X is None or inputs.is_lazy(X) or not (hasattr(X, "shape") or hasattr(X, "columns")):
-        return None
+        return _NONE
     if not hasattr(X, "__getitem__"):
-        return None  # rows on the workers of a cluster
+        return _NONE  # rows on the workers of a cluster
     if hasattr(X, "detach"):
-        X = X.detach().cpu().numpy()
+        X = (X.float() if X.is_floating_point() else X).detach().cpu().numpy()
     ndim = getattr(X, "ndim", 2)
     if getattr(getattr(X, "dtype", None), "kind", "") == "f":
-        X = X.astype(np.float32)  # networks keep no more
+        X = X.astype(np.float32, copy=False)  # networks keep no more
     if isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and (ndim != 2 or X.shape[1] > _WIDE):
         hashes = _hash_whole(X, key)
     else:
@@ -135,7 +149,8 @@ def _row_hashes(rows: Rows, key: int) -> Hashes | None:
 
 
 def _hash_whole(X: NDArray[Any], key: int) -> Hashes:
-    flat = np.ascontiguousarray(X.reshape(len(X), -1), dtype=np.float64)
+    flat = X.reshape(len(X), -1)
+    flat = np.ascontiguousarray(flat[:, :: -(-flat.shape[1] // _MOST) or 1], dtype=np.float64)
     secret = key.to_bytes(8, "little")
     digests = [hashlib.blake2b(row.tobytes(), digest_size=8, key=secret).digest() for row in flat]
     return np.frombuffer(b"".join(digests), dtype=np.uint64)

@@ -23,7 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairtrain.data.rows import Role, Rows
-from fairtrain.data.sketch import RowSketch, exact_bits, noisy_bits, shared_rows
+from fairtrain.data.sketch import (
+    Hashes,
+    RowSketch,
+    exact_bits,
+    noisy_bits,
+    row_hashes,
+    shared_rows,
+)
 
 __all__ = ["MOST_SAMPLES", "Ledger", "Look", "Reading", "spent_confidence"]
 
@@ -112,13 +119,24 @@ class Ledger:
     forgotten: int = 0
     learned: dict[Role, NDArray[np.uint8]] = field(default_factory=dict)
 
-    def learn(self, role: Role, *parts: Rows) -> None:
+    def hashes(self, rows: Rows) -> Hashes:
+        """What rows that come in batches leave behind for the methods below: eight bytes each."""
+        return row_hashes(rows, self.key)
+
+    def enter(self, role: Role, *parts: Rows | Hashes) -> None:
+        """Note what a fit did with rows, in one part or more."""
+        if role == "certification":
+            self.read(*parts)
+        else:
+            self.learn(role, *parts)
+
+    def learn(self, role: Role, *parts: Rows | Hashes) -> None:
         """Note that rows, in one part or more, trained or steered."""
         found = exact_bits(parts, self.key)
         if found is not None:
             self.learned[role] = _noisy(found[0])
 
-    def look(self, *parts: Rows) -> Look:
+    def look(self, *parts: Rows | Hashes) -> Look:
         """Note that rows, in one part or more, are to certify now; say what they are good for."""
         found = exact_bits(parts, self.key)
         if found is None:
@@ -127,7 +145,7 @@ class Ledger:
         role: Role = max(shared, key=shared.__getitem__, default="certification")
         return Look(role if shared.get(role) else "certification", self._read(*found))
 
-    def read(self, *parts: Rows) -> int:
+    def read(self, *parts: Rows | Hashes) -> int:
         """Note that rows, in one part or more, certify now; say how often they have (1: fresh).
 
         Where some of the rows were in several samples, the one that was read most often counts: of

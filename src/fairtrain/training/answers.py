@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
+from fairtrain.data.sketch import Hashes
 from fairtrain.estimator import FairEstimator
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.losses.distributed import gather_rows
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.training.batches.adapter import BatchAdapter, BatchParts, read_batch
-from fairtrain.training.batches.batch import Batch, FitData, nobody
+from fairtrain.training.batches.batch import Batch, FitData, Source, nobody
 from fairtrain.training.batches.inputs import NamedInputs, to_device
 from fairtrain.training.batches.loaders import LoaderSource, levels_in
 from fairtrain.training.heads import Head
@@ -118,8 +119,21 @@ class LoaderAnswers(FairEstimator):
         source = LoaderSource(loader, engine.device, levels, head, continuous, adapter)
         source.prepare(module)
         data = FitData({}, self.scheme_, head, self._coding, engine, 0, nobody())
-        look = self._enter(*(read_rows(batch, data) for batch in source.all()))
-        return self._judged(self._batches_decided(source.all(), data), *look)
+        decided, hashes = self._decide_and_hash(source, data)
+        return self._judged(decided, *self._kept_ledger.look(hashes))
+
+    def _decide_and_hash(self, source: Source, data: FitData) -> tuple[Rows, Hashes]:
+        """Decide about the rows of all processes in one pass; what the ledger knows them by."""
+        ledger, seen = self._kept_ledger, []
+
+        def batches() -> Iterator[Batch]:
+            for batch in source.all():
+                seen.append(ledger.hashes(read_rows(batch, data)).view(np.int64))
+                yield batch
+
+        decided = self._batches_decided(batches(), data)
+        own = torch.from_numpy(np.concatenate(seen)).to(data.engine.device)
+        return decided, gather_rows(own).cpu().numpy().view(np.uint64)
 
     def _over(
         self,

@@ -36,7 +36,6 @@ from fairtrain.losses.distributed import is_distributed
 from fairtrain.metrics.ledger import Ledger
 from fairtrain.plugin.linear import JointScores
 from fairtrain.plugin.repricing import Memory
-from fairtrain.training.answers import read_rows
 from fairtrain.training.batches.adapter import BatchAdapter
 from fairtrain.training.batches.batch import FitData
 from fairtrain.training.batches.loaders import from_loaders
@@ -482,10 +481,9 @@ class FairPlugInTrainer(PricedNetworks, Resumable):
         steering = rows.decided(self._price(None))
         reports, self.ledger_ = {}, Ledger()
         for role, part in data.sources.items():
-            known_rows = steering if role == "steering" else self._batches_decided(part.all(), data)
-            reports[role] = self._judged(known_rows, role)
-            if role == "certification":
-                self.ledger_.read(*(read_rows(batch, data) for batch in part.all()))
+            decided, hashes = self._decide_and_hash(part, data)
+            self.ledger_.enter(role, hashes)
+            reports[role] = self._judged(steering if role == "steering" else decided, role)
         self._keep_reports(reports)
 
     def _cross_fit(

@@ -33,7 +33,6 @@ from fairtrain.lagrangian import families_of
 from fairtrain.losses.base_loss import BaseLoss, CostSensitiveLoss
 from fairtrain.metrics.ledger import Ledger
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.training.answers import read_rows
 from fairtrain.training.batches.adapter import BatchAdapter
 from fairtrain.training.batches.batch import FitData, Source, nobody
 from fairtrain.training.batches.loaders import (
@@ -44,7 +43,7 @@ from fairtrain.training.batches.loaders import (
     numbered_labels,
     numbered_scheme,
 )
-from fairtrain.training.batches.rows import RowSource, from_rows
+from fairtrain.training.batches.rows import from_rows
 from fairtrain.training.criterion import FairCriterion, OwnLoop
 from fairtrain.training.heads import Head, check_task
 from fairtrain.training.loop.cells import CellSums, cluster_effects, fixed
@@ -475,17 +474,13 @@ class FairnessTrainer(Predictor, Resumable):
         self.module_ = run.finish()
         for _, module in self._members:
             require_finite(module)
-        reports = {
-            role: self._judged(decide(self._members, source.all(), data), role)
-            for role, source in data.sources.items()
-        }
-        self._keep_reports(reports)
-        self.ledger_ = Ledger()
+        self.ledger_ = Ledger(data.engine.same(Ledger().key >> 1))
+        reports = {}
         for role, source in data.sources.items():
-            if role == "certification":
-                self.ledger_.read(*(read_rows(batch, data) for batch in source.all()))
-            elif isinstance(source, RowSource):  # a loader of training rows is not run once more
-                self.ledger_.learn(role, *(read_rows(batch, data) for batch in source.all()))
+            decided, hashes = self._decide_and_hash(source, data)
+            self.ledger_.enter(role, hashes)
+            reports[role] = self._judged(decided, role)
+        self._keep_reports(reports)
         self.start_report_ = None
         if isinstance(self.module, nn.Module):
             last, source = list(data.sources.items())[-1]
