@@ -51,6 +51,19 @@ def test_calibrator_is_fitted_on_out_of_fold_scores() -> None:
     )
 
 
+def test_a_notebook_shows_what_calibration_did_to_every_group() -> None:
+    X, y, group = rows(400)
+    model = CalibratedFairClassifier(LogisticRegression(), cv=2)
+    assert 'fairtrain"><style>' not in model._repr_html_()
+    shown = model.fit(X, y, sensitive_features=group)._repr_html_()
+    table = model.calibrator_.group_report_
+    for column in ("gap_before", "gap_after"):
+        assert all(f"{gap:+.3f}" in shown for gap in table[column])
+    three = np.where(X[:, 0] > 1, 2, y)
+    shown = model.fit(X, three, sensitive_features=group)._repr_html_()
+    assert "Log loss, on 400 rows" in shown
+
+
 def test_a_memorising_estimator_is_calibrated_on_new_rows() -> None:
     X, y, group = rows(4000)
     forest = RandomForestClassifier(30, random_state=0)

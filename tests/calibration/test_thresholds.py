@@ -65,6 +65,21 @@ def test_lots_are_never_worse_and_a_loose_bound_is_free(data: Any) -> None:
     assert loose.accuracy_ >= ((q >= 0.5) == data.y).mean() - 0.002
 
 
+def test_a_notebook_shows_thresholds_and_rates_without_small_groups() -> None:
+    rng = np.random.default_rng(0)
+    who = np.repeat(["a", "b", "c", "d"], [400, 300, 40, 5])
+    s = rng.uniform(size=len(who))
+    y = (rng.uniform(size=len(who)) < s).astype(int)
+    rule = GroupThresholds(tolerance=0.2, n_candidates=20)
+    assert 'fairtrain"><style>' not in rule._repr_html_()
+    shown = rule.fit(s, y, who)._repr_html_()
+    rate, cut = rule.rates_["selection_rate"][0], rule.thresholds_["threshold"][0]
+    assert f"{rate:.1%} <small>selection rate" in shown
+    assert f"400 rows, from {cut:.3g} on" in shown
+    assert "2 groups are not shown" in shown  # d, and c, which totals would tell d by
+    assert "40 rows" not in shown
+
+
 def test_deterministic_optimum_is_brute_force() -> None:
     rng = np.random.default_rng(0)
     s, codes = rng.uniform(size=24), np.repeat([0, 1], 12)

@@ -41,6 +41,10 @@ def test_a_floor_is_all_that_is_asked(table: Path, tmp_path: Path) -> None:
             ["--at-least", "recall=0.1", "--method", "regularized"],
             "--at-most are not for --method regularized",
         ),
+        (
+            ["--constraint", "precision_parity", "--method", "reductions"],
+            "precision_parity is not for --method reductions",
+        ),
     ],
 )
 def test_what_is_no_limit(

@@ -39,7 +39,7 @@ def test_train_seeks_what_it_was_asked_for(
         assert fair.worth == pytest.approx(numbers["models"][1]["performance"], abs=1e-9)
     if method == "reductions":
         assert main(["report", str(out), "--data", str(table)]) == 0
-        assert "<br>cost -0." in (out / "fresh.html").read_text()
+        assert "<br>cost 0." in (out / "fresh.html").read_text()
 
 
 def test_use_is_judged_by_what_was_sought(
@@ -50,7 +50,7 @@ def test_use_is_judged_by_what_was_sought(
     main(["train", str(table), *BASE, *options, "--out", str(tmp_path / "run"), "--json"])
     numbers = json.loads(capsys.readouterr().out)
     (said, *_) = numbers["usefulness"]
-    assert "no better by cost than the same decision for everybody (-0." in said
+    assert "no better by cost than the same decision for everybody (0." in said
     assert not any("accurate" in line for line in numbers["usefulness"])
 
 

@@ -49,7 +49,7 @@ def test_a_threshold_is_the_costs_that_it_suits(
     assert "at different operating points" in capsys.readouterr().err
     assert tomllib.loads((out / "config.toml").read_text())["train"]["threshold"] == 0.8
     assert main(["report", str(out), "--data", write(tmp_path, applicants(600, seed=5))]) == 0
-    assert "<br>cost -0." in (out / "fresh.html").read_text()
+    assert "<br>cost 0." in (out / "fresh.html").read_text()
 
 
 def test_places_are_filled_and_no_more_than_filled(table: Path, tmp_path: Path) -> None:

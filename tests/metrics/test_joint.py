@@ -121,3 +121,12 @@ def test_words_name_the_level(confidence: float) -> None:
     joint = JointStatement(confidence, False, (False, False), ((0.0, 0.1), (0.1, 0.2)))
     assert f"at {100 * confidence:g}%: not all 2" in joint.words(["a", "b"])[0]
     assert "none is" in joint.words(["a", "b"])[0]
+
+
+def test_two_bounds_on_one_notion_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    group, decided = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
+    asked = [DemographicParity(ratio_bound=0.8), DemographicParity(difference_bound=0.001)]
+    said = fairness_report(decided, decided, group, asked).joint_words()
+    assert "demographic_parity (ratio 0.8) is" in said[0]
+    assert "demographic_parity (difference 0.001) " in said[1]

@@ -25,6 +25,20 @@ def test_areas_are_those_of_the_population() -> None:
     np.testing.assert_allclose(table["carried"] + table["without"], table["gap"])
 
 
+def test_limits_of_areas_cover() -> None:
+    rng = np.random.default_rng(0)
+    truth, covered = ndtr(1 / np.sqrt(2)), 0
+    for _ in range(60):
+        group = rng.integers(0, 2, 600)
+        x = rng.normal(size=600) + group
+        (line,) = feature_proxies(x[:, None], group, group).to_dict("records")
+        covered += line["auc_lower"] <= truth - 0.01 <= line["auc_upper"]  # what bins lose
+        assert 0.06 < line["auc_upper"] - line["auc_lower"] < 0.09  # DeLong's of 300 and 300: .08
+    assert covered >= 53
+    alone = feature_proxies(x[:, None], group, group, clusters=np.arange(600) // 2)
+    assert alone[["auc_lower", "auc_upper"]].isna().all(axis=None)
+
+
 def test_parts_of_the_gap_are_those_of_the_population() -> None:
     share = np.array([0.5, 0.3, 0.2])  # of groups a, b, c
     level = np.array([[0.6, 0.3, 0.1], [0.2, 0.4, 0.4], [1 / 3, 1 / 3, 1 / 3]])  # P(x | g)

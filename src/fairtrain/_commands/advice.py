@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairtrain._text import one_line
+from fairtrain.constraints.objectives import as_said
 from fairtrain.metrics.verdicts import bound_words
 from fairtrain.report.summary import joined
 
@@ -120,7 +121,11 @@ def _next_step(best: Model) -> str:
 
 def _worth(model: Model) -> str:
     name = str(model["objective"]).replace("_", " ")
-    worth = "unknown" if model["performance"] is None else f"{model['performance']:.3f}"
+    worth = (
+        "unknown"
+        if model["performance"] is None
+        else f"{as_said(model['objective'], model['performance']):.3f}"
+    )
     gap = "hidden" if model["gap"] is None else f"{model['gap'][0]:.3f}"
     return f"{name} {worth}, gap {gap}, bound {model['bound']:g}"
 

@@ -256,6 +256,16 @@ def check_certification(method: Method, settings: Settings) -> None:
         )
 
 
+def _check_reductions(settings: Settings) -> None:
+    if settings.constraint.notion == "predictive_parity":
+        raise InvalidParameterError(
+            "--constraint precision_parity is not for --method reductions, which weighs rows and "
+            "knows no ratio of two rates: take --method plug-in, boosting or lagrangian, or say "
+            "the level that groups shall share, as --at-least precision=0.7."
+        )
+    _reductions(settings)
+
+
 def _reductions(settings: Settings) -> Any:
     keywords = settings.keywords | _objective(settings)
     return ReductionsWrapper(_chosen_estimator(settings), settings.constraint, **keywords)
@@ -389,7 +399,7 @@ _METHODS = (
         {"estimator": "logistic", "objective": None},
         _reductions,
         _chosen_estimator,
-        check=_reductions,
+        check=_check_reductions,
         random_state=split_seed,
     ),
     Method(

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from fairtrain._commands.options import Show
 from fairtrain._text import one_line
+from fairtrain.constraints.objectives import as_said
 from fairtrain.metrics.disclosure import (
     FEW_WORDS,
     HIDDEN,
@@ -168,7 +169,7 @@ def _sought(models: Sequence[Judged]) -> list[list[Any]]:
     name = models[-1].report.objective
     if name == "accuracy":
         return []
-    return [[name.replace("_", " "), *(_rate(m.report.worth) for m in models)]]
+    return [[name.replace("_", " "), *(_rate(as_said(name, m.report.worth)) for m in models)]]
 
 
 def _lines(model: Judged) -> list[list[Any]]:
@@ -280,6 +281,12 @@ def print_frontier(frontier: ParetoFrontier, chosen: Chosen, rows: str) -> None:
         say(f"Gaps: {FEW_WORDS}")
 
 
+def _area(proxy: Mapping[str, Any]) -> str:
+    low, high = proxy.get("auc_lower"), proxy.get("auc_upper")
+    limits = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    return f"{proxy['auc']:.3f}{limits}"
+
+
 def print_proxies(found: Sequence[Mapping[str, Any]], outcome: str, whose: str) -> None:
     """Print the columns that reveal or carry something.
 
@@ -298,7 +305,7 @@ def print_proxies(found: Sequence[Mapping[str, Any]], outcome: str, whose: str) 
     shown = told[:_MOST_PROXIES]
     first = found[0]
     lines = [
-        [p["feature"], f"{p['auc']:.3f}", p["group"], f"{p['carried']:+.3f}", f"{p['without']:.3f}"]
+        [p["feature"], _area(p), p["group"], f"{p['carried']:+.3f}", f"{p['without']:.3f}"]
         for p in shown
     ]
     head = ["column", "AUC", "tells", "carries", "gap without"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fairtrain.constraints.objectives import as_said
 from fairtrain.metrics.report import FairnessReport
 from fairtrain.metrics.verdicts import Usefulness
 
@@ -48,7 +49,8 @@ def best_of(names: Sequence[str], models: Sequence[Any]) -> tuple[int, tuple[str
     ]
     said += [
         f"{name}: {'keeps' if _kept(report) else 'does not keep'} it there, "
-        f"{str(worth).replace('_', ' ')}, {sought} {report.worth:.3f} on {report.n_rows:,} rows."
+        f"{str(worth).replace('_', ' ')}, {sought} "
+        f"{as_said(report.objective, report.worth):.3f} on {report.n_rows:,} rows."
         for name, (report, worth) in zip(names, found, strict=True)
     ]
     said.append("The rows that certify judged this one model alone, once.")

@@ -27,6 +27,7 @@ from fairtrain._commands.runs import (
     write_run,
 )
 from fairtrain._commands.training import Prepared, choose_method, fit, judge, prepare
+from fairtrain.constraints.objectives import as_said
 from fairtrain.exceptions import FairtrainWarning, InvalidParameterError
 from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
 from fairtrain.metrics.report import FairnessReport
@@ -203,9 +204,10 @@ def choose(frontier: ParetoFrontier, max_gap: float, rows: str) -> tuple[Chosen,
         chosen = frontier.select(float(table["gap"].iloc[0]))
         why = f"no point has a gap of at most {max_gap:g} there, and this one has the narrowest"
     few, at = frontier.rests_on_few, f" at a gap of {chosen.gap:.3f}."
+    performance = as_said(frontier.performance_name, chosen.performance)
     sentences = [
         f"Chosen on {rows}: {_title(chosen)} ({why}): {frontier.performance_name} "
-        f"{chosen.performance:.3f}{f'; of gaps, {FEW_WORDS}' if few else at}"
+        f"{performance:.3f}{f'; of gaps, {FEW_WORDS}' if few else at}"
     ]
     plain = frontier.baseline
     if plain is not None:

@@ -19,6 +19,7 @@ from fairtrain._parameters import ANYTHING, COLUMNS, SEED, SPLITTER, Table, Whol
 from fairtrain._warnings import warn
 from fairtrain.calibration.calibrator import GroupFairnessCalibrator
 from fairtrain.calibration.cells import Floats
+from fairtrain.calibration.shown import as_html
 from fairtrain.data import inputs
 from fairtrain.data.fitting import fit_weighted, weight_keyword
 from fairtrain.data.labels import LabelCoding, scored
@@ -104,6 +105,24 @@ class CalibratedFairClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimato
     def needs_sensitive_at_predict(self) -> bool:
         """True: the map depends on the group."""
         return True
+
+    def _html_repr(self) -> str:
+        """scikit-learn's diagram, and after ``fit`` what calibration did to every group."""
+        diagram: str = super()._html_repr()
+        if not hasattr(self, "usefulness_"):
+            return diagram
+        table = self.calibrator_.group_report_
+        number, said = ("gap", "mean probability less event rate")
+        if "gap_after" not in table:
+            number, said = ("log_loss", "log loss")
+        return diagram + as_html(
+            f"{said[0].upper()}{said[1:]}, on {table['rows'].sum():,} rows that the calibrator was "
+            "fitted to, so they certify nothing: calibration_audit of fresh rows does.",
+            table,
+            [(f"{number}_before", f"{said}, before"), (f"{number}_after", "after")],
+            worth=self.usefulness_,
+            percent=False,
+        )
 
     def fit(
         self,

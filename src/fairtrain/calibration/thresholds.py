@@ -29,6 +29,7 @@ from fairtrain._parameters import (
 from fairtrain._warnings import warn
 from fairtrain.calibration.cells import Codes, Floats
 from fairtrain.calibration.intake import read_scored
+from fairtrain.calibration.shown import as_html
 from fairtrain.constraints import (
     DemographicParity,
     EqualOpportunity,
@@ -233,6 +234,27 @@ class GroupThresholds(BaseEstimator):
             )
         self.draw_key_ = int(np.random.default_rng(self.random_state).integers(2**63))
         return self
+
+    def _html_repr(self) -> str:
+        """scikit-learn's diagram, and after ``fit`` the rates and thresholds of every group."""
+        diagram: str = super()._html_repr()
+        if not hasattr(self, "rates_"):
+            return diagram
+        cuts = self.thresholds_.groupby("group")["threshold"].apply(
+            lambda found: " or ".join(f"{cut:.3g}" for cut in found)
+        )
+        facts = (
+            f"{self.constraint.replace('_', ' ')} within {self.tolerance:g}: gap {self.gap_:.3f}, "
+            f"accuracy {self.accuracy_:.3f}, on {self.rates_['rows'].sum():,} rows that chose the "
+            "thresholds, so they certify nothing."
+        )
+        return diagram + as_html(
+            facts,
+            self.rates_,
+            [(name, name.replace("_", " ")) for name in _RATES[self.constraint]],
+            worth=self.usefulness_,
+            notes=[f", from {cuts[group]} on" for group in self.rates_["group"]],
+        )
 
     def predict(self, scores: Any, sensitive_features: Any, *, X: Any = None) -> NDArray[Any]:
         """Decide.

@@ -31,6 +31,7 @@ __all__ = [
     "area_under_curve",
     "as_costs",
     "as_objective",
+    "as_said",
     "balanced_accuracy",
     "binned",
 ]
@@ -283,6 +284,20 @@ OBJECTIVES: dict[str, Objective] = {
     )
 }
 """Objectives by name; "roc_auc" is "auc", and "log_loss" has its sign turned: larger is better."""
+
+
+_LOSSES = ("cost", "log_loss")
+
+
+def as_said(objective: str, value: float) -> float:
+    """Give a value as people name it: costs and losses above 0, of which less is better.
+
+    Examples
+    --------
+    >>> as_said("cost", -0.25), as_said("f1", 0.5)
+    (0.25, 0.5)
+    """
+    return 0.0 - value if objective in _LOSSES else value
 
 
 def as_objective(spec: Any, labels: LabelCoding | None = None) -> Objective:

@@ -31,6 +31,7 @@ from fairtrain.constraints import (
     strata_of,
 )
 from fairtrain.constraints.families import RateFamily, families_of
+from fairtrain.constraints.objectives import as_said
 from fairtrain.constraints.rates import Rate
 from fairtrain.data.groups import Missing
 from fairtrain.data.inputs import as_vector, is_number
@@ -182,7 +183,7 @@ class FairnessReport:
         if np.isfinite(self.accuracy[0]):
             said += "; accuracy {:.3f} ({:.3f} to {:.3f})".format(*self.accuracy)
         if np.isfinite(self.performance):
-            said += f"; {self.objective} {self.performance:.3f}"
+            said += f"; {self.objective} {as_said(self.objective, self.performance):.3f}"
         if self.favourable is not None:
             said += f"; favourable outcome {outcome} for {self.selection_rate:.1%}"
         lines = [f"{said}."]
@@ -190,7 +191,8 @@ class FairnessReport:
             lines.insert(
                 0,
                 f"no_better_than_constant: deciding alike for everybody has {self.objective} "
-                f"{self.constant_worth:.3f} here, this model {self.worth:.3f}.",
+                f"{as_said(self.objective, self.constant_worth):.3f} here, this model "
+                f"{as_said(self.objective, self.worth):.3f}.",
             )
         lines += self.reading_words()
         lines += [f"{r.verdict}: {r.constraint}: {r.words(self.confidence)}" for r in self.results]
@@ -216,7 +218,7 @@ class FairnessReport:
         joint = self.joint
         if shown:
             joint = joint.without([rests_on_few(r) for r in self.results])
-        return joint.words([r.constraint for r in self.results])
+        return joint.words(_told_apart(self.results))
 
     def __str__(self) -> str:
         return self.explain()
@@ -430,6 +432,15 @@ def report_on(
         ),
         joint=jointly([(c, data) for c in constraints], results, rows, confidence),
     )
+
+
+def _told_apart(results: Sequence[ConstraintResult]) -> list[str]:
+    """Names of constraints, with their bounds where a notion is asked for twice."""
+    names = [r.constraint for r in results]
+    return [
+        r.constraint if names.count(r.constraint) == 1 else f"{r.constraint} ({r.kind} {r.bound:g})"
+        for r in results
+    ]
 
 
 def _rates_of(constraint: Constraint) -> tuple[Rate, ...]:

@@ -226,7 +226,11 @@ class ConstraintResult:
         most = "at least" if self.larger_is_fairer else "at most"
         subject = self.rate.replace("_", " ")
         if self.absolute:
-            said = f"{subject} of {self.extreme!r} is {self.achieved:.3f} ({interval})"
+            said = f"{subject} of {self.extreme!r} is {self.achieved:.3f}"
+            if len(self.counts) > 1:  # a smaller group may be the one that these limits allow for
+                interval = interval.replace("interval", "interval of the worst off, whoever it is,")
+                said += ", the worst off of all groups"
+            said += f" ({interval})"
         else:
             what = "differs by" if self.kind == "difference" else "has the ratio"
             said = (

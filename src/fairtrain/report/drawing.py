@@ -71,6 +71,9 @@ def drawn(
     }
 
 
+_DOT, _MIDDLE = 5, 4  # pixels: radius of a mark; from a label's foot to its middle
+
+
 def _apart(curves: list[dict[str, Any]], letter: float) -> list[dict[str, Any]]:
     """Put each label at a corner of its mark where no other lies; the chosen point's come first.
 
@@ -95,7 +98,8 @@ def _apart(curves: list[dict[str, Any]], letter: float) -> list[dict[str, Any]]:
         # Of the free corners, the first that covers fewest marks.
         free.sort(
             key=lambda at: sum(
-                0 < at[0] * (x - mark["x"]) < wide + 8 and abs(mark["y"] + at[1] - y) < 14
+                -_DOT < at[0] * (x - mark["x"]) < wide + 8
+                and abs(mark["y"] + at[1] - _MIDDLE - y) < 7 + _DOT
                 for x, y in spots
             )
         )

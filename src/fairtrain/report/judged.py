@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint, Objective
-from fairtrain.constraints.objectives import OBJECTIVES
+from fairtrain.constraints.objectives import OBJECTIVES, as_said
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.disclosure import (
@@ -132,6 +132,11 @@ class Judged:
         """What a constraint limits, with its limits; None where they rest on a small cell."""
         limits = result.achieved, result.lower, result.upper
         return None if rests_on_few(result) or np.isnan(result.achieved) else limits
+
+    @property
+    def worth_said(self) -> float:
+        """What the model is worth by what was sought, as people name it: costs above 0."""
+        return as_said(self.report.objective, self.report.worth)
 
     @property
     def cost_words(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from fairtrain.constraints.objectives import as_said
 from fairtrain.exceptions import InvalidDataError
 from fairtrain.metrics.disclosure import shown_count
 from fairtrain.report import plain
@@ -149,20 +150,23 @@ class RunSummary:
         lines = []
         best, sought = self._constant_worth, self.models[-1].report.objective
         if idle := [model for model in self.models if self._idle(model)]:
-            names = joined(f"{the_model(m.title)} ({m.report.worth:.3f})" for m in idle)
+            names = joined(
+                f"{the_model(m.title)} ({as_said(sought, m.report.worth):.3f})" for m in idle
+            )
             are = "is" if len(idle) == 1 else "are"
             better = "more accurate" if sought == "accuracy" else f"better by {_plain(sought)}"
             lines.append(
                 f"Warning: {names} {are} no {better} than the same decision for everybody "
-                f"({best:.3f})."
+                f"({as_said(sought, best):.3f})."
             )
         for model in self.models:
             if (baseline := self._better_baseline(model)) is not None:
                 worse = "less accurate" if sought == "accuracy" else f"worse by {_plain(sought)}"
                 lines.append(
                     f"Warning: {the_model(model.title)} is beaten by {the_model(baseline.title)} "
-                    f"in both: it is {worse} ({model.report.worth:.3f} against "
-                    f"{baseline.report.worth:.3f}), and its groups are farther apart."
+                    f"in both: it is {worse} ({as_said(sought, model.report.worth):.3f} against "
+                    f"{as_said(sought, baseline.report.worth):.3f}), and its groups are farther "
+                    "apart."
                 )
         return lines
 
