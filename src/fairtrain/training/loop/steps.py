@@ -15,7 +15,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.training.loop.engine import Engine
 
-__all__ = ["GradientStep", "Losses", "PrimalStep", "StepReport", "cosine_decay", "make_optimizer"]
+__all__ = [
+    "WEIGHT_DECAY",
+    "GradientStep",
+    "Losses",
+    "PrimalStep",
+    "StepReport",
+    "cosine_decay",
+    "make_optimizer",
+]
+
+WEIGHT_DECAY = 1e-3
+"""Of AdamW, where nothing says how many rows train."""
 
 Losses = Mapping[str, Tensor]
 """Named scalars of a batch; ``"loss"`` is the one that weights are moved by."""
@@ -82,7 +93,12 @@ def sees_module(given: Any) -> bool:
 
 
 def make_optimizer(
-    given: Any, parameters: Sequence[Tensor], *, lr: Any, module: nn.Module | None = None
+    given: Any,
+    parameters: Sequence[Tensor],
+    *,
+    lr: Any,
+    module: nn.Module | None = None,
+    weight_decay: float = WEIGHT_DECAY,
 ) -> torch.optim.Optimizer:
     """Make what moves the weights.
 
@@ -96,6 +112,8 @@ def make_optimizer(
         Learning rate, for a class.
     module : nn.Module, optional
         What the weights belong to, for a function with an argument of that name.
+    weight_decay : float, default=0.001
+        Of AdamW, where nothing is given.
 
     Raises
     ------
@@ -103,7 +121,7 @@ def make_optimizer(
         If no optimizer is made.
     """
     if given is None:
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=1e-3)
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     if isinstance(given, type):
         optimizer = given(parameters, lr=lr)
     else:
