@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from tests.commands.data import BASE, applicants, fails, write
 
+from fairtrain._commands.data import _repeating
 from fairtrain.cli import main
 
 
@@ -77,3 +78,10 @@ def test_a_cluster_column_is_checked(
     frame.loc[3, "branch_id"] = None
     path = write(tmp_path, frame)
     assert "has gaps" in fails(capsys, "audit", path, *BASE, "--cluster", "branch_id")
+
+
+def test_rows_without_an_identifier_are_no_cluster() -> None:
+    named = [f"c{i}" for i in range(300)]
+    frame = pd.DataFrame({"case_number": [*named, *[None] * 300], "client_id": named * 2})
+    assert _repeating(frame[["case_number"]], set()) == []
+    assert _repeating(frame, set()) == ["client_id"]

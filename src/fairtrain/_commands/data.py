@@ -193,8 +193,9 @@ def _clusters(
     if name is None:
         for column in _repeating(frame, {people.label, *sensitive}):
             note(
-                f"'{one_line(column)}' has {frame[column].nunique():,} values in {len(frame):,} "
-                f"rows: if rows of one value belong together, say --cluster {one_line(column)}."
+                f"'{one_line(column)}' has {frame[column].nunique():,} values in "
+                f"{frame[column].count():,} rows: if rows of one value belong together, say "
+                f"--cluster {one_line(column)}."
             )
         return None
     if name == people.label or name in sensitive:
@@ -218,7 +219,7 @@ def _repeating(frame: pd.DataFrame, known: set[str]) -> list[str]:
         if name in known or not _IDENTIFIERS & {word.lower() for word in words}:
             continue
         values = frame[name].nunique()
-        if _MANY <= values <= 0.95 * len(frame):
+        if _MANY <= values <= 0.95 * frame[name].count():  # rows without one are no cluster
             return [str(name)]
     return []
 
