@@ -43,8 +43,8 @@ from fairtrain.exceptions import (
 )
 from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
 from fairtrain.metrics.ledger import Ledger, Look, spent_confidence
-from fairtrain.metrics.outcomes import report_on_classes, report_on_values
-from fairtrain.metrics.report import FairnessReport, report_on, with_objective
+from fairtrain.metrics.outcomes import judge_of
+from fairtrain.metrics.report import FairnessReport, with_objective
 from fairtrain.metrics.verdicts import Usefulness, Verdict
 
 __all__ = ["FairEstimator", "require_favourable"]
@@ -194,11 +194,7 @@ class FairEstimator(BaseEstimator):
 
     def _report(self, rows: Rows, role: Role, reading: int = 1) -> FairnessReport:
         """Judge decided rows, read for the how manieth time."""
-        judge = report_on
-        if rows.labels is None:
-            judge = report_on_values
-        elif len(rows.labels.labels) > 2:
-            judge = report_on_classes
+        judge = judge_of(rows.labels)
         level = spent_confidence(self._report_confidence, reading)
         report = judge(rows, self.constraints_, rows=role, confidence=level)
         return replace(report, reading=reading)

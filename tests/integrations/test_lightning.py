@@ -106,6 +106,16 @@ def test_it_is_the_training_of_fairtrain_s_own_loop(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, own.history_["held_accuracy"])
 
 
+def test_a_second_fit_begins_anew(tmp_path: Path) -> None:
+    _, callback, trainer = trained(tmp_path, loader(), loader(seed=1), epochs=2)
+    first = callback.criterion_.history
+    trainer.fit_loop.epoch_progress.reset()
+    trainer.fit(Own(), loader(), loader(seed=1))
+    timed = {"seconds"}
+    again = [{k: v for k, v in r.items() if k not in timed} for r in callback.criterion_.history]
+    assert again == [{k: v for k, v in r.items() if k not in timed} for r in first]
+
+
 def test_multipliers_go_on_from_a_checkpoint(tmp_path: Path) -> None:
     whole, callback, _ = trained(tmp_path, loader(), loader(seed=1))
     trained(tmp_path, loader(), loader(seed=1), epochs=2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
+import socket
 import warnings
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fairtrain import (
+    FairPlugInTrainer,
     LagrangianFairnessTrainer,
     RegularizedFairnessTrainer,
     evaluate_fairness,
@@ -153,11 +156,32 @@ def test_rates_fall_from_head_to_embeddings():
 def test_parts_of_a_batch_have_the_gradient_of_the_whole():
     histories = []
     for size in (None, 16):
-        module = bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        module = bert(**STILL)
         trainer = lagrangian(module, max_epochs=2, micro_batch_size=size)
         histories.append(quietly(trainer.fit, X, LABELS, sensitive_features=GROUPS).history_)
     for name in ("loss", "penalty", "gradient_norm", "held_loss"):
         np.testing.assert_allclose(histories[1][name], histories[0][name], rtol=2e-4, atol=1e-5)
+
+
+def test_one_training_serves_every_bound():
+    def priced(module, **more):
+        return FairPlugInTrainer(
+            module, difference_bound=0.1, lr=1e-2, max_epochs=6, random_state=0, **more
+        )
+
+    model = quietly(priced(bert(), cv=None, ema=None).fit_loader, *loaders(), num_groups=2)
+    assert model.baseline_report_.results[0].achieved > 0.3
+    assert model.fairness_report_.results[0].achieved <= 0.12
+    other = quietly(model.with_constraints, "equal_opportunity", difference_bound=0.05)
+    assert other.fairness_report_.results[0].achieved <= 0.07
+    alone = [model.predict(padded([row]))[0] for row in ROWS[:20]]
+    assert alone == model.predict(X)[:20].tolist()
+    assert model.predict_loader(loaders()[1]).tolist() == model.predict(X)[280:].tolist()
+    # A logit for every group and label, by layer, in folds.
+    wide = priced(bert(num_labels=4), cv=2, optimizer=layer_wise(lr=1e-2, decay=0.5))
+    wide = quietly(wide.fit, X, LABELS, sensitive_features=GROUPS)
+    assert wide.group_layers_ == [None, None]
+    assert wide.fairness_report_.results[0].achieved <= 0.12
 
 
 def test_low_rank_adapters_alone_are_trained():
@@ -171,7 +195,7 @@ def test_low_rank_adapters_alone_are_trained():
     assert trainer.predict(X).shape == (400,)
 
 
-def hugging(folder, fairness, epochs=2, num_groups=2, **more):
+def hugging(folder, fairness, epochs=2, num_groups=2, model=None, **more):
     """A trainer of the package's own."""
     settings = {
         "output_dir": str(folder), "num_train_epochs": epochs, "save_strategy": "epoch",
@@ -179,7 +203,7 @@ def hugging(folder, fairness, epochs=2, num_groups=2, **more):
         "use_cpu": True, "disable_tqdm": True, "logging_strategy": "no", **more,
     }  # fmt: skip
     return FairTrainer(
-        model=bert(),
+        model=bert() if model is None else model,
         args=transformers.TrainingArguments(**settings),
         train_dataset=DATA[:280],
         eval_dataset=DATA[280:],
@@ -223,6 +247,66 @@ def test_a_resumed_training_is_the_same(tmp_path, hugged):
     assert again.criterion_.history == hugged.criterion_.history
     for name, weight in again.model.state_dict().items():
         assert torch.equal(weight, hugged.model.state_dict()[name])
+
+
+def one_of_two(rank, port, folder, results):
+    """One process of two, or the only one."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # what the parent process knew
+    if port:
+        os.environ |= {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
+    trainer = hugging(
+        folder, BOUND, per_device_train_batch_size=35 if port else 70, save_strategy="no",
+        per_device_eval_batch_size=40, learning_rate=1e-4, optim="sgd", model=decisive(),
+    )  # fmt: skip
+    trainer.train()
+    report = trainer.fairness_report()
+    told = trainer.criterion_.history, report.results[0].achieved, report.n_rows
+    if rank == 0:
+        torch.save((told, trainer.model.state_dict()), results)
+    if port:
+        torch.distributed.destroy_process_group()
+
+
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def decisive():
+    """A classifier that tells the groups apart before anybody trains it."""
+    module, group = bert(**STILL).double().eval(), torch.from_numpy(GROUPS)
+    with torch.no_grad():
+        seen = module.bert(**X).pooler_output
+        apart = seen[group == 1].mean(0) - seen[group == 0].mean(0)
+        line = apart / apart.norm() ** 2
+        module.classifier.weight.copy_(torch.stack([-line, line]))
+        module.classifier.bias.copy_((seen @ line).mean() * torch.tensor([1, -1]))
+    return module
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs torch's gloo backend")
+def test_two_processes_train_what_one_trains(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = torch.multiprocessing.start_processes
+    for n, at in ((1, 0), (2, port)):  # 120 rows that steer are three batches: two and one
+        start(one_of_two, (at, tmp_path, tmp_path / str(n)), nprocs=n, start_method="fork")
+    (one, alone), (two, together) = (
+        torch.load(tmp_path / n, weights_only=False) for n in ("1", "2")
+    )
+    assert one[0][-1]["multipliers: demographic_parity"] > 0
+    for name, value in one[0][-1].items():
+        if name != "seconds":
+            assert two[0][-1][name] == pytest.approx(value, abs=1e-6), name
+    assert two[1:] == pytest.approx(one[1:])
+    assert one[2] == 120
+    for name, before in decisive().state_dict().items():
+        moved = (after[name] - before for after in (together, alone))
+        torch.testing.assert_close(*moved, rtol=1e-6, atol=1e-12)
 
 
 def test_a_penalty_with_accumulated_gradients(tmp_path):

@@ -12,6 +12,7 @@ from fairtrain import (
     DemographicParity,
     LagrangianFairnessTrainer,
     RegularizedFairnessTrainer,
+    fairness_report,
 )
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 
@@ -83,6 +84,25 @@ def test_a_penalty_is_the_trainer_s_loss():
     assert fair(outputs, y, a) > usual
     module.eval()
     assert fair(outputs, y, a).item() == pytest.approx(usual.item(), abs=1e-6)
+
+
+def test_a_report_weighs_rows_and_knows_several_classes():
+    fair, (x, y, a) = Loop(BOUND).fair, TRAIN
+    weight = torch.rand(len(y), generator=torch.Generator().manual_seed(0))
+    logits = fair.run.parts.module(x).detach()
+    for threshold in (0.5, 0.3):
+        decided = (logits.softmax(1)[:, 1] > threshold).long()
+        known = fairness_report(y, decided, sensitive_features=a, sample_weight=weight)
+        (found,) = fair.report([(x, y, a, weight)], threshold=threshold).results
+        assert found.achieved == pytest.approx(known.results[0].achieved)
+    module, several = nn.Linear(4, 3), torch.arange(len(y)) % 3
+    fair = BOUND.criterion(module, num_groups=2, num_classes=3)
+    chosen = module(x).argmax(1)
+    shares = [torch.bincount(chosen[a == g], minlength=3) / (a == g).sum() for g in (0, 1)]
+    found = [result.achieved for result in fair.report([(x, several, a)]).results]
+    assert found == pytest.approx((shares[0] - shares[1]).abs().tolist())
+    with pytest.raises(InvalidParameterError, match="is for two classes"):
+        fair.report([(x, several, a)], threshold=0.3)
 
 
 def test_what_cannot_be_is_one_line():

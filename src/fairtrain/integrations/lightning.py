@@ -34,7 +34,8 @@ class FairnessCallback(lightning.Callback):
     own. Multipliers move after every step of the optimizer, by decisions about the rows of the
     validation loader, else about training batches. After every epoch the module's ``log_dict`` gets
     the row that ``history_`` of fairtrain's trainers has; in the end the weights of the best epoch
-    by the validation rows come back. Lightning's checkpoints hold all of it.
+    by the validation rows come back. Lightning's checkpoints hold all of it: ``fit(ckpt_path=...)``
+    goes on, and a ``fit`` without one begins anew, with multipliers of 0.
 
     Parameters
     ----------

@@ -68,6 +68,8 @@ class FairTrainerMixin:
     of single batches, which should therefore hold some rows of every group.
     ``RegularizedFairnessTrainer(penalty_options={"memory": 0.9})`` pools over batches;
     ``micro_batch_size`` of fairtrain's own trainers has the loss of the whole batch.
+
+    Under ``torchrun`` loss, multipliers and reports are those of the rows of all processes.
     """
 
     criterion_: FairCriterion | None = None
@@ -110,7 +112,7 @@ class FairTrainerMixin:
                 "evaluate(...) the others."
             )
         if self.eval_dataset is not None:  # type: ignore[attr-defined]
-            held = self.get_eval_dataloader()  # type: ignore[attr-defined]
+            held = self._rows_once()
         steps = None
         if hasattr(self.train_dataset, "__len__"):  # type: ignore[attr-defined]
             steps = len(self.get_train_dataloader())  # type: ignore[attr-defined]
@@ -179,13 +181,22 @@ class FairTrainerMixin:
         dataset : data set, optional
             Rows.
         **options
-            Those of :func:`fairtrain.evaluate_fairness`.
+            Those of :meth:`~fairtrain.training.criterion.FairCriterion.report`.
         """
         if self.criterion_ is None:
             self.criterion_ = self.make_criterion()
         rows = {"rows": "steering"} if dataset is None else {}
-        loader = self.get_eval_dataloader(dataset)  # type: ignore[attr-defined]
-        return self.criterion_.report(loader, **{**rows, **options})
+        return self.criterion_.report(self._rows_once(dataset), **{**rows, **options})
+
+    def _rows_once(self, dataset: Any = None) -> Any:
+        """A loader whose rows processes share out, none twice so that all have as many batches."""
+        accelerator: Any = self.accelerator  # type: ignore[attr-defined]
+        even, accelerator.even_batches = accelerator.even_batches, False
+        try:
+            return self.get_eval_dataloader(dataset)  # type: ignore[attr-defined]
+        finally:
+            accelerator.even_batches = even
+            getattr(self, "_eval_dataloaders", {}).pop("eval", None)  # the trainer's are even
 
     def fairness_begins(self) -> None:
         """Make the loss anew, with the state of the checkpoint that training goes on from."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,18 +12,31 @@ from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint, MomentConstraint
 from fairtrain.constraints.rates import LOSSES, of_true_class
+from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.cells import Cells, cell_means
 from fairtrain.metrics.joint import jointly
 from fairtrain.metrics.measures import rates_frame
-from fairtrain.metrics.report import NEAR_CONSTANT, FairnessReport, constant_accuracy
+from fairtrain.metrics.report import (
+    NEAR_CONSTANT,
+    FairnessReport,
+    constant_accuracy,
+    report_on,
+)
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, judge
 
-__all__ = ["report_on_classes", "report_on_values"]
+__all__ = ["judge_of", "report_on_classes", "report_on_values"]
 
 Floats = NDArray[np.float64]
 
 _CLASS_RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
+
+
+def judge_of(labels: LabelCoding | None) -> Callable[..., FairnessReport]:
+    """What judges decided rows: of two classes, of several, or of numbers where there are none."""
+    if labels is None:
+        return report_on_values
+    return report_on if len(labels.labels) == 2 else report_on_classes
 
 
 def report_on_classes(

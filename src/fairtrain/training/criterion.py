@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,26 @@ from torch import Tensor, nn
 
 from fairtrain.data.groups import GroupScheme
 from fairtrain.data.inputs import check_lengths
+from fairtrain.data.rows import Role
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
+from fairtrain.metrics.outcomes import judge_of
 from fairtrain.metrics.report import FairnessReport
+from fairtrain.training.answers import answered
 from fairtrain.training.batches.adapter import BatchAdapter, row_weights
-from fairtrain.training.batches.batch import Batch
-from fairtrain.training.batches.inputs import to_device
-from fairtrain.training.batches.loaders import as_targets, group_codes, levels_in
+from fairtrain.training.batches.batch import Batch, FitData, nobody
+from fairtrain.training.batches.inputs import call_module, to_device
+from fairtrain.training.batches.loaders import (
+    LoaderSource,
+    as_targets,
+    group_codes,
+    levels_in,
+    numbered_labels,
+)
+from fairtrain.training.loop.engine import Engine, device_of
 from fairtrain.training.loop.game import LagrangianRun
-from fairtrain.training.loop.meter import evaluate_fairness
 from fairtrain.training.loop.run import Run
 from fairtrain.training.loop.steps import Losses
+from fairtrain.training.predictor import told
 
 __all__ = ["FairCriterion", "OwnLoop"]
 
@@ -145,25 +156,52 @@ class FairCriterion:
         if isinstance(self.run, LagrangianRun):
             self.run.finish_choice()
 
-    def report(self, loader: Iterable[Any], **options: Any) -> FairnessReport:
-        """Judge the module's decisions on all rows of a loader.
+    def report(
+        self,
+        loader: Iterable[Any],
+        *,
+        rows: Role = "certification",
+        confidence: float = 0.95,
+        threshold: float = 0.5,
+        device: str | torch.device | None = None,
+    ) -> FairnessReport:
+        """Judge the module's decisions on all rows of a loader, by their weights and clusters.
+
+        Under ``torch.distributed`` the rows of all processes are judged, and every process must
+        call this.
 
         Parameters
         ----------
         loader : iterable
             Batches as in ``fit_loader``.
-        **options
-            Those of :func:`fairtrain.evaluate_fairness`, such as ``rows="steering"``.
+        rows, confidence, threshold, device
+            As in :func:`fairtrain.evaluate_fairness`; a threshold other than .5 is for two classes.
         """
-        constraints = [family.constraint for family in self.run.families]
-        return evaluate_fairness(
-            self.run.parts.module,
-            loader,
-            constraints=list(dict.fromkeys(constraints)),
-            groups=self.scheme,
-            adapter=self.adapter,
-            **options,
-        )
+        module, head = self.run.parts.module, self.run.parts.head
+        if threshold != 0.5 and (head.task != "binary" or not 0 < threshold < 1):
+            raise InvalidParameterError(
+                f"threshold={threshold!r} must lie in (0, 1), and is for two classes."
+            )
+        above, engine = math.log(threshold / (1 - threshold)), Engine(device or device_of(module))
+        levels = levels_in(self.scheme)
+        source = LoaderSource(loader, engine.device, levels, head, None, self.adapter)
+        source.prepare(module)
+        labels = None if head.task == "regression" else numbered_labels(head.n_classes)
+        data = FitData({}, self.scheme, head, labels, engine, 0, nobody())
+
+        def answer(batch: Batch) -> tuple[Tensor]:
+            outputs = head.outputs(call_module(module, batch.x), len(batch.y))
+            return (told(head, [(1.0, outputs - above if above else outputs)])[0],)
+
+        was_training = module.training
+        module.eval()
+        try:
+            judged, decided = answered(source.all(), data, answer)
+        finally:
+            module.train(was_training)
+        asked = list(dict.fromkeys(family.constraint for family in self.run.families))
+        judge = judge_of(labels)
+        return judge(judged.decided(decided), asked, rows=rows, confidence=confidence)
 
     def state_dict(self) -> dict[str, Any]:
         """All but the module's present weights, which a loop keeps by itself."""

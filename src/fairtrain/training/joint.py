@@ -57,12 +57,12 @@ class JointHead:
         Tensor of shape (n, G, 2)
         """
         if self.of_cells(raw, n):
-            return F.log_softmax(_wide(raw), dim=1).view(n, self.n_groups, 2)
+            return F.log_softmax(_wide(raw), dim=1).view(-1, self.n_groups, 2)
         outcome = _wide(Head("binary").outputs(raw, n))
         label = torch.stack([F.logsigmoid(-outcome), F.logsigmoid(outcome)], dim=1)
         if groups is None:
             return label.unsqueeze(1)
-        given = F.log_softmax(_wide(groups).view(n, 2, self.n_groups), dim=2)
+        given = F.log_softmax(_wide(groups).view(-1, 2, self.n_groups), dim=2)
         return (given + label.unsqueeze(2)).transpose(1, 2)
 
 
@@ -167,7 +167,7 @@ class JointModule(nn.Module):
         """Logarithms of P(g, y | x), shape (n, G, 2)."""
         if self.group is None:
             raw = read_logits(call_module(self.body, x))
-            return self.head.log_joint(raw, None, len(raw))
+            return self.head.log_joint(raw, None, raw.shape[0])
         seen: list[Tensor] = []
         layer = self.body.get_submodule(self.beside)
         handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -175,7 +175,7 @@ class JointModule(nn.Module):
             raw = call_module(self.body, x)
         finally:
             handle.remove()
-        return self.head.log_joint(raw, self.group(seen[-1]), len(seen[-1]))
+        return self.head.log_joint(raw, self.group(seen[-1]), seen[-1].shape[0])
 
     def group_layer(self) -> GroupLayer | None:
         """The layer for the groups as it is now, apart from this module."""

@@ -165,21 +165,22 @@ def _function(model: FunctionTransformer, features: Features) -> Features:
 
 def _one_hot(model: OneHotEncoder, features: Features) -> Features:
     graph = features.graph
-    if model.drop_idx_ is not None:
-        return _by_skl2onnx_features(model, features)
     parts, width = [], 0
+    dropped = [None] * features.n if model.drop_idx_ is None else model.drop_idx_
     infrequent = getattr(model, "_default_to_infrequent_mappings", None) or [None] * features.n
-    for i, (known, mapping) in enumerate(zip(model.categories_, infrequent, strict=True)):
+    own = zip(model.categories_, infrequent, dropped, strict=True)
+    for i, (known, mapping, drop) in enumerate(own):
         words = _categories(known)
         slots = np.arange(len(known)) if mapping is None else np.asarray(mapping)
         n = int(slots.max()) + 1
         # A value never seen is one of the rare ones, where these have a column, or nothing.
         rare = mapping is not None and model.handle_unknown == "infrequent_if_exist"
         table = np.vstack([np.eye(n)[slots], np.eye(n)[-1] if rare else np.zeros(n)])
+        table = table if drop is None else np.delete(table, slots[int(drop)], axis=1)
         column = features.column(i, str if isinstance(words[0], str) else np.float64)
         place = graph.places(column, words, len(words))
         parts.append(graph("Gather", graph.constant(table), place))
-        width += n
+        width += table.shape[1]
     return features.made(graph("Concat", *parts, axis=1), width)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,15 @@ def export_onnx(model: Any, path: str | Path, *, example: Any = None) -> Path:
     Parameters
     ----------
     model : estimator
-        A trained network (``LagrangianFairnessTrainer``, ``RegularizedFairnessTrainer``),
-        ``LagrangianBoostingClassifier`` or ``LagrangianBoostingRegressor``,
-        ``FairPlugInClassifier``, ``CalibratedFairClassifier`` or ``GroupFairnessCalibrator``.
+        A trained network (``LagrangianFairnessTrainer``, ``RegularizedFairnessTrainer``), or
+        several that are priced (``FairPlugInTrainer``), ``LagrangianBoostingClassifier`` or
+        ``LagrangianBoostingRegressor``, ``FairPlugInClassifier``, ``CalibratedFairClassifier`` or
+        ``GroupFairnessCalibrator``.
     path : str or Path
         The file; an old one is replaced when the new one is whole.
-    example : Tensor or array, optional
-        A few rows as the network takes them, where a row is no vector.
+    example : Tensor, array or mapping of these, optional
+        A few rows as the network takes them, where a row is no vector. What a mapping holds becomes
+        inputs by name, of the length that it has here: pad others to it.
 
     Returns
     -------
@@ -96,15 +98,14 @@ def _writer_of(model: Any, example: Any) -> Callable[[Any, Graph], None]:
         return partial(_write_network, example=example)
     if "LagrangianBoosting" in owners:
         return _write_boosting
+    if "FairPlugInTrainer" in owners:
+        return partial(_write_priced_networks, example=example)
     if "ReductionsWrapper" in owners:
         raise InvalidParameterError(
             _DRAWN.format("a ReductionsWrapper", "FairPlugInClassifier decides without one")
         )
-    why = ""
-    if "FairPlugInTrainer" in owners:
-        why = " as yet: the mean of its networks, with their layers for groups, is no one module"
     raise InvalidParameterError(
-        f"{type(model).__name__} is not exported{why}; keep it as it is with fairtrain.save."
+        f"{type(model).__name__} is not exported; keep it as it is with fairtrain.save."
     )
 
 
@@ -155,6 +156,30 @@ def _write_boosting(model: Any, graph: Graph) -> None:
 
 
 def _write_plug_in(model: FairPlugInClassifier, graph: Graph) -> None:
+    _require_priced_without_lot(model)
+    names = getattr(model, "feature_names_in_", None)
+    known = None if names is None else [str(name) for name in names]
+    features = Features(graph, model.n_features_in_, known)
+    outcome = graph.column(_cross_fitted(model._outcome, features), 1)
+    shares = graph("Sub", graph.constant(np.float64(1)), outcome), outcome
+    asked = [
+        graph("Mul", share, _weighted(graph, _cross_fitted(fit, features), price))
+        for fit, share, price in zip(model._group_of, shares, _prices_of_groups(model), strict=True)
+    ]
+    _give_priced(model, graph, outcome, asked)
+
+
+def _write_priced_networks(model: Any, graph: Graph, example: Any = None) -> None:
+    from fairtrain.integrations.onnx.networks import joint_of
+
+    _require_priced_without_lot(model)
+    joint = joint_of(model, graph, example)
+    favourable = np.tile([0.0, 1.0], len(model.scheme_))
+    asked = _weighted(graph, joint, _prices_of_groups(model).T.ravel())
+    _give_priced(model, graph, _weighted(graph, joint, favourable), [asked])
+
+
+def _require_priced_without_lot(model: Any) -> None:
     if model._lottery is not None:
         raise InvalidParameterError(
             _DRAWN.format("certification='cross'", "certify with certification_fraction")
@@ -168,23 +193,26 @@ def _write_plug_in(model: FairPlugInClassifier, graph: Graph) -> None:
             "a model that is told the group, or compares within strata, is not exported: leave "
             "sensitive_at_predict and strata out, or deploy it with fairtrain.save."
         )
-    names = getattr(model, "feature_names_in_", None)
-    known = None if names is None else [str(name) for name in names]
-    features = Features(graph, model.n_features_in_, known)
-    outcome = graph.column(_cross_fitted(model._outcome, features), 1)
-    shares = graph("Sub", graph.constant(np.float64(1)), outcome), outcome
+
+
+def _weighted(graph: Graph, matrix: str, weights: NDArray[np.float64]) -> str:
+    """Weighted sum of every row."""
+    return graph.column(graph("MatMul", matrix, graph.constant(weights[:, None])), 0)
+
+
+def _give_priced(model: Any, graph: Graph, outcome: str, asked: Sequence[str]) -> None:
+    """Decide by the gain of P(y = 1 | x) less what prices ask."""
     gain = graph("Sub", outcome, graph.constant(np.float64(model.costs_.threshold)))
     margin = graph("Mul", graph.constant(np.float64(2)), gain)
-    for fit, share, price in zip(model._group_of, shares, _prices_of_groups(model), strict=True):
-        asked = graph("MatMul", _cross_fitted(fit, features), graph.constant(price[:, None]))
-        margin = graph("Sub", margin, graph("Mul", share, graph.column(asked, 0)))
+    for part in asked:
+        margin = graph("Sub", margin, part)
     widest = float(np.abs(model._gain(np.array([0.0, 1.0]))).max())
     scaled = graph("Div", margin, graph.constant(np.float64(2 * widest)))
     half = graph("Add", scaled, graph.constant(np.float64(0.5)))
     _give_decision(model, graph, graph.clip(half, 0.0, 1.0), margin, 0.0)
 
 
-def _prices_of_groups(model: FairPlugInClassifier) -> NDArray[np.float64]:
+def _prices_of_groups(model: Any) -> NDArray[np.float64]:
     """What is asked of a person of a known group and label, shape (2, G): prices are linear."""
     size = len(model.scheme_)
     asked = []
