@@ -87,3 +87,15 @@ def test_names_of_models_keep_off_the_marks_on_half_a_page() -> None:
     found = drawn([FrontierChart("s", "model", points, chosen=2)], steps=False, height=300)
     sides = {m["label"]: m["anchor"] for m in found["curves"][0]["marks"]}
     assert sides == {"constant": "start", "baseline": "start", "fair model": "end"}
+
+
+def test_costs_are_drawn_as_they_are_paid_and_the_bound_is_named_where_nothing_lies() -> None:
+    points = (FrontierPoint("fair model", 0, -0.2, 0.12), FrontierPoint("constant", 0, -0.55, 0.0))
+    made = FrontierChart("s", "model", points, performance_name="cost", bound=0.1)
+    found = drawn([made], steps=False, height=300)
+    assert found["y_better"] == "less is better"
+    at = {tick["text"]: tick["at"] for tick in found["y_ticks"]}
+    assert at["0.2"] < at["0.5"]  # less is up
+    assert found["bounds"][0]["foot"] == found["bottom"] - 8
+    clear = FrontierChart("s", "model", points[1:], bound=0.1)
+    assert drawn([clear], steps=False)["bounds"][0]["foot"] < 50

@@ -297,7 +297,7 @@ def as_said(objective: str, value: float) -> float:
     >>> as_said("cost", -0.25), as_said("f1", 0.5)
     (0.25, 0.5)
     """
-    return 0.0 - value if objective in _LOSSES else value
+    return 0.0 - value if objective.replace(" ", "_") in _LOSSES else value
 
 
 def as_objective(spec: Any, labels: LabelCoding | None = None) -> Objective:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fairtrain._figures import ticks
+from fairtrain.constraints.objectives import as_said
 from fairtrain.plotting.style import COLOURS
 from fairtrain.report.chart import FrontierChart, FrontierPoint
 from fairtrain.report.words import shorten
@@ -51,6 +52,9 @@ def drawn(
     heights = ticks([s[1] for s in spots])
     bottom = height - _UNDER
     scale = _Scale(gaps, heights, bottom)
+    name, letter = charts[0].performance_name, 7 if steps else 7 * _BESIDE_TEXT
+    curves = [_curve(chart, i, scale, steps) for i, chart in enumerate(charts)]
+    curves = _apart(curves, letter)
     return {
         "width": WIDTH,
         "height": height,
@@ -59,15 +63,16 @@ def drawn(
         "top": _TOP,
         "bottom": bottom,
         "x_ticks": [{"at": scale.x(v), "text": f"{v:g}"} for v in gaps],
-        "y_ticks": [{"at": scale.y(v), "text": f"{v:g}"} for v in heights],
-        "bounds": [{"at": scale.x(b), "text": f"{b:g}"} for b in bounds],
+        "y_ticks": [{"at": scale.y(v), "text": f"{as_said(name, v):g}"} for v in heights],
+        "bounds": [
+            {"at": (at := scale.x(b)), "text": f"{b:g}", "foot": _foot(at, curves, letter, bottom)}
+            for b in bounds
+        ],
         "feasible": scale.x(max(bounds)) if len(bounds) == 1 else None,
         "x_name": charts[0].gap_name,
-        "y_name": charts[0].performance_name,
-        "curves": _apart(
-            [_curve(chart, i, scale, steps) for i, chart in enumerate(charts)],
-            letter=7 if steps else 7 * _BESIDE_TEXT,
-        ),
+        "y_name": name,
+        "y_better": "less is better" if as_said(name, 1.0) < 0 else "higher is better",
+        "curves": curves,
     }
 
 
@@ -110,6 +115,19 @@ def _apart(curves: list[dict[str, Any]], letter: float) -> list[dict[str, Any]]:
         mark |= {"dx": 8 * side, "dy": down, "anchor": "start" if side > 0 else "end"}
         placed.append((mark["x"] + side * wide / 2, mark["y"] + down))
     return curves
+
+
+def _foot(at: float, curves: Sequence[dict[str, Any]], letter: float, bottom: float) -> float:
+    """Foot of a bound's label: at the top of its line, or at the bottom where something lies."""
+    wide, high = letter * 11, _TOP + 15
+    marks = [mark for curve in curves for mark in curve["marks"]]
+    things = [(mark["x"], mark["x"], mark["y"]) for mark in marks]
+    things += [(bar["x1"], bar["x2"], bar["y1"]) for mark in marks for bar in mark["bars"]]
+    taken = any(
+        low - _DOT < at + wide and end + _DOT > at and abs(y - high + _MIDDLE) < 7 + _DOT
+        for low, end, y in things
+    )
+    return bottom - 8 if taken else high
 
 
 class _Scale:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairtrain._figures import Dot, Lane, Scale, legend
-from fairtrain.constraints.objectives import as_said
 from fairtrain.metrics.disclosure import count_words
 from fairtrain.metrics.shown import rate_of, room
 from fairtrain.metrics.verdicts import ConstraintResult
@@ -215,13 +214,7 @@ def plane(summary: RunSummary) -> FrontierChart | None:
         return None
     return FrontierChart(
         "models", "", tuple(points), chosen,
-        performance_name=_upwards(summary.models[-1].report.objective),
+        performance_name=summary.models[-1].report.objective.replace("_", " "),
         gap_name=f"{result.constraint.replace('_', ' ')} gap",
         bound=result.bound,
     )  # fmt: skip
-
-
-def _upwards(objective: str) -> str:
-    """Name an axis on which higher is better."""
-    turned = "" if as_said(objective, 1.0) > 0 else " with its sign turned"
-    return objective.replace("_", " ") + turned

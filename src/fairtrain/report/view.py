@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from fairtrain._figures import MARKS
 from fairtrain._text import one_line
+from fairtrain.constraints.objectives import as_said
 from fairtrain.metrics.disclosure import MIN_CELL, count_words
 from fairtrain.metrics.paired import Change
 from fairtrain.metrics.standing import GroupStanding
@@ -54,12 +55,21 @@ def environment(finalize: Callable[[Any], Any] = lambda value: value, *, html: b
         "share": lambda value: _shown(value, "{:.1%}"),
         "number": lambda value: _shown(value, "{:.3f}"),
         "points": _points,
+        "said": _said,
         "limited": lambda three: "{:.3f} ({:.3f} to {:.3f})".format(*three),
         "people": _people,
         "quoted": lambda text: Markup(json.dumps(one_line(text), ensure_ascii=False)),
         "shorten": shorten,
     }
     return made
+
+
+def _said(value: Any, objective: str) -> Any:
+    """A value, or its limits, as people name it: costs and losses above 0."""
+    if isinstance(value, tuple):
+        ends = [as_said(objective, end) for end in value]
+        return tuple(ends[::-1] if as_said(objective, 1.0) < 0 else ends)
+    return as_said(objective, value)
 
 
 def view(summary: RunSummary) -> dict[str, Any]:
