@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = ["flatten", "listed", "no_formula", "one_line"]
 
+_LONGEST = 80
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -24,10 +25,24 @@ def one_line(text: object) -> str:
 
 
 def listed(names: Iterable[object], most: int = 6) -> str:
-    """Quote some names for a message."""
-    shown = [f"'{one_line(name)}'" for name in names]
-    more = f" and {len(shown) - most} more" if len(shown) > most else ""
-    return ", ".join(shown[:most]) + more
+    """Quote some names for a message, the beginnings of long ones.
+
+    Examples
+    --------
+    >>> print(listed(["a", "b" * 10**6], most=1))
+    'a' and 1 more
+    >>> len(listed(["b" * 10**6]))
+    111
+    """
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(_quoted(str(name)) for name in every[:most]) + more
+
+
+def _quoted(name: str) -> str:
+    if len(name) <= _LONGEST:
+        return f"'{one_line(name)}'"
+    return f"'{one_line(name[:_LONGEST])}...' ({len(name):,} characters)"
 
 
 def no_formula(value: Any) -> Any:

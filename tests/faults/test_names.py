@@ -141,3 +141,35 @@ def test_a_run_that_is_none_is_one_line(
     assert len(said.splitlines()) == 1
     assert "Traceback" not in said
     assert json.dumps(said)
+
+
+BIG = 2**20
+PEOPLE = ["--label", "y", "--positive", "1", "--sensitive", "who"]
+
+
+def spoiled(folder: Path, place: str) -> Path:
+    """A table with a megabyte in one cell, or as many values as it has rows."""
+    frame = pd.DataFrame({"u": X[:200, 0], "job": "x", "who": "a", "y": Y[:200], "p": 1 - Y[:200]})
+    frame.loc[::2, "who"] = "b"
+    frame = frame.astype(object)
+    if place == "header":
+        frame = frame.rename(columns={"job": "j" * BIG})
+    elif place == "categories":
+        frame = pd.concat([frame] * 500, ignore_index=True)
+        frame["who"] = np.arange(len(frame)).astype(str)
+    else:
+        frame.loc[3, place] = "j" * BIG
+    frame.to_csv(folder / "wide.csv", index=False)
+    return folder / "wide.csv"
+
+
+@pytest.mark.parametrize("place", ["header", "who", "y", "p", "categories"])
+def test_a_megabyte_in_a_cell_and_too_many_values_are_one_short_line(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["audit", str(spoiled(tmp_path, place)), *PEOPLE, "--prediction", "p"])
+    said = capsys.readouterr()
+    assert code == 2
+    assert not said.out
+    assert len(said.err.splitlines()) == 1
+    assert len(said.err) < 600

@@ -41,6 +41,9 @@ MISSING_WORDS = ("", "?", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL")
 LARGEST_BLOCK = 2**31 - 1
 """Bytes of CSV that can be parsed at once."""
 
+_LONGEST_NAME = 1000
+"""Characters of a column's name: it is said wherever the column is."""
+
 
 def read_table(path: Path, *, multiline: bool = False) -> pd.DataFrame:
     """Read a table.
@@ -99,7 +102,12 @@ def check_file(path: Path) -> str:
 
 
 def check_names(columns: Sequence[str], name: str) -> None:
-    """Raise if two columns share a name."""
+    """Raise if two columns share a name, or one is too long to be said."""
+    if long := [column for column in columns if len(column) > _LONGEST_NAME]:
+        raise InvalidDataError(
+            f"{name} has a column whose name is longer than {_LONGEST_NAME:,} characters, "
+            f"{listed(long)}: is the first line the header?"
+        )
     repeated = pd.Index(columns)
     if repeated.has_duplicates:
         twice = listed(repeated[repeated.duplicated()].unique())

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
@@ -565,6 +565,9 @@ def booster_features(X: Any, levels: Levels | None = None) -> tuple[Any, Levels]
     InvalidDataError
         If a column holds text that nobody declared to be categories.
     """
+    if _is_matrix(X):  # where one row is decided at a time, the rest would take most of the time
+        assert_all_finite(X, allow_nan=True)
+        return X, {}
     frame = _frame_of(X)
     if not isinstance(frame, nw.DataFrame):
         array = check_array(X, accept_sparse="csr", dtype="numeric", ensure_all_finite="allow-nan")
