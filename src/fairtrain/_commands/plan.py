@@ -30,6 +30,7 @@ _IDENTIFIER = re.compile(r"(^|[_\s-])(id|uid|uuid|key|nr|no|number)$", re.IGNORE
 _CODE = re.compile(r"zip|post(al)?_?code|plz", re.IGNORECASE)
 _TELLS_ALL = 0.995
 _FEW = 20
+_LONGEST_DATE = 60
 
 
 @dataclass(frozen=True)
@@ -256,8 +257,11 @@ def _doubts(held: pd.Series, name: str, use: Use, different: int) -> Iterator[st
     several = [spelt for spelt in alike if len(spelt) > 1]
     if several:
         yield f"spells one value in several ways, such as {listed(several[0])}, which differ here"
-    dates = pd.to_datetime(words[:200], errors="coerce", format="mixed").notna()
-    if different > _FEW and dates.mean() > 0.9:
+    if different <= _FEW:
+        return
+    # Dates are looked for in time that grows with the square of a word.
+    some = words[:200].where(words[:200].str.len() <= _LONGEST_DATE)
+    if pd.to_datetime(some, errors="coerce", format="mixed").notna().mean() > 0.9:
         yield (
             "looks like dates in a form with several meanings and is used as category; write them "
             "as 2024-12-31"
