@@ -200,7 +200,7 @@ def delays() -> Iterator[Line]:
         before = Part(
             rng.binomial(size, BASE, (STREAMS, 2)) / size, *np.full((2, STREAMS, 2), size)
         )
-        reference_limit = before.gap(ALPHA / 3, "difference").upper
+        reference_limit = before.gap(ALPHA / 2, "difference").upper  # as ours takes it
         broken, drifted = ours(mean, rows, before, "binomial")
         careful = ours(mean, rows, before, "estimated")
         for what, found, late, most in (

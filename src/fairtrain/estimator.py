@@ -44,8 +44,9 @@ from fairtrain.exceptions import (
 from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
 from fairtrain.metrics.ledger import Ledger, Look, spent_confidence
 from fairtrain.metrics.outcomes import judge_of
+from fairtrain.metrics.power import rows_to_certify
 from fairtrain.metrics.report import FairnessReport, with_objective
-from fairtrain.metrics.verdicts import Usefulness, Verdict
+from fairtrain.metrics.verdicts import ConstraintResult, Usefulness, Verdict
 
 __all__ = ["FairEstimator", "require_favourable"]
 
@@ -505,7 +506,8 @@ class FairEstimator(BaseEstimator):
                 said.append(
                     f"{result.constraint}: confidence={level:g} asks that the limit on the rows "
                     f"that steer, {limit:.3f}, keep {result.bound:g}, and they are too few to show "
-                    "it: bring more, or expect the bound to be kept less often on new ones."
+                    f"it{_would_do(result, report)}: bring more, or expect the bound to be kept "
+                    "less often on new ones."
                 )
         return said
 
@@ -531,3 +533,25 @@ def require_favourable(constraints: Sequence[Constraint], labels: LabelCoding) -
     dependent = [c.name for c in constraints if c.depends_on_positive]
     if dependent and len(labels.labels) == 2:
         labels.require_named(dependent[0])
+
+
+def _would_do(result: ConstraintResult, report: FairnessReport) -> str:
+    """Say which group has fewest rows for a parity, and how many would be enough."""
+    if result.kind not in ("difference", "ratio") or len(result.counts) < 2:
+        return ""
+    rates = report.group_rates
+    seen = rates.loc[rates["metric"] == result.rate, "rate"].mean()
+    half = (1 + result.bound) / 2 if result.kind == "ratio" else result.bound / 2
+    needed = rows_to_certify(
+        result.bound,
+        half,
+        rate=float(np.clip(np.nan_to_num(seen, nan=0.5), 0.01, 0.99)),
+        kind=result.kind,
+        confidence=report.confidence,
+        n_groups=len(result.counts),
+    )
+    fewest = min(result.counts, key=result.counts.__getitem__)
+    few = f" ({fewest!r} has {result.counts[fewest]:,}"
+    if not np.isfinite(needed):
+        return f"{few}, and no number would do)"
+    return f"{few}; about {needed:,.0f} a group would do in 80 % of cases, were it truly {half:g})"

@@ -154,6 +154,9 @@ def test_confidence_tightens_the_working_bound() -> None:
     achieved = [m.reports_["steering"].results[0] for m in (plain, careful)]
     assert achieved[1].upper < achieved[0].upper
     assert achieved[1].excess < 0 < achieved[1].upper - 0.05
+    result = careful.reports_["steering"].results[0]
+    fewest, rows = min(result.counts.items(), key=lambda item: item[1])
+    assert f"too few to show it ({fewest!r} has {rows:,}; about " in careful.explain()
     assert "confidence=0.95 asks that the limit" in careful.explain()
     assert "confidence=" not in plain.explain()
 

@@ -12,6 +12,7 @@ from scipy import special
 
 from fairtrain.metrics.clusters import LEAST_CLUSTERS
 from fairtrain.metrics.intervals import GapInterval, gap_interval, ratio_interval
+from fairtrain.metrics.intervals.gaps import certain_gap, certain_ratio
 from fairtrain.metrics.intervals.single import Design, student_rows, two_sided
 
 __all__ = ["Due", "Part", "Pool", "WindowSequence"]
@@ -70,14 +71,25 @@ class Part:
     def gap(self, alpha: float, kind: str) -> GapInterval:
         """Gap or ratio of the extreme groups that have rows, with limits."""
         interval = ratio_interval if kind == "ratio" else gap_interval
-        rows = self.rows
-        if self.df is not None:
-            independent = np.zeros((self.df.shape[-1],) * 2)
-            rows = student_rows(rows, two_sided(alpha), Design(self.df, independent))
-        return interval(self.mean, rows, 1 - alpha)
+        return interval(self.mean, self._rows_at(alpha), 1 - alpha)
+
+    def beyond(self, bound: Any, alpha: float, kind: str) -> NDArray[np.bool_]:
+        """Whether the gap lies certainly beyond a bound; on it that is said with chance alpha."""
+        alpha = self.one_sided(alpha, bound, kind)
+        rows = self._rows_at(alpha)
+        if kind == "ratio":
+            return np.asarray(certain_ratio(self.mean, rows, 1 - alpha) < bound)
+        return np.asarray(certain_gap(self.mean, rows, 1 - alpha) > bound)
+
+    def _rows_at(self, alpha: float) -> Floats:
+        """Rows, so few that limits at ``alpha`` allow for how many clusters there are."""
+        if self.df is None:
+            return self.rows
+        independent = np.zeros((self.df.shape[-1],) * 2)
+        return student_rows(self.rows, two_sided(alpha), Design(self.df, independent))
 
     def one_sided(self, alpha: float, bound: Any, kind: str) -> float:
-        """Two-sided level of limits that say "beyond the bound" of a gap on it with chance alpha.
+        """Two-sided level of limits that lie beyond a bound with chance alpha, for a gap on it.
 
         A difference of b fails on one side, and on the other only if it is off by 2 b more: so the
         level is twice alpha where 2 b is many standard errors, and alpha where b is 0. Of more

@@ -15,7 +15,7 @@ from fairtrain.metrics.intervals.pairs import (
 )
 from fairtrain.metrics.intervals.single import BoolArray, Design, FloatArray
 
-__all__ = ["GapInterval", "gap_interval", "ratio_interval"]
+__all__ = ["GapInterval", "certain_gap", "certain_ratio", "gap_interval", "ratio_interval"]
 
 IntArray = NDArray[np.intp]
 
@@ -95,6 +95,16 @@ def gap_interval(
         top,
         bottom,
     )
+
+
+def certain_gap(mean: ArrayLike, count: ArrayLike, confidence: float = 0.95) -> FloatArray:
+    """Lower limit of the gap alone, as in `gap_interval`; -inf with nothing to compare."""
+    return _over_pairs(np.max, pairwise_differences(mean, count, confidence).lower, -np.inf)
+
+
+def certain_ratio(mean: ArrayLike, count: ArrayLike, confidence: float = 0.95) -> FloatArray:
+    """Upper limit of the ratio alone, as in `ratio_interval`; inf with nothing to compare."""
+    return _over_pairs(np.min, pairwise_ratios(mean, count, confidence).upper, np.inf)
 
 
 def ratio_interval(
