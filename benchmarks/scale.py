@@ -95,7 +95,9 @@ class Data:
 
 
 METHODS: dict[str, Callable[[Data], Any]] = {
-    "metrics": lambda d: fairtrain.gap(d.y, (d.score > 0.5).astype(int), d.who, "recall"),
+    "metrics": lambda d: fairtrain.gap(
+        d.y, (d.score > 0.5).astype(int), d.who, "true_positive_rate"
+    ),
     "report": lambda d: fairtrain.fairness_report(d.y, (d.score > 0.5).astype(int), d.who),
     "audit": lambda d: fairtrain.calibration_audit(d.score, d.y, d.who, random_state=0),
     "calibrator": lambda d: fairtrain.GroupFairnessCalibrator(random_state=0).fit(

@@ -48,6 +48,17 @@ def test_in_two_threads_and_in_another_process() -> None:
     assert there.stdout.splitlines() == list(here.values())
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_as_many_jobs_as_one_likes() -> None:
+    one, several = (
+        fairtrain.FairPlugInClassifier(LogisticRegression(), cv=2, random_state=0, n_jobs=n).fit(
+            X, Y, sensitive_features=WHO
+        )
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one.predict_proba(X), several.predict_proba(X))
+
+
 if __name__ == "__main__":
     for each in MODELS:
         sys.stdout.write(fitted(each) + "\n")

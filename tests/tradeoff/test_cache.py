@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.tradeoff.data import make_rows
 from torch import nn
 
 from fairtrain import pareto_frontier
+from fairtrain._commands.resume import FinishedPoints
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.tradeoff.cache import PointCache, fingerprint
 
@@ -137,6 +139,28 @@ def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     assert done.stdout.strip() == "3"
     fits = sorted(path.name.split("-")[1] for path in tmp_path.glob("fit-*"))
     assert fits == ["0.1", "0.2", "1.0"]
+
+
+def test_two_sweeps_at_once_leave_every_point_whole(tmp_path: Path) -> None:
+    values = [0.1, 1.0]
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(lambda _: sweep(tmp_path, values), range(2))
+    assert one.points["gap"].tolist() == two.points["gap"].tolist()
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".point"] * 2
+    FITS.clear()
+    sweep(tmp_path, values)
+    assert not FITS
+
+
+def test_of_two_sweeps_into_one_run_the_second_says_so(tmp_path: Path) -> None:
+    first = FinishedPoints.beside(tmp_path / "run", resume=False)
+    with first.going(2):
+        kept = first.folder / "a.point"
+        kept.touch()
+        with pytest.raises(InvalidParameterError, match="another sweep is at work"):
+            FinishedPoints.beside(tmp_path / "run", resume=False)
+        assert kept.exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
