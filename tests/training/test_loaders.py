@@ -223,3 +223,13 @@ def test_a_group_only_in_validation_is_said():
     held = DataLoader(TensorDataset(x, y, a + 1), 100)
     with pytest.raises(InvalidDataError, match="holds the code 2, expected -1"):
         LagrangianFairnessTrainer(**SHORT).fit_loader(train, held, num_groups=2)
+
+
+def test_images_of_several_channels_are_answered_after_a_loader_trained() -> None:
+    x, groups = torch.randn(40, 3, 2, 2), torch.arange(40) % 2
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1))
+    trainer = LagrangianFairnessTrainer(module, max_epochs=1, random_state=0)
+    with warnings.catch_warnings(action="ignore"):
+        trainer.fit_loader([(x, (x[:, 0, 0, 0] > 0).long(), groups)], num_groups=2)
+    assert trainer.n_features_in_ == 3
+    assert trainer.predict(x).shape == (40,)
