@@ -13,14 +13,19 @@ import textwrap
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from lightgbm import LGBMClassifier
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
 from xgboost import XGBClassifier
 
 from fairtrain import ReductionsWrapper, RegularizedFairnessTrainer, load, save
@@ -288,17 +293,16 @@ def test_altered_boosters_end_no_process(models: Path) -> None:
     assert counts["answered"] > 0
 
 
-def other_tree(estimator: Any, kind: str) -> Any:
+def other_child(estimator: Any) -> Any:
     """An estimator of trees with a child that is no node."""
-    if kind == "forest":
+    if isinstance(estimator, RandomForestClassifier):
         tree = estimator.estimators_[0].tree_
         state = tree.__getstate__()
         state["nodes"] = state["nodes"].copy()
         state["nodes"]["left_child"][0] = 10**6
         tree.__setstate__(state)
     else:
-        nodes = estimator._predictors[0][0].nodes
-        nodes["left"][0] = 10**6
+        estimator._predictors[0][0].nodes["left"][0] = 10**6
     return estimator
 
 
@@ -309,10 +313,57 @@ def test_trees_of_scikit_learn_are_looked_at(kind: str, models: Path, tmp_path: 
     folder = tmp_path / "model"
     shutil.copytree(models / kind, folder)
     file = next(folder.glob("*.skops"))
-    trusted = skops.io.get_untrusted_types(file=file)
-    estimator = other_tree(skops.io.load(file, trusted=trusted), kind)
-    rewrite(folder, file.name, skops.io.dumps(estimator))
+    if kind == "forest":
+        trusted = skops.io.get_untrusted_types(file=file)
+        estimator = skops.io.load(file, trusted=trusted)
+    else:  # as folders of schema 1 hold them
+        estimator = HistGradientBoostingClassifier(max_iter=2).fit(X, Y)
+    rewrite(folder, file.name, skops.io.dumps(other_child(estimator)))
     with pytest.raises(PersistenceError, match="a child is no node"):
+        load(folder)
+
+
+def no_child(arrays: dict[str, Any], node: dict[str, Any]) -> None:
+    nodes = next(a for a in arrays.values() if a.dtype == np.uint8).view(PREDICTOR_RECORD_DTYPE)
+    nodes["left"][0] = 10**6
+
+
+def fewer_nodes(arrays: dict[str, Any], node: dict[str, Any]) -> None:
+    name = next(k for k, a in arrays.items() if a.dtype == np.uint8)
+    arrays[name] = arrays[name][: -PREDICTOR_RECORD_DTYPE.itemsize]
+    node["shape"][0] -= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(no_child, "a child is no node"), (fewer_nodes, "the nodes that they declare")],
+)
+def test_stacked_trees_are_looked_at(
+    change: Callable[[dict[str, Any], dict[str, Any]], None],
+    says: str,
+    models: Path,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(models / "histogram", folder)
+    arrays = {k: v.copy() for k, v in load_file(folder / "arrays.safetensors").items()}
+    structure = json.loads((folder / "structure.json").read_text())
+    key = next(k for k, a in arrays.items() if a.dtype == np.uint8)
+    change(arrays, next(n for n in structure["nodes"] if n.get("key") == key))
+    rewrite(folder, "arrays.safetensors", to_bytes(arrays))
+    rewrite(folder, "structure.json", json.dumps(structure).encode())
+    with pytest.raises(PersistenceError, match=says):
+        load(folder)
+
+
+def test_a_function_with_its_arguments_is_refused(models: Path, tmp_path: Path) -> None:
+    import skops.io
+
+    folder = tmp_path / "model"
+    shutil.copytree(models / "logistic", folder)
+    content = skops.io.dumps(FunctionTransformer(partial(np.add, 1)))
+    rewrite(folder, next(folder.glob("*.skops")).name, content)
+    with pytest.raises(PersistenceError, match="a function with its arguments"):
         load(folder)
 
 

@@ -32,6 +32,7 @@ from fairtrain.exceptions import (
     InvalidParameterError,
     NearConstantWarning,
 )
+from fairtrain.plugin.scores import default_estimators
 
 pytestmark = pytest.mark.filterwarnings("ignore::fairtrain.exceptions.ConstraintNotMetWarning")
 
@@ -221,6 +222,21 @@ def test_defaults_take_the_better_base_and_frames_as_they_come() -> None:
     np.testing.assert_array_equal(model.predict(frame), model.predict(frame.drop(columns="sex")))
     scores = cross_validate(model, frame, y, cv=2)
     assert scores["test_score"].min() > 0.55
+
+
+def test_default_trees_split_the_categories_of_a_frame() -> None:
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"word": rng.choice(list("abcdef"), 900), "x": rng.normal(size=900)})
+    frame.loc[:20, "word"] = None
+    y = np.isin(frame["word"], ["a", "c", "e"]).astype(int)
+    trees, linear = default_estimators(frame)
+    one = trees.fit(frame, y)
+    assert one.score(frame, y) == linear.fit(frame, y).score(frame, y) == 1
+    assert one[-1].is_categorical_.tolist() == [False, True]  # numbers first
+    new = pd.DataFrame({"x": [0.0, 0.0], "word": ["a", "never seen"]})  # by name, not by place
+    np.testing.assert_array_equal(one.predict(new)[:1], [1])
+    numbers = default_estimators(frame[["x"]])[0].fit(frame[["x"]], y)
+    assert numbers[-1].is_categorical_ is None
 
 
 def test_weights_count_in_scores_gain_and_rates() -> None:

@@ -1,4 +1,4 @@
-"""Features of a table: numbers and dates imputed and scaled, categories one-hot or rare."""
+"""Features of a table: numbers and dates imputed and scaled, frequent categories."""
 
 from __future__ import annotations
 
@@ -42,6 +42,9 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         Sensitive columns that serve as categorical features too, read as they were for training.
     min_frequency : int, default=10
         Rows that a level needs for a column of its own.
+    one_hot : bool, default=True
+        Give a column of zeros and ones for every level; False gives the categories themselves, for
+        estimators that read them.
 
     Attributes
     ----------
@@ -50,6 +53,8 @@ class TableFeatures(TransformerMixin, BaseEstimator):
     transformer_ : ColumnTransformer
         The fitted transformer.
     """
+
+    one_hot: bool = True  # of models saved before there was a choice
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         lenient: Sequence[str] = (),
         sensitive: SensitiveColumns | None = None,
         min_frequency: int = 10,
+        one_hot: bool = True,
     ) -> None:
         self.numeric = numeric
         self.categorical = categorical
@@ -67,6 +73,7 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         self.lenient = lenient
         self.sensitive = sensitive
         self.min_frequency = min_frequency
+        self.one_hot = one_hot
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> Self:
         """Learn medians, scales and frequent levels."""
@@ -80,7 +87,7 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         )
         self.transformer_ = ColumnTransformer(
             [
-                ("numbers", numbers, [*self.numeric, *self._date_parts]),
+                ("numbers", numbers, self._numbers),
                 ("categories", codes, list(self.levels_)),
             ],
             verbose_feature_names_out=False,
@@ -88,8 +95,8 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         self.transformer_.fit(self._table(X, words))
         return self
 
-    def transform(self, X: pd.DataFrame) -> NDArray[np.float64]:
-        """Give an array of shape (n, d).
+    def transform(self, X: pd.DataFrame) -> NDArray[np.float64] | pd.DataFrame:
+        """Give an array of shape (n, d), or a frame of numbers and categories.
 
         Raises
         ------
@@ -97,7 +104,15 @@ class TableFeatures(TransformerMixin, BaseEstimator):
             If a column is absent or a number turned into text.
         """
         table = self._table(X, self._words(X))
-        return np.asarray(self.transformer_.transform(table), dtype=np.float64)
+        if self.one_hot:
+            return np.asarray(self.transformer_.transform(table), dtype=np.float64)
+        if names := self._numbers:
+            table[names] = self.transformer_.named_transformers_["numbers"].transform(table[names])
+        for name, levels in self.levels_.items():
+            # Numbers for words, which are slow to look up.
+            codes = pd.Series(pd.Categorical(table[name], categories=levels).codes, table.index)
+            table[name] = codes.where(codes >= 0).astype("category")
+        return table
 
     def _levels(self, column: pd.Series) -> list[str]:
         counts = column.value_counts()
@@ -112,8 +127,8 @@ class TableFeatures(TransformerMixin, BaseEstimator):
         return tuple(dict.fromkeys([*self.numeric, *self.categorical, *self.dates, *sensitive]))
 
     @property
-    def _date_parts(self) -> list[str]:
-        return [f"{name}: {part}" for name in self.dates for part in _PARTS]
+    def _numbers(self) -> list[str]:
+        return [*self.numeric, *(f"{name}: {part}" for name in self.dates for part in _PARTS)]
 
     def _words(self, X: pd.DataFrame) -> dict[str, pd.Series]:
         absent = [name for name in self.columns if name not in X.columns]

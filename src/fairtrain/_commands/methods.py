@@ -128,6 +128,10 @@ class Method:
         """Whether another bound costs no training."""
         return self.plain is None
 
+    def reads_categories(self, settings: Settings) -> bool:
+        """Whether it takes a frame with categories, for which its trees need no column a level."""
+        return self.reprices and settings.options["estimator"] is None and not settings.shares.cross
+
     def fit_fair(self, rows: Rows, settings: Settings) -> Any:
         """Fit on divided rows; an estimator that splits them itself does so as they are divided."""
         if self.reprices:

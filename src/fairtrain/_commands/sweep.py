@@ -49,7 +49,8 @@ def sweep(path: Path, options: SweepOptions) -> int:
     given, rationale = options_of(path, options), read_rationale(place.rationale)
     method, settings = choose_method(options)
     values = _values(options, method)
-    prepared = prepare(read_data(path, options.people), options, settings.constraint)
+    data = read_data(path, options.people)
+    prepared = prepare(data, options, settings.constraint).read_by(method, settings)
     points = FinishedPoints.beside(place.out, resume=options.resume)
     notes: list[str] = []
     with points.going(len(values) * options.seeds), new_run(place.out, force=place.force) as folder:

@@ -30,16 +30,17 @@ def train(path: Path, options: TrainingOptions) -> int:
     given, rationale = options_of(path, options), read_rationale(place.rationale)
     asked = choose_methods(options)
     constraint = asked[0][2].constraint
-    prepared = prepare(read_data(path, options.people), options, constraint)
+    table = prepare(read_data(path, options.people), options, constraint)
     notes: list[str] = []
     with new_run(place.out, force=place.force) as folder:
         names = [method.name if len(asked) > 1 else "fair" for _, method, _ in asked]
         models = [
-            fit(method, prepared, settings, f"{name} model", notes)
+            fit(method, table.read_by(method, settings), settings, f"{name} model", notes)
             for name, (_, method, settings) in zip(names, asked, strict=True)
         ]
         taken, choice = best_of(names, models)
         (how, method, settings), fair = asked[taken], models[taken]
+        prepared = table.read_by(method, settings)
         if options.shares.cross:
             baseline, judged = judge_held_out(fair, prepared)
         else:

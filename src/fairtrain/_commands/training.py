@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +80,14 @@ class Prepared:
     columns: tuple[str, ...]
     point: OperatingPoint
     proxies: tuple[dict[str, Any], ...]
+
+    def read_by(self, method: Method, settings: Settings) -> Prepared:
+        """The same rows, with features as a method takes them."""
+        if self.features.one_hot is not method.reads_categories(settings):
+            return self
+        table = copy(self.features).set_params(one_hot=not self.features.one_hot)
+        rows = replace(self.rows, X=table.transform(self.data.rows.X))
+        return replace(self, features=table, rows=rows)
 
     @property
     def facts(self) -> dict[str, Any]:

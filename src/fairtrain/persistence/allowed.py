@@ -17,6 +17,7 @@ from fairtrain.exceptions import MissingDependencyError, PersistenceError
 
 __all__ = [
     "BY_STATE",
+    "CHECKED_BY",
     "Known",
     "check_root",
     "failing",
@@ -141,13 +142,19 @@ def failing(what: str) -> Iterator[None]:
 
 
 def foreign_types(names: list[str]) -> list[str]:
-    """Those of skops' type names that are no class of scikit-learn."""
+    """Those of skops' type names that are no class of scikit-learn.
+
+    Histogram trees that read categories check their numbers by a function with its arguments:
+    :func:`~fairtrain.persistence.limits.check_skops` lets no other one have any.
+    """
     return [name for name in names if not _is_class_of_sklearn(name)]
 
 
 def _is_class_of_sklearn(name: str) -> bool:
     if not name.startswith("sklearn."):
-        return name in _NUMBERS
+        return name in _NUMBERS or name == "functools.partial"
+    if name == CHECKED_BY:
+        return True
     module, _, attribute = name.rpartition(".")
     if "test" in module:
         return False
@@ -158,5 +165,8 @@ def _is_class_of_sklearn(name: str) -> bool:
     # What scikit-learn only imports from elsewhere is not its own.
     return isinstance(found, type) and found.__module__.startswith("sklearn.")
 
+
+CHECKED_BY = "sklearn.utils.validation.check_array"
+"""The one function of scikit-learn that may be named: it looks at numbers and gives them back."""
 
 _NUMBERS = frozenset({"numpy.dtype", "numpy.float64", "numpy.int64", "numpy.bool", "numpy.str_"})

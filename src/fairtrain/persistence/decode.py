@@ -17,6 +17,7 @@ from fairtrain.persistence.allowed import Known, failing, foreign_types, resolve
 from fairtrain.persistence.boosters import check_lightgbm, check_xgboost
 from fairtrain.persistence.encode import Encoded
 from fairtrain.persistence.limits import check_skops, check_structure, check_trees
+from fairtrain.persistence.trees import put_back
 
 __all__ = ["decode"]
 
@@ -161,6 +162,7 @@ class _Decoder:
                     f"{node['file']} holds {foreign[0]}, which may not be made from a file."
                 )
             made = skops.io.loads(content, trusted=names)
+            put_back(made, self.value(node.get("trees")) or ())
             check_trees(made)
             return made
 

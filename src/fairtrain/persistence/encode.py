@@ -25,6 +25,7 @@ from fairtrain.persistence.allowed import (
     is_function,
     name_of,
 )
+from fairtrain.persistence.trees import lift
 
 __all__ = ["Encoded", "encode", "hidden_in_reports"]
 
@@ -239,7 +240,8 @@ class _Encoder:
         import skops.io
 
         with failing(f"{where} cannot be saved"):
-            content = skops.io.dumps(what)
+            bare, trees = lift(what)
+            content = skops.io.dumps(bare)
             foreign = foreign_types(skops.io.get_untrusted_types(data=content))
         if foreign:
             raise PersistenceError(
@@ -248,7 +250,8 @@ class _Encoder:
             )
         key = f"part-{len(self.out.parts)}.skops"
         self.out.parts[key] = content
-        return {"t": "skops", "file": key}
+        node = {"t": "skops", "file": key}
+        return node | {"trees": self.value(trees, f"{where}, trees")} if trees else node
 
     def _booster(self, what: Any, library: str) -> dict[str, Any]:
         key = f"part-{len(self.out.parts)}.{'ubj' if library == 'xgboost' else 'txt'}"

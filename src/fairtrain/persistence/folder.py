@@ -34,7 +34,7 @@ __all__ = ["MANIFEST", "load", "save"]
 
 MANIFEST = "manifest.json"
 _RESERVED = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.IGNORECASE)
-FORMAT, SCHEMA = "fairtrain model", 1
+FORMAT, SCHEMA = "fairtrain model", 2  # 1 had a file for every tree, and is read
 
 
 def save(

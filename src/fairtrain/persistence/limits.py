@@ -19,9 +19,17 @@ from sklearn.tree._tree import Tree
 
 from fairtrain._archives import are_stored
 from fairtrain.exceptions import PersistenceError
+from fairtrain.persistence.allowed import CHECKED_BY
 from fairtrain.persistence.boosters import below, check_tree
 
-__all__ = ["MOST_FILES", "MOST_MANIFEST", "check_skops", "check_structure", "check_trees"]
+__all__ = [
+    "MOST_FILES",
+    "MOST_MANIFEST",
+    "check_skops",
+    "check_structure",
+    "check_trees",
+    "inside",
+]
 
 MOST_FILES = 10_000
 MOST_MANIFEST = 2**26
@@ -113,7 +121,7 @@ def check_skops(content: bytes, name: str) -> None:
     ------
     PersistenceError
         If a member is compressed, overlaps another, declares an array that is not there, or the
-        schema is nested too deep or expands too far.
+        schema is nested too deep, expands too far or holds a function with its arguments.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
@@ -157,6 +165,8 @@ def _check_schema(schema: Any, name: str) -> None:
     waiting = [schema]
     while waiting:
         part = waiting.pop()
+        if isinstance(part, dict) and part.get("__loader__") == "PartialNode":
+            _check_partial(part, name)
         inner = part.values() if isinstance(part, dict) else part
         inner = [p for p in inner if isinstance(p, dict | list)]
         waiting += inner
@@ -167,6 +177,12 @@ def _check_schema(schema: Any, name: str) -> None:
         if key is not None:
             table.setdefault(known, []).append(("own", id(part)))
     _check_expanded(table, id(schema), name, largest="named")
+
+
+def _check_partial(part: Mapping[str, Any], name: str) -> None:
+    function = part["content"]["func"]
+    if f"{function['__module__']}.{function['__class__']}" != CHECKED_BY:
+        raise PersistenceError(f"{name} holds a function with its arguments, which no model needs.")
 
 
 def check_trees(what: Any) -> None:
@@ -189,10 +205,11 @@ def check_trees(what: Any) -> None:
         elif type(part) is TreePredictor:
             _check_histogram_tree(part, n_features)
         else:
-            waiting += [(inner, n_features) for inner in _inside(part)]
+            waiting += [(inner, n_features) for inner in inside(part)]
 
 
-def _inside(part: Any) -> Iterable[Any]:
+def inside(part: Any) -> Iterable[Any]:
+    """What a part of an estimator holds."""
     if isinstance(part, np.ndarray):
         return part.ravel().tolist() if part.dtype == object else ()
     if isinstance(part, list | tuple):

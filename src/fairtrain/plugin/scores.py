@@ -17,7 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from fairtrain.data import inputs
 from fairtrain.data.draws import seeded
@@ -32,6 +32,7 @@ Folds = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 _FLOOR = 1e-6  # no class is impossible
 _NEWTON_STEPS = 20
+_MOST_LEVELS = 254  # of a category that histogram trees take
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,14 +246,28 @@ def default_estimators(X: Any) -> list[Any]:
             return [make_pipeline(StandardScaler(with_mean=False), linear)]
         return [boosted, make_pipeline(scaled, linear)]
 
-    def columns(numbers: Any) -> Any:
-        coded = OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=10)
-        return make_column_transformer(
-            (numbers, make_column_selector(dtype_include="number")),
-            (coded.set_params(sparse_output=False), make_column_selector(dtype_exclude="number")),
-        )
+    number = make_column_selector(dtype_include="number")
+    word = make_column_selector(dtype_exclude="number")
 
+    def columns(numbers: Any, words: Any) -> Any:
+        return make_column_transformer((numbers, number), (words, word))
+
+    # Trees that split a category themselves read one column where one-hot codes make one a level:
+    # three times faster on 18,000 rows of adult, with log losses (nats, 4 splits) that differ by
+    # -.001 for the label and .002 for the group (1,000 rows: .001 and .012; 3,000: .003 and .008).
+    coded = OrdinalEncoder(
+        handle_unknown="use_encoded_value",
+        unknown_value=np.nan,
+        encoded_missing_value=np.nan,
+        min_frequency=10,
+        max_categories=_MOST_LEVELS,
+    )
+    words = range(len(number(X)), X.shape[1])  # behind the numbers
+    boosted.set_params(categorical_features=list(words) or None)
+    one_hot = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", min_frequency=10, sparse_output=False
+    )
     return [
-        make_pipeline(columns("passthrough"), boosted),
-        make_pipeline(columns(scaled), linear),
+        make_pipeline(columns("passthrough", coded), boosted),
+        make_pipeline(columns(scaled, one_hot), linear),
     ]
