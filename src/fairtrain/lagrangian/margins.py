@@ -19,7 +19,12 @@ __all__ = ["steering_rates", "working_margins"]
 Floats = NDArray[np.float64]
 
 _LEAST_BOUND = 0.1
-"""Share of a bound that a margin leaves: a bound of 0 could be kept by a constant alone."""
+"""Share of a bound that a margin leaves: a bound of 0 could be kept by a constant alone.
+
+Of boosting's fits at .95 (demographic parity, `benchmarks/margins.py`) .1, .25 and .5 broke the
+bound in 57, 60 and 52 % of 42 on 2,000 rows, and in 20, 43 and 64 % of 14 on 8,000, at accuracies
+of .786, .788, .792 and .799, .798, .802.
+"""
 
 
 def steering_rates(
