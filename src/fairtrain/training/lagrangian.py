@@ -488,7 +488,7 @@ class LagrangianFairnessTrainer(FairnessTrainer):
 def _with_weights(module: nn.Module, weights: Any) -> nn.Module:
     """A module of other weights, on the CPU, to decide with."""
     # Whole, not as what differs: float32 differences do not add up exactly, and the bits that
-    # differ pack into 60 to 85 % of the bytes of the weights, which pack into 88 % themselves.
+    # differ pack into 53 to 77 % of the bytes of the weights, which pack into 88 % themselves.
     other = copy.deepcopy(module)
     other.load_state_dict(weights)
     return other.cpu().eval()

@@ -152,7 +152,7 @@ class DefaultModule(nn.Sequential):
     #     8,000 adults     .37  .37    .891  .890   .837  .836   .038  .039
     # 2,400 over the rows leaves the borrowers at .62. A ridge penalty does the same at 30 over the
     # rows, but at 100 every weight of the students' network falls to 0.
-    # What else was tried, where the best epoch is kept, on three to seven shared sets of 455 to
+    # What else was tried, where the best epoch is kept, on three to six shared sets of 455 to
     # 1,000 rows: a linear layer beside the hidden ones, one or three of these, 128 in each, SiLU,
     # dropout, label smoothing, half and twice the learning rate, biases that start at base rates:
     # none gives on all what it gives on one. Two residual blocks with layer norms change log loss
