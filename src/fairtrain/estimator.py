@@ -44,6 +44,7 @@ from fairtrain.exceptions import (
 from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
 from fairtrain.metrics.ledger import Ledger, Look, spent_confidence
 from fairtrain.metrics.outcomes import judge_of
+from fairtrain.metrics.paired import narrowed
 from fairtrain.metrics.power import rows_to_certify
 from fairtrain.metrics.report import FairnessReport, with_objective
 from fairtrain.metrics.verdicts import ConstraintResult, Usefulness, Verdict
@@ -119,6 +120,7 @@ class FairEstimator(BaseEstimator):
     baseline_report_: FairnessReport | None = None  # the unconstrained model's, if it is known
     _coding: LabelCoding | None
     _notes: list[str]
+    _even_so: Sequence[str] = ()
     _cluster_column: str | None
 
     @property
@@ -248,9 +250,10 @@ class FairEstimator(BaseEstimator):
         for role in judged.roles:
             part = judged.part(role)
             self.ledger_.enter(role, part)
-            reports[role] = self._judged(
-                part if part.decision is not None else self._decided(part), role
-            )
+            decided = part if part.decision is not None else self._decided(part)
+            reports[role] = self._judged(decided, role)
+            if role == "certification":
+                self._even_so = self._narrowed(reports[role], decided)
         self._keep_reports(reports)
         self._warn_of_outcome()
         return self
@@ -280,7 +283,7 @@ class FairEstimator(BaseEstimator):
 
     def _forget(self) -> None:
         """Let go of an earlier fit: one that fails leaves no half of two models."""
-        for kept in ("fairness_report_", "baseline_report_"):
+        for kept in ("fairness_report_", "baseline_report_", "_even_so"):
             self.__dict__.pop(kept, None)
 
     def _read(
@@ -325,6 +328,23 @@ class FairEstimator(BaseEstimator):
             labels=self._coding,
             regression=self._is_regression,
         )
+
+    def _unconstrained_on(self, rows: Rows) -> Rows | None:
+        """The same rows as they are decided where nothing is asked; None where nobody knows."""
+        return None
+
+    def _narrowed(self, report: FairnessReport, decided: Rows) -> list[str]:
+        """Say what is better than without constraints, where rows are too few for a verdict."""
+        few = [
+            constraint
+            for constraint, result in zip(self.constraints_, report.results, strict=True)
+            if result.verdict is Verdict.TOO_FEW_ROWS and not rests_on_few(result)
+        ]
+        before = self._unconstrained_on(decided) if few else None
+        if before is None:
+            return []
+        found = [narrowed(c, before, decided, report.confidence) for c in few]
+        return [each.words() for each in found if each is not None]
 
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         self.reports_ = {str(role): report for role, report in reports.items()}
@@ -489,8 +509,10 @@ class FairEstimator(BaseEstimator):
         worth = self.usefulness_
         known = worth is Usefulness.USEFUL or self.fairness_report_.no_better_than_constant
         first = [] if known else [f"{worth}: {self._said_of(worth)}"]
-        said = [*first, self.fairness_report_.explain(), *self._notes, *self._beyond_reach()]
-        return "\n".join(said)
+        said = [*first, self.fairness_report_.explain()]
+        if self.fairness_report_.rows == "certification":
+            said += self._even_so
+        return "\n".join([*said, *self._notes, *self._beyond_reach()])
 
     def _beyond_reach(self) -> list[str]:
         """Say where the rows that steered were too few for what ``confidence`` asks."""

@@ -183,11 +183,13 @@ def test_people_whose_scores_tie_are_decided_by_a_lot_of_their_own() -> None:
 
 def test_certification_rows_are_apart_and_read_once() -> None:
     X, y, group = people(5000, seed=4)
-    model = made(certification_fraction=0.3, difference_bound=0.1)
+    model = made(certification_fraction=0.3, difference_bound=0.05)
     model.fit(X, y, sensitive_features=group)
     assert list(model.reports_) == ["steering", "certification"]
     assert model.reports_["steering"].n_rows + model.reports_["certification"].n_rows == 5000
     assert model.fairness_report_ is model.reports_["certification"]
+    assert "on the same rows): an improvement." in model.explain()
+    assert "improvement" not in model.with_bounds(difference_bound=0.2).explain()  # of other rows
     assert model.evaluate(X, y, sensitive_features=group).n_rows == 5000
 
 

@@ -20,7 +20,9 @@ from fairtrain.constraints import NoLevellingDown
 from fairtrain.data.rows import Rows
 from fairtrain.datasets import BiasedData, make_biased
 from fairtrain.exceptions import InvalidParameterError
+from fairtrain.metrics.paired import narrowed
 from fairtrain.metrics.report import report_on
+from fairtrain.metrics.verdicts import Verdict
 from fairtrain.plugin.cross import DESIGN_EFFECT, FOLDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::fairtrain.exceptions.ConstraintNotMetWarning")
@@ -51,6 +53,19 @@ def test_every_row_certifies_and_none_steers_the_verdict(
     assert report.n_rows == len(data)
     assert sum(report.results[0].counts.values()) == len(data)
     assert "each was judged on rows that it never saw" in model.explain()
+
+
+def test_too_few_rows_still_say_what_is_better_than_without_prices(data: BiasedData) -> None:
+    few = plug_in(difference_bound=0.05)
+    few.fit(data.X, data.y, sensitive_features=data.sensitive_features)
+    assert few.status_ is Verdict.TOO_FEW_ROWS
+    held, free = few.held_out_, few.free_held_out_
+    assert held is not None
+    assert free is not None
+    found = narrowed(few.constraints_[0], free, held)
+    assert found is not None
+    assert found.change[1] > 0
+    assert found.words() in few.explain()
 
 
 def test_each_member_trained_without_the_rows_it_is_judged_on(data: BiasedData) -> None:

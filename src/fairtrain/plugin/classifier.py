@@ -352,6 +352,10 @@ class FairPlugInClassifier(MetaEstimatorMixin, PricedClassifier):
         scores = JointScores(outcome.held[:, 1], np.stack([fit.held for fit in by_label]))
         return scores.among(self._possible(rows.X))
 
+    def _unconstrained_on(self, rows: Rows) -> Rows | None:
+        free = self.free_held_out_  # of a lottery, by what never saw each row
+        return super()._unconstrained_on(rows) if free is None else free
+
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         super()._keep_reports(reports)
         if self.free_held_out_ is not None:

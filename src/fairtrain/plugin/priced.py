@@ -318,6 +318,10 @@ class PricedClassifier(ClassifierMixin, Repriceable):
     def _decided(self, rows: Rows) -> Rows:
         return rows.decided(self._decision(rows.X, self._known(rows)))
 
+    def _unconstrained_on(self, rows: Rows) -> Rows | None:
+        outcome = self._outcomes(rows.X, self._known(rows))
+        return rows.decided((self._gain(outcome) > 0).astype(np.float64))
+
     def decision_function(self, X: Any, *, sensitive_features: Any = None) -> Floats:
         """Priced score: above 0 decides for ``classes_[1]``.
 
