@@ -53,6 +53,16 @@ def of(base: ParetoFrontier, n: int, seeds: int = 1) -> ParetoFrontier:
     return replace(base, points=points, models=(None,) * len(points))
 
 
+def test_costs_are_drawn_as_they_are_paid(base: ParetoFrontier) -> None:
+    points = base.points.assign(performance=-base.points["performance"])
+    scorer = replace(base.scorer, performance="log_loss")
+    ax = plot_frontier(replace(base, points=points, scorer=scorer, baseline=None))
+    ax.set_yticks([-0.25, -0.125])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.25", "0.125"]
+    assert ax.get_ylabel() == "log loss (less is better →)"
+    plt.close(ax.figure)
+
+
 @pytest.mark.parametrize("style", ["default", "dark_background", "grayscale"])
 @pytest.mark.parametrize("n", [1, 2, 64])
 def test_few_and_many_points(base: ParetoFrontier, tmp_path: Path, n: int, style: str) -> None:

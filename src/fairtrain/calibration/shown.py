@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fairtrain._figures import Dot, Lane, Scale, fragment, legend
-from fairtrain.metrics.disclosure import FEW_WORDS
+from fairtrain.metrics.disclosure import MIN_CELL
 from fairtrain.metrics.verdicts import Usefulness
 
 __all__ = ["as_html"]
 
-_MIN_CELL = 10
 _MOST_LANES = 20
 
 
@@ -55,14 +54,15 @@ def as_html(
     ]  # fmt: skip
     idle = "" if worth is Usefulness.USEFUL else "No better than deciding alike for everybody."
     left = len(table) - len(lanes)
-    last = f"{left} groups are not shown ({FEW_WORDS}, or as there are many)." if left else ""
+    why = f"as a group has fewer than {MIN_CELL} rows, or as more than {_MOST_LANES} are too many"
+    last = f"{left} groups are not shown, {why}." if left else ""
     key = legend([(i, said) for i, (_, said) in enumerate(columns)])
     return fragment(idle, facts, Scale(lanes, percent=percent).draw(key) if lanes else "", last)
 
 
 def _shown(rows: pd.Series[int]) -> pd.Series[bool]:
     """Which groups may be shown: with one hidden another is, as totals would tell the one."""
-    few = rows < _MIN_CELL
+    few = rows < MIN_CELL
     if few.sum() == 1:
         few |= rows.rank(method="first") == 2
     return ~few

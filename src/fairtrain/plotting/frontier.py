@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from fairtrain.constraints.objectives import as_said
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.plotting import style
 
@@ -122,7 +123,7 @@ def plot_frontier(
             zorder=1,
         )  # fmt: skip
     ax.set_xlabel(f"{style.plain_text(shown[0].gap_name)} on validation rows (← left is fairer)")
-    ax.set_ylabel(f"{style.plain_text(shown[0].performance_name)} (up is better →)")
+    _name_performance(ax, shown[0].performance_name)
     _cut_bars(ax, tables)
     taken = _Taken(ax, [*tables, *(f.points for f in shown)], [chosen, *_plain(shown)], limit)
     most = max(labels // len(shown), min(labels, 2))
@@ -130,6 +131,14 @@ def plot_frontier(
         _label(ax, frontier.param, table, most, ink, taken)
     style.legend_below(ax, markerscale=0.6)
     return ax
+
+
+def _name_performance(ax: Axes, name: str) -> None:
+    """Say what lies upwards; costs and losses as they are paid, less being up."""
+    loss = as_said(name, 1.0) < 0
+    ax.set_ylabel(f"{style.plain_text(name)} ({'less' if loss else 'up'} is better →)")
+    if loss:
+        ax.yaxis.set_major_formatter(lambda value, _: f"{as_said(name, value):g}")
 
 
 def _as_list(frontiers: Any) -> list[Frontier]:

@@ -17,6 +17,7 @@ from fairtrain._figures import Dot, Lane, Scale, fragment, legend
 from fairtrain._text import no_formula, one_line
 from fairtrain._warnings import warn
 from fairtrain.constraints import as_constraints
+from fairtrain.constraints.objectives import as_said
 from fairtrain.data import inputs
 from fairtrain.exceptions import (
     InvalidParameterError,
@@ -376,9 +377,13 @@ class ParetoFrontier:
             constant = " (near constant)" if row["near_constant"] else ""
             lines.append(
                 f"  {self.param} = {_as_text(row[self.param])}, seed {row['seed']}: "
-                f"{row['performance']:.3f} at a gap of {row['gap']:.3f}{constant}"
+                f"{self._said(row):.3f} at a gap of {row['gap']:.3f}{constant}"
             )
         return "\n".join(lines)
+
+    def _said(self, row: dict[Any, Any]) -> float:
+        """Performance as people name it: costs and losses above 0."""
+        return as_said(self.performance_name, row["performance"])
 
     def _repr_html_(self) -> str:
         """Show it in a notebook: a lane for each model that no other beats."""
@@ -387,7 +392,7 @@ class ParetoFrontier:
             Lane(
                 f"{self.param} = {_as_text(row[self.param])}", f"seed {row['seed']}",
                 [Dot(row["gap"], row["gap_lower"], row["gap_upper"])],
-                [(f"{row['gap']:.3f}", f"at {self.performance_name} {row['performance']:.3f}")],
+                [(f"{row['gap']:.3f}", f"at {self.performance_name} {self._said(row):.3f}")],
                 room=room,
             )
             for row in self.front.head(_MOST_LANES).to_dict("records")
