@@ -268,8 +268,8 @@ class FairEstimator(BaseEstimator):
         clusters: Any = None,
     ) -> Rows:
         """Read and divide the rows of ``fit``; keep what is known before training."""
-        self._cluster_column = clusters if isinstance(clusters, str) else None
         self._forget()
+        self._cluster_column = clusters if isinstance(clusters, str) else None
         self._check_settings()
         constraints = self._read_constraints()
         rows = self._read(X, y, sensitive_features, sample_weight, clusters)
@@ -283,7 +283,8 @@ class FairEstimator(BaseEstimator):
 
     def _forget(self) -> None:
         """Let go of an earlier fit: one that fails leaves no half of two models."""
-        for kept in ("fairness_report_", "baseline_report_", "_even_so"):
+        self._cluster_column = None
+        for kept in ("fairness_report_", "baseline_report_", "feature_names_in_", "_even_so"):
             self.__dict__.pop(kept, None)
 
     def _read(

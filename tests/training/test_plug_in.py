@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -264,6 +265,42 @@ def test_groups_of_batches_that_decide() -> None:
         model.predict_loader([{k: torch.from_numpy(v) for k, v in NAMED.items()}])
 
 
+def test_loaders_that_are_used_up_are_said_and_names_of_frames_forgotten() -> None:
+    parts = loader(slice(480)), loader(slice(480, 600))
+    model = make(linear, cv=None, max_epochs=1)
+    model.fit(pd.DataFrame(X, columns=[*"abcd"]), Y, sensitive_features=A)
+    model.module = TwoInputs()
+    with pytest.raises(InvalidDataError, match="validation loader gave no rows: pass a DataLoader"):
+        model.fit_loader(parts[0], iter([]), num_groups=3)
+    model.fit_loader(*parts, num_groups=3)
+    assert not hasattr(model, "feature_names_in_")
+
+
+class Meanwhile(nn.Module):
+    """Asks for another answer in another thread, once."""
+
+    ask: Any = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if ask := Meanwhile.ask:
+            Meanwhile.ask = None
+            thread = threading.Thread(target=ask)
+            thread.start()
+            thread.join()
+        return x
+
+
+def test_threads_that_ask_at_once_get_their_own_rows() -> None:
+    torch.manual_seed(0)
+    body, head = nn.Sequential(two_layers(4, 1), Meanwhile()), JointHead(3)
+    mine, other = torch.randn(2, 5, 4)
+    first = JointModule.around(body, head, mine, 5)
+    known = first(mine)
+    second = JointModule(body, head, first.group_layer())
+    Meanwhile.ask = lambda: second(other)
+    assert torch.equal(first(mine), known)
+
+
 def test_what_loaders_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = loader(slice(480)), loader(slice(480, 600))
     with pytest.raises(InvalidParameterError, match=r"folds need rows at hand.*set cv=None"):
@@ -300,8 +337,10 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(patience: int | None, tmp_path
         )
         np.testing.assert_array_equal(other.outcome_proba(X), straight.outcome_proba(X))
     pd.testing.assert_frame_equal(again.prices_, straight.prices_)
-    with pytest.raises(InvalidParameterError, match="under another lr"):
-        make(**{**settings, "lr": 0.2}).fit(X, Y, sensitive_features=A, resume_from=path)
+    others = {"lr": {"lr": 0.2}, "seed": {"random_state": np.random.RandomState(1)}}
+    for name, other in others.items():  # another seed makes other folds
+        with pytest.raises(InvalidParameterError, match=f"under another {name}"):
+            make(**{**settings, **other}).fit(X, Y, sensitive_features=A, resume_from=path)
 
 
 def test_groups_that_are_known_when_deciding() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairtrain._text import one_line
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.training.batches.inputs import call_module
 from fairtrain.training.heads import Head, read_logits
@@ -136,13 +138,14 @@ class JointModule(nn.Module):
         try:
             with torch.no_grad():
                 raw = read_logits(call_module(body, x))
-        except (RuntimeError, TypeError, ValueError) as error:
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, InvalidDataError):
                 raise
             shown = f" of shape {tuple(x.shape)}" if isinstance(x, Tensor) else ""
             shown = f" of {list(x)}" if isinstance(x, Mapping) else shown
-            reason = str(error).strip().splitlines()[0]
-            raise InvalidDataError(f"the module does not take rows{shown}: {reason}") from None
+            raise InvalidDataError(
+                f"the module does not take rows{shown}: {one_line(error)[:200]}"
+            ) from None
         finally:
             body.train(was_training)
             for handle in handles:
@@ -169,8 +172,13 @@ class JointModule(nn.Module):
             raw = read_logits(call_module(self.body, x))
             return self.head.log_joint(raw, None, raw.shape[0])
         seen: list[Tensor] = []
-        layer = self.body.get_submodule(self.beside)
-        handle = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        own = threading.get_ident()
+
+        def note(_: nn.Module, given: tuple[Any, ...]) -> None:
+            if threading.get_ident() == own:  # another thread may be asking the same body
+                seen.append(given[0])
+
+        handle = self.body.get_submodule(self.beside).register_forward_pre_hook(note)
         try:
             raw = call_module(self.body, x)
         finally:

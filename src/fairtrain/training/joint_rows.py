@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fairtrain.exceptions import InvalidDataError
 from fairtrain.training.batches.batch import CHUNK, Batch, Source
 from fairtrain.training.batches.inputs import n_rows, some_rows, to_device
 from fairtrain.training.loop.engine import device_of, dtype_of
@@ -160,6 +161,11 @@ class LoaderRows:
         for batch in self.held_out.all():
             joint.append(joint_of(networks, batch.x, len(batch.y)))
             rows.append(batch._replace(x=None).to(torch.device("cpu")))
+        if not rows:
+            raise InvalidDataError(
+                "the validation loader gave no rows: pass a DataLoader or a list of batches, not "
+                "an iterator, which gives them once."
+            )
         return HeldOut(np.concatenate(joint), _together(rows))
 
 

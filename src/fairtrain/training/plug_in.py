@@ -582,3 +582,7 @@ class FairPlugInTrainer(PricedNetworks, Resumable):
 
     def _trained_groups(self) -> Any:
         return self.scheme_.names
+
+    def _division_seed(self) -> int | None:
+        source = self.loop_.source
+        return source.seed if isinstance(source, FoldRows) else None

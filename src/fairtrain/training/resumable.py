@@ -27,6 +27,10 @@ class Resumable(FairEstimator):
     def _trained_groups(self) -> Any:
         """Names of the groups that training knows."""
 
+    @abstractmethod
+    def _division_seed(self) -> int | None:
+        """What divides rows at hand: of another, rows that are held out now may have trained."""
+
     def checkpoint_state(self) -> dict[str, Any]:
         """All that is needed to go on with a running training; for callbacks."""
         return {"fingerprint": self._fingerprint(), **self.loop_.state_dict()}
@@ -36,11 +40,13 @@ class Resumable(FairEstimator):
         if path is None:
             return
         state = read_checkpoint(path)
-        own, theirs = self._fingerprint(), state.get("fingerprint", {})
+        own = self._fingerprint()
+        theirs = {"seed": own["seed"], **state.get("fingerprint", {})}  # older files hold none
         if other := [name for name in own if own[name] != theirs.get(name)]:
             raise InvalidParameterError(
-                f"resume_from was written under another {other[0]}: {theirs.get(other[0])}, now "
-                f"{own[other[0]]}."
+                f"resume_from was written under another {other[0]}: "
+                f"{theirs.get(other[0], 'none at all')}, now {own[other[0]]}."
+                + (" Rows are divided by it: set random_state." if other[0] == "seed" else "")
             )
         try:
             self.loop_.load_state_dict(state)
@@ -54,5 +60,9 @@ class Resumable(FairEstimator):
         given = self.get_params(deep=False).items()
         settings = {k: repr(v) for k, v in given if k not in self._may_differ}
         settings = {k: v for k, v in settings.items() if " at 0x" not in v}  # a function's address
-        batches = self.loop_.source.n_batches
-        return {**settings, "groups": repr(self._trained_groups()), "batches": repr(batches)}
+        return {
+            **settings,
+            "groups": repr(self._trained_groups()),
+            "batches": repr(self.loop_.source.n_batches),
+            "seed": repr(self._division_seed()),
+        }

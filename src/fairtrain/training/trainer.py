@@ -43,7 +43,7 @@ from fairtrain.training.batches.loaders import (
     numbered_labels,
     numbered_scheme,
 )
-from fairtrain.training.batches.rows import from_rows
+from fairtrain.training.batches.rows import RowSource, from_rows
 from fairtrain.training.criterion import FairCriterion, OwnLoop
 from fairtrain.training.heads import Head, check_task
 from fairtrain.training.loop.cells import CellSums, cluster_effects, fixed
@@ -264,6 +264,7 @@ class FairnessTrainer(Predictor, Resumable):
         """
         with process_group(self.timeout):
             engine, seed = self._start()
+            self._forget()
             self.constraints_ = self._read_constraints()
             loaders: dict[Role, Any] = {
                 "training": train_loader,
@@ -543,6 +544,10 @@ class FairnessTrainer(Predictor, Resumable):
 
     def _trained_groups(self) -> Any:
         return [family.scheme.names for family in self._plan.run.families]
+
+    def _division_seed(self) -> int | None:
+        data = self._plan.data
+        return data.seed if isinstance(data.training, RowSource) else None
 
     # Settings -----------------------------------------------------------------------------------
 
