@@ -7,8 +7,7 @@ lies outside the limits of the gap (2.5 % each is nominal): whatever the bound, 
 in the population happens at most that often. ``pairs`` and ``worst_pair`` are the coverage of
 Newcombe intervals of pairs of groups at n / 1.1 rows; ``variance`` is the variance of held-out
 rates over that of independent rows; ``half_width`` that of the gap's interval; ``met`` the share of
-fits certified at twice the bound. The committed table pools earlier batches of fits, weighted by
-their number (so does ``worst_pair``, of each batch's worst).
+fits certified at twice the bound.
 """
 
 from __future__ import annotations
