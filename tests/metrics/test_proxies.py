@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.special import ndtr
 
 from fairtrain.data.groups import Groups
@@ -93,3 +94,12 @@ def test_few_people_and_what_cannot_be_read() -> None:
         feature_proxies(X[:, 0], y, group)
     with pytest.raises(InvalidParameterError, match="cv"):
         feature_proxies(X, y, group, cv=1)
+
+
+def test_few_rows_that_a_column_tells_apart_show_no_certainty() -> None:
+    group = np.repeat([0, 1], [40, 400])
+    line = feature_proxies(group[:, None] * 1.0, np.arange(440) % 2, group).iloc[0]
+    assert line["auc"] == 1
+    # Forty disjoint pairs, all in order (Clopper and Pearson, 1934).
+    assert line["auc_lower"] == pytest.approx(stats.beta.ppf(0.025, 40, 1))
+    assert line["auc_upper"] == 1

@@ -85,7 +85,8 @@ def feature_proxies(
         that tells nothing, and the ``group`` it tells; ``highest``, ``lowest`` and their ``gap``;
         ``carried``; ``without``, the gap that is left; ``auc_lower`` and ``auc_upper``, 95 % limits
         of the largest area of all groups (DeLong, DeLong and Clarke-Pearson, 1988, in each fold;
-        groups share the 5 %), NaN where rows come in clusters. Groups of fewer than 30 rows are
+        groups share the 5 %; the lower one no higher than as many disjoint pairs can show), NaN
+        where rows come in clusters. Groups of fewer than 30 rows are
         left out; there is no row where fewer than two remain.
 
     Raises
@@ -198,8 +199,12 @@ class _Decided:
             chance = _elsewhere(own, of_all, float(own.sum() / whole))
             areas[g], errors[g] = _area(own, of_all - own, chance)
         sides = len(self.enough) if len(self.enough) > 2 else 1  # two groups are one question
-        best, away = int(areas.argmax()), norm.isf(_ALPHA / (2 * sides)) * errors
-        low, high = (areas - away).max(), (areas + away).max()
+        level = _ALPHA / (2 * sides)
+        best, away = int(areas.argmax()), norm.isf(level) * errors
+        # As many pairs as the smaller side has rows share none: all of them in order show no more.
+        own = rows.sum(axis=(0, 1))
+        pairs = np.maximum(np.minimum(own, whole - own), 1)
+        low, high = np.minimum(areas - away, level ** (1 / pairs)).max(), (areas + away).max()
         return float(areas[best]), best, (float(max(low, 0.0)), float(min(high, 1.0)))
 
 
@@ -252,13 +257,18 @@ def _coded(column: NDArray[Any]) -> Codes:
 
 
 def _cut(values: Floats) -> Codes:
-    """Cut at quantiles; 0 is missing."""
+    """Few values as they are, many cut at quantiles; 0 is missing."""
     there = np.isfinite(values)
     codes = np.zeros(len(values), dtype=np.int64)
     if there.any():
         held = values[there]
         bins = min(_BINS, max(2, len(held) // _ROWS_IN_BIN))
-        inner = np.linspace(0, 1, bins + 1)[1:-1]
-        edges = np.unique(np.quantile(held, inner, method="lower"))
-        codes[there] = 1 + np.searchsorted(edges, held)
+        distinct, place = np.unique(held, return_inverse=True)
+        if len(distinct) > bins:
+            edges = np.quantile(held, np.linspace(0, 1, bins + 1)[1:-1], method="lower")
+            # What many rows share stands alone: else a rare flag would be in one bin with it.
+            often = edges[1:][edges[1:] == edges[:-1]]
+            below = distinct[np.maximum(np.searchsorted(distinct, often) - 1, 0)]
+            place = np.searchsorted(np.unique([*edges, *below]), held)
+        codes[there] = 1 + place
     return codes
