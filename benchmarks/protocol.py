@@ -292,7 +292,7 @@ class Part:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Three parts; the features were prepared on training and validation rows together."""
 
@@ -314,7 +314,9 @@ def prepare() -> ColumnTransformer:
     )
 
 
-def split(data: Dataset, over: str, seed: int, *, validation: float = 0.25) -> Split:
+def split(
+    data: Dataset, over: str, seed: int, *, validation: float = 0.25, rows: int | None = None
+) -> Split:
     """Split 70/30 by seed, stratified by label and group; the 70 give the validation rows.
 
     Parameters
@@ -327,10 +329,14 @@ def split(data: Dataset, over: str, seed: int, *, validation: float = 0.25) -> S
         Which split.
     validation : float, default=0.25
         Share of the training part that becomes validation rows.
+    rows : int, optional
+        Most rows of training and validation together: what few rows teach is judged on many.
     """
     groups = data.sensitive[over].to_numpy(dtype=str)
     cells = np.char.add(groups, data.y.astype(str))
     rest, test = _halves(np.arange(len(data)), cells, data.unit, 0.3, seed)
+    if rows is not None and rows < len(rest):
+        _, rest = _halves(rest, cells, data.unit, rows / len(rest), seed)
     train, held = _halves(rest, cells, data.unit, validation, seed)
     features = prepare().fit(data.X.iloc[rest])
 
