@@ -32,7 +32,7 @@ def listed(names: Iterable[object], most: int = 6) -> str:
     >>> print(listed(["a", "b" * 10**6], most=1))
     'a' and 1 more
     >>> len(listed(["b" * 10**6]))
-    111
+    108
     """
     every = list(names)
     more = f" and {len(every) - most} more" if len(every) > most else ""
