@@ -10,6 +10,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import FunctionType, ModuleType
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 
@@ -82,3 +83,8 @@ settings.load_profile("repeatable")
 # Before any of these modules is imported. The annotations cost nothing outside the tests.
 if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
     sys.meta_path.insert(0, ShapeChecks())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the notebook: at the end the other worker would wait a minute for it."""
+    items.sort(key=lambda item: item.name != "test_notebook_runs")
