@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from fairtrain.data.groups import Groups
+from fairtrain.data.groups import Groups, GroupScheme
+from fairtrain.data.labels import LabelCoding
 from fairtrain.data.rows import Rows
 from fairtrain.data.sketch import Hashes
 from fairtrain.estimator import FairEstimator
@@ -26,7 +27,7 @@ from fairtrain.training.batches.loaders import LoaderSource, levels_in
 from fairtrain.training.heads import Head
 from fairtrain.training.loop.engine import Engine, device_of
 
-__all__ = ["LoaderAnswers", "answered", "read_rows"]
+__all__ = ["LoaderAnswers", "answered", "read_rows", "to_judge"]
 
 Floats = NDArray[np.float64]
 
@@ -112,13 +113,14 @@ class LoaderAnswers(FairEstimator):
             As :meth:`evaluate` gives it.
         """
         check_is_fitted(self)
-        module, head = self._reader()
-        engine = Engine(device_of(module))
-        continuous = getattr(self, "continuous_", None)
-        levels = levels_in(self.scheme_)
-        source = LoaderSource(loader, engine.device, levels, head, continuous, adapter)
-        source.prepare(module)
-        data = FitData({}, self.scheme_, head, self._coding, engine, 0, nobody())
+        source, data = to_judge(
+            loader,
+            *self._reader(),
+            self.scheme_,
+            self._coding,
+            continuous=getattr(self, "continuous_", None),
+            adapter=adapter,
+        )
         decided, hashes = self._decide_and_hash(source, data)
         return self._judged(decided, *self._kept_ledger.look(hashes))
 
@@ -149,6 +151,38 @@ class LoaderAnswers(FairEstimator):
         if not found:
             raise InvalidDataError("the loader gave no rows.")
         return np.concatenate(found)
+
+
+def to_judge(
+    loader: Iterable[Any],
+    module: nn.Module,
+    head: Head,
+    scheme: GroupScheme,
+    labels: LabelCoding | None,
+    *,
+    device: str | torch.device | None = None,
+    continuous: Any = None,
+    adapter: BatchAdapter | None = None,
+) -> tuple[LoaderSource, FitData]:
+    """A loader whose rows a module shall decide, and what its labels and codes mean.
+
+    Parameters
+    ----------
+    loader : iterable
+        Batches as in ``fit_loader``.
+    module, head
+        What decides, and what labels of batches may be.
+    scheme, labels
+        The groups and the labels of ``fit``.
+    device : str or torch.device, optional
+        Where batches go; by default to the module.
+    continuous, adapter
+        As :class:`~fairtrain.training.batches.loaders.LoaderSource` takes them.
+    """
+    engine = Engine(device or device_of(module))
+    source = LoaderSource(loader, engine.device, levels_in(scheme), head, continuous, adapter)
+    source.prepare(module)
+    return source, FitData({}, scheme, head, labels, engine, 0, nobody())
 
 
 @torch.no_grad()

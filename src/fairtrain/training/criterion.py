@@ -16,18 +16,16 @@ from fairtrain.data.rows import Role
 from fairtrain.exceptions import InvalidDataError, InvalidParameterError
 from fairtrain.metrics.outcomes import judge_of
 from fairtrain.metrics.report import FairnessReport
-from fairtrain.training.answers import answered
+from fairtrain.training.answers import answered, to_judge
 from fairtrain.training.batches.adapter import BatchAdapter, row_weights
-from fairtrain.training.batches.batch import Batch, FitData, nobody
+from fairtrain.training.batches.batch import Batch
 from fairtrain.training.batches.inputs import call_module, to_device
 from fairtrain.training.batches.loaders import (
-    LoaderSource,
     as_targets,
     group_codes,
     levels_in,
     numbered_labels,
 )
-from fairtrain.training.loop.engine import Engine, device_of
 from fairtrain.training.loop.game import LagrangianRun
 from fairtrain.training.loop.run import Run
 from fairtrain.training.loop.steps import Losses
@@ -182,12 +180,11 @@ class FairCriterion:
             raise InvalidParameterError(
                 f"threshold={threshold!r} must lie in (0, 1), and is for two classes."
             )
-        above, engine = math.log(threshold / (1 - threshold)), Engine(device or device_of(module))
-        levels = levels_in(self.scheme)
-        source = LoaderSource(loader, engine.device, levels, head, None, self.adapter)
-        source.prepare(module)
+        above = math.log(threshold / (1 - threshold))
         labels = None if head.task == "regression" else numbered_labels(head.n_classes)
-        data = FitData({}, self.scheme, head, labels, engine, 0, nobody())
+        source, data = to_judge(
+            loader, module, head, self.scheme, labels, device=device, adapter=self.adapter
+        )
 
         def answer(batch: Batch) -> tuple[Tensor]:
             outputs = head.outputs(call_module(module, batch.x), len(batch.y))
