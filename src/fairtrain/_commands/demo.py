@@ -61,7 +61,7 @@ def demo(out: Path, *, seed: int = 0) -> int:
         shares=Shares(validation=0.2, certification=0.4, seed=seed),
         place=Place(out=out, rationale=_REASON),
     )
-    prepared = prepare(data, options, choose_method(options)[1].constraint)
+    prepared = prepare(data, options, choose_method(options)[1].constraint).as_numbers
     say(
         "1,989 mortgage applications, Boston 1990; every two races' shares of approvals within 5",
         "percentage points of each other. Training models of six kinds takes about a minute.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Prepared:
     features : TableFeatures
         Fitted on the rows that train.
     rows : Rows
-        The same people with features that a model reads.
+        The same people; with features that a model reads once it is known which (:meth:`read_by`).
     columns : tuple of str
         What was found in the columns, in sentences.
     point : OperatingPoint
@@ -83,10 +84,21 @@ class Prepared:
 
     def read_by(self, method: Method, settings: Settings) -> Prepared:
         """The same rows, with features as a method takes them."""
-        if self.features.one_hot is not method.reads_categories(settings):
-            return self
-        table = copy(self.features).set_params(one_hot=not self.features.one_hot)
-        rows = replace(self.rows, X=table.transform(self.data.rows.X))
+        return self.as_categories if method.reads_categories(settings) else self.as_numbers
+
+    @cached_property
+    def as_numbers(self) -> Prepared:
+        """With a column for every level of a category."""
+        return self._read(one_hot=True)
+
+    @cached_property
+    def as_categories(self) -> Prepared:
+        """With the categories themselves."""
+        return self._read(one_hot=False)
+
+    def _read(self, *, one_hot: bool) -> Prepared:
+        table = copy(self.features).set_params(one_hot=one_hot)
+        rows = replace(self.data.rows, X=table.transform(self.data.rows.X))
         return replace(self, features=table, rows=rows)
 
     @property
@@ -238,7 +250,7 @@ def choose_methods(options: TrainingOptions) -> list[tuple[How, Method, Settings
 def prepare(
     data: Data, options: TrainingOptions | SweepOptions, constraint: Constraint
 ) -> Prepared:
-    """Split the rows, and learn features from those that train."""
+    """Split the rows, and learn from those that train how features are read."""
     shares, features = options.shares, options.features
     if shares.cross:
         data = data.undivided(seed=shares.seed)
@@ -260,12 +272,11 @@ def prepare(
         lenient=plan.lenient,
         sensitive=data.sensitive if features.use_sensitive else None,
     ).fit(training.X)
-    rows = replace(data.rows, X=table.transform(data.rows.X))
-    point = read_point(options.decide, options.how.objective).among(len(rows))
+    point = read_point(options.decide, options.how.objective).among(len(data.rows))
     groups = training.groups.over(constraint.columns(training.groups.scheme))
     proxies = proxies_of(training.X, plan, training.outcomes, groups, training.clusters)
     said = (*plan.sentences(), *telling(proxies))
-    return Prepared(data, constraint, table, rows, said, point, proxies)
+    return Prepared(data, constraint, table, data.rows, said, point, proxies)
 
 
 def _taken(people: People, sensitive: tuple[str, ...]) -> tuple[str, ...]:
