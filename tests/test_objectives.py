@@ -20,6 +20,7 @@ from fairtrain.constraints import ErrorCosts, as_objective
 from fairtrain.constraints.objectives import binned
 from fairtrain.exceptions import InvalidParameterError
 from fairtrain.losses.base_loss import CostSensitiveLoss, mean_base_loss
+from fairtrain.metrics.verdicts import Usefulness
 
 pytestmark = pytest.mark.filterwarnings("ignore::fairtrain.exceptions.FairtrainWarning")
 
@@ -64,6 +65,8 @@ def test_costs_move_decisions_and_leave_rates_alone(make: Any) -> None:
     report = model.fairness_report_
     assert report.objective == "cost"
     assert f"; cost {-report.performance:.3f}" in report.explain()  # as it is paid
+    said = model._said_of(Usefulness.NO_BETTER_THAN_CONSTANT)
+    assert f"cost {-report.constant_worth:.3f}, this model {-report.worth:.3f}" in said
     assert report.performance > report.constant_performance
     assert report.to_dict()["objective"] == "cost"
 

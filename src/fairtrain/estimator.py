@@ -44,7 +44,7 @@ from fairtrain.exceptions import (
 from fairtrain.metrics.disclosure import FEW_WORDS, rests_on_few
 from fairtrain.metrics.ledger import Ledger, Look, spent_confidence
 from fairtrain.metrics.outcomes import judge_of
-from fairtrain.metrics.paired import narrowed
+from fairtrain.metrics.paired import narrowings
 from fairtrain.metrics.power import rows_to_certify
 from fairtrain.metrics.report import FairnessReport, with_objective
 from fairtrain.metrics.verdicts import ConstraintResult, Usefulness, Verdict
@@ -336,16 +336,13 @@ class FairEstimator(BaseEstimator):
 
     def _narrowed(self, report: FairnessReport, decided: Rows) -> list[str]:
         """Say what is better than without constraints, where rows are too few for a verdict."""
-        few = [
-            constraint
-            for constraint, result in zip(self.constraints_, report.results, strict=True)
-            if result.verdict is Verdict.TOO_FEW_ROWS and not rests_on_few(result)
-        ]
+        few = any(result.verdict is Verdict.TOO_FEW_ROWS for result in report.results)
         before = self._unconstrained_on(decided) if few else None
         if before is None:
             return []
-        found = [narrowed(c, before, decided, report.confidence) for c in few]
-        return [each.words() for each in found if each is not None]
+        found = narrowings(self.constraints_, report.results, before, decided, report.confidence)
+        each = zip(found, report.results, strict=True)
+        return [n.words() for n, result in each if n is not None and not rests_on_few(result)]
 
     def _keep_reports(self, reports: Mapping[Role, FairnessReport]) -> None:
         self.reports_ = {str(role): report for role, report in reports.items()}
@@ -387,12 +384,12 @@ class FairEstimator(BaseEstimator):
             accurate = report.objective == "accuracy"
             better = "more accurate" if accurate else f"better by {report.objective}"
             return (
-                f"the unconstrained model is {better} ({self.baseline_report_.worth:.3f} against "
-                f"{report.worth:.3f}) and nearer to every bound."
+                f"the unconstrained model is {better} ({self.baseline_report_.worth_said:.3f} "
+                f"against {report.worth_said:.3f}) and nearer to every bound."
             )
         return (
-            f"deciding alike for everybody has {report.objective} {report.constant_worth:.3f}, "
-            f"this model {report.worth:.3f}."
+            f"deciding alike for everybody has {report.objective} "
+            f"{report.constant_worth_said:.3f}, this model {report.worth_said:.3f}."
         )
 
     @property

@@ -21,7 +21,6 @@ from rich.text import Text
 
 from fairtrain._commands.options import Show
 from fairtrain._text import one_line
-from fairtrain.constraints.objectives import as_said
 from fairtrain.metrics.disclosure import (
     FEW_WORDS,
     HIDDEN,
@@ -169,7 +168,7 @@ def _sought(models: Sequence[Judged]) -> list[list[Any]]:
     name = models[-1].report.objective
     if name == "accuracy":
         return []
-    return [[name.replace("_", " "), *(_rate(as_said(name, m.report.worth)) for m in models)]]
+    return [[name.replace("_", " "), *(_rate(m.report.worth_said) for m in models)]]
 
 
 def _lines(model: Judged) -> list[list[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from fairtrain.metrics.cells import cell_means
 from fairtrain.metrics.disclosure import MIN_CELL, hidden_cells
 from fairtrain.metrics.intervals.single import error_rate, student_rows, two_sided
 from fairtrain.metrics.measures import measure_cells
+from fairtrain.metrics.verdicts import ConstraintResult, Verdict
 
 __all__ = [
     "Change",
@@ -26,6 +27,7 @@ __all__ = [
     "Narrowing",
     "cost_against",
     "narrowed",
+    "narrowings",
     "paired_difference",
 ]
 
@@ -275,6 +277,20 @@ def narrowed(
     )
     names = groups.names
     return Narrowing(rate.name, names[top], names[bottom], (a - b, low, high), confidence)
+
+
+def narrowings(
+    constraints: Sequence[Constraint],
+    results: Sequence[ConstraintResult],
+    baseline: Rows,
+    model: Rows,
+    confidence: float = 0.95,
+) -> tuple[Narrowing | None, ...]:
+    """What :func:`narrowed` finds for each constraint on which rows are too few for a verdict."""
+    return tuple(
+        narrowed(c, baseline, model, confidence) if r.verdict is Verdict.TOO_FEW_ROWS else None
+        for c, r in zip(constraints, results, strict=True)
+    )
 
 
 def paired_difference(

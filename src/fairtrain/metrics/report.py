@@ -140,6 +140,16 @@ class FairnessReport:
         return self.constant_accuracy if accurate else self.constant_performance
 
     @property
+    def worth_said(self) -> float:
+        """:attr:`worth` as people name it: costs and losses above 0."""
+        return as_said(self.objective, self.worth)
+
+    @property
+    def constant_worth_said(self) -> float:
+        """:attr:`constant_worth`, likewise."""
+        return as_said(self.objective, self.constant_worth)
+
+    @property
     def verdict(self) -> Verdict:
         """The least favourable verdict among the constraints."""
         return min((r.verdict for r in self.results), key=_SEVERITY.index)
@@ -191,8 +201,7 @@ class FairnessReport:
             lines.insert(
                 0,
                 f"no_better_than_constant: deciding alike for everybody has {self.objective} "
-                f"{as_said(self.objective, self.constant_worth):.3f} here, this model "
-                f"{as_said(self.objective, self.worth):.3f}.",
+                f"{self.constant_worth_said:.3f} here, this model {self.worth_said:.3f}.",
             )
         lines += self.reading_words()
         lines += [f"{r.verdict}: {r.constraint}: {r.words(self.confidence)}" for r in self.results]

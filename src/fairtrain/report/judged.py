@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fairtrain.constraints import Constraint, Objective
-from fairtrain.constraints.objectives import OBJECTIVES, as_said
+from fairtrain.constraints.objectives import OBJECTIVES
 from fairtrain.data.groups import Groups
 from fairtrain.data.rows import Rows
 from fairtrain.metrics.disclosure import (
@@ -29,7 +29,7 @@ from fairtrain.metrics.disclosure import (
 from fairtrain.metrics.joint import JointStatement
 from fairtrain.metrics.ledger import spent_confidence
 from fairtrain.metrics.measures import rates_frame
-from fairtrain.metrics.paired import Cost, Narrowing, cost_against, narrowed
+from fairtrain.metrics.paired import Cost, Narrowing, cost_against, narrowings
 from fairtrain.metrics.report import FairnessReport, report_on, with_objective
 from fairtrain.metrics.standing import GroupStanding, group_standings
 from fairtrain.metrics.verdicts import ConstraintResult, RowsRole, Verdict
@@ -132,11 +132,6 @@ class Judged:
         """What a constraint limits, with its limits; None where they rest on a small cell."""
         limits = result.achieved, result.lower, result.upper
         return None if rests_on_few(result) or np.isnan(result.achieved) else limits
-
-    @property
-    def worth_said(self) -> float:
-        """What the model is worth by what was sought, as people name it: costs above 0."""
-        return as_said(self.report.objective, self.report.worth)
 
     @property
     def cost_words(self) -> str:
@@ -300,14 +295,10 @@ def judged(
     metrics = list(dict.fromkeys(report.group_rates["metric"]))
     metrics += ["mean_score"] if score is not None else []
     results = zip(constraints, report.results, strict=True)
-    narrowings: tuple[Narrowing | None, ...] = ()
+    narrower: tuple[Narrowing | None, ...] = ()
     if against is not None and report.verdict is Verdict.TOO_FEW_ROWS:
         before = data.decided(np.asarray(against, dtype=np.float64))
-        few = [r.verdict is Verdict.TOO_FEW_ROWS for r in report.results]
-        narrowings = tuple(
-            narrowed(c, before, data, level) if is_few else None
-            for c, is_few in zip(constraints, few, strict=True)
-        )
+        narrower = narrowings(constraints, report.results, before, data, level)
     return Judged(
         title=title,
         report=report,
@@ -327,7 +318,7 @@ def judged(
             design_effect=design_effect,
         ),
         baseline=baseline,
-        narrowings=narrowings,
+        narrowings=narrower,
     )
 
 

@@ -150,9 +150,7 @@ class RunSummary:
         lines = []
         best, sought = self._constant_worth, self.models[-1].report.objective
         if idle := [model for model in self.models if self._idle(model)]:
-            names = joined(
-                f"{the_model(m.title)} ({as_said(sought, m.report.worth):.3f})" for m in idle
-            )
+            names = joined(f"{the_model(m.title)} ({m.report.worth_said:.3f})" for m in idle)
             are = "is" if len(idle) == 1 else "are"
             better = "more accurate" if sought == "accuracy" else f"better by {_plain(sought)}"
             lines.append(
@@ -164,9 +162,8 @@ class RunSummary:
                 worse = "less accurate" if sought == "accuracy" else f"worse by {_plain(sought)}"
                 lines.append(
                     f"Warning: {the_model(model.title)} is beaten by {the_model(baseline.title)} "
-                    f"in both: it is {worse} ({as_said(sought, model.report.worth):.3f} against "
-                    f"{as_said(sought, baseline.report.worth):.3f}), and its groups are farther "
-                    "apart."
+                    f"in both: it is {worse} ({model.report.worth_said:.3f} against "
+                    f"{baseline.report.worth_said:.3f}), and its groups are farther apart."
                 )
         return lines
 
